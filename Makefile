@@ -1,0 +1,70 @@
+# `make` alone prints this list.
+PYTHON ?= python3
+VENVS := .venv
+SERVING := $(VENVS)/serving
+TEST := $(VENVS)/test
+TRAINING := $(VENVS)/training
+PIP_INSTALL := -m pip install -qq --disable-pip-version-check --require-hashes
+
+.DEFAULT_GOAL := help
+.PHONY: help predict run emulate test test-training check format lock clean
+
+help: ## print this list
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
+
+# --- use it ------------------------------------------------------------------
+
+predict: $(SERVING)/.ok ## classify a picture: URL=https://... or IMAGE=path (default: one of ours)
+	@$(SERVING)/bin/python -m lambda_function.local predict $(if $(URL),--url '$(URL)') $(if $(IMAGE),--image '$(IMAGE)')
+
+run: $(SERVING)/.ok ## serve the HTTP API and the demo page on http://127.0.0.1:8080
+	@$(SERVING)/bin/python -m lambda_function.local serve
+
+emulate: $(TEST)/.ok ## start the handler under the Lambda Runtime Interface Emulator
+	@$(TEST)/bin/python -m tests.emulator
+
+# --- test it -----------------------------------------------------------------
+
+test: $(TEST)/.ok ## run the tests of everything that is deployed
+	$(TEST)/bin/python -m pytest -m "not training and not browser and not container" $(ARGS)
+
+test-training: $(TRAINING)/.ok ## run the tests that need Keras and TensorFlow
+	$(TRAINING)/bin/python -m pytest -m training $(ARGS)
+
+check: $(TEST)/.ok ## lint, formatting and types
+	$(TEST)/bin/ruff check .
+	$(TEST)/bin/ruff format --check .
+	$(TEST)/bin/mypy
+
+format: $(TEST)/.ok ## format the code
+	$(TEST)/bin/ruff check --fix .
+	$(TEST)/bin/ruff format .
+
+# --- set-up ------------------------------------------------------------------
+
+$(SERVING)/.ok: requirements/serving.txt
+	@echo "setting up $(@D) (once)"
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if (3, 11) <= v < (3, 14) else "Python 3.11, 3.12 or 3.13 is needed; this is %d.%d. Name one: make PYTHON=python3.12" % v[:2])'
+	@$(PYTHON) -m venv --clear $(@D)
+	@$(@D)/bin/python $(PIP_INSTALL) -r requirements/serving.txt
+	@touch $@
+
+$(TEST)/.ok: requirements/serving.txt requirements/s3.txt requirements/test.txt
+	@echo "setting up $(@D) (once, about a minute)"
+	@$(PYTHON) -m venv --clear $(@D)
+	@$(@D)/bin/python $(PIP_INSTALL) -r requirements/serving.txt -r requirements/s3.txt -r requirements/test.txt
+	@touch $@
+
+$(TRAINING)/.ok: requirements/training.txt
+	@echo "setting up $(@D) (once, some minutes: TensorFlow is large)"
+	@$(PYTHON) -m venv --clear $(@D)
+	@$(@D)/bin/python $(PIP_INSTALL) -r requirements/training.txt
+	@touch $@
+
+LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header
+lock: ## write the hash-locked requirement files anew (needs uv)
+	cd requirements && for group in serving s3 test training; do $(LOCK) $$group.in -o $$group.txt || exit 1; done
+	cd requirements && uv pip compile --quiet --python-version 3.11 --python-platform x86_64-manylinux_2_28 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header tflite-runtime.in -o tflite-runtime.txt
+
+clean: ## remove the virtual environments and caches
+	rm -rf $(VENVS) .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis

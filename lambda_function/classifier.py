@@ -1,0 +1,106 @@
+"""The interpreter and the artifact's metadata, checked against each other.
+
+The one import of a TFLite runtime in the serving code is here: ai-edge-litert by default,
+tflite-runtime where that is what is installed. Both have the same API.
+"""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lambda_function.metadata import ModelMetadata, read_metadata
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+class ArtifactError(RuntimeError):
+    """The artifact cannot be served: it cannot be loaded, or contradicts its metadata."""
+
+
+class Classifier:
+    """A loaded model that answers with class probabilities.
+
+    Safe to call from several threads; calls are run one after another, since an
+    interpreter owns its tensors.
+    """
+
+    def __init__(self, artifact: Path | bytes, *, num_threads: int = 1) -> None:
+        """Load and check an artifact.
+
+        Args:
+            artifact: path of a ``.tflite`` with embedded metadata, or its bytes.
+            num_threads: for one inference.
+
+        Raises:
+            MetadataError: no usable metadata in the artifact.
+            ArtifactError: not loadable, or tensors and metadata disagree.
+            OSError: the file cannot be read.
+        """
+        self.metadata: ModelMetadata = read_metadata(artifact)
+        self._lock = threading.Lock()
+        self._interpreter = _load_interpreter(artifact, num_threads)
+        self._input, self._output = _checked_tensors(self._interpreter, self.metadata)
+
+    def predict(self, tensor: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Classify one preprocessed image.
+
+        Args:
+            tensor: float32, (1, height, width, 3), RGB, -1..1, from ``image.preprocess``.
+
+        Returns:
+            float32, (classes,), probabilities in the order of ``metadata.labels``.
+        """
+        with self._lock:
+            self._interpreter.set_tensor(self._input, tensor)
+            self._interpreter.invoke()
+            probabilities: NDArray[np.float32] = self._interpreter.get_tensor(self._output)[0]
+        return probabilities
+
+
+def _load_interpreter(artifact: Path | bytes, num_threads: int) -> Any:
+    interpreter_class = _interpreter_class()
+    source = (
+        {"model_content": artifact}
+        if isinstance(artifact, bytes)
+        else {"model_path": str(artifact)}
+    )
+    try:
+        interpreter = interpreter_class(num_threads=num_threads, **source)
+        interpreter.allocate_tensors()
+    except (ValueError, RuntimeError) as error:
+        raise ArtifactError(f"the artifact is not a loadable TFLite model: {error}") from error
+    return interpreter
+
+
+def _interpreter_class() -> Any:
+    try:
+        from ai_edge_litert.interpreter import Interpreter
+    except ImportError:
+        from tflite_runtime.interpreter import Interpreter
+    return Interpreter
+
+
+def _checked_tensors(interpreter: Any, metadata: ModelMetadata) -> tuple[int, int]:
+    inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
+    expected_input = (1, metadata.input.height, metadata.input.width, 3)
+    expected_output = (1, len(metadata.labels))
+    for kind, details, expected in (
+        ("input", inputs, expected_input),
+        ("output", outputs, expected_output),
+    ):
+        found = [tuple(int(n) for n in detail["shape"]) for detail in details]
+        if found != [expected]:
+            raise ArtifactError(
+                f"the artifact's {kind} does not fit its metadata: metadata says "
+                f"{expected}, the model has {found}"
+            )
+        if details[0]["dtype"] is not np.float32:
+            raise ArtifactError(
+                f"the artifact's {kind} must be float32. Received: {details[0]['dtype'].__name__}"
+            )
+    return int(inputs[0]["index"]), int(outputs[0]["index"])

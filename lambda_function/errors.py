@@ -1,0 +1,120 @@
+"""Every error that a caller of the service may see, and nothing else.
+
+One family, one place (``app``) that turns a member into a response::
+
+    ServiceError                     never raised itself
+    ├── BadRequestError         400  bad_request
+    │   └── AddressNotAllowedError   400  address_not_allowed
+    ├── NotFoundError           404  not_found
+    ├── MethodNotAllowedError   405  method_not_allowed
+    ├── TooLargeError           413  too_large
+    ├── UnsupportedImageError   415  unsupported_image
+    ├── UndecodableImageError   422  undecodable_image
+    ├── InternalError           500  internal_error
+    ├── FetchError              502  fetch_failed
+    └── DeadlineError           504  deadline_exceeded
+
+Messages speak of the caller's request, never of our network, files or code.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class ServiceError(Exception):
+    """Base of all errors shown to a caller.
+
+    Attributes:
+        status: HTTP status code.
+        code: stable machine-readable name; part of the API, never reworded.
+        title: short human-readable summary, the same for every occurrence.
+        detail: what was wrong with this request, with the value and what to do.
+    """
+
+    status: ClassVar[int]
+    code: ClassVar[str]
+    title: ClassVar[str]
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
+
+
+class BadRequestError(ServiceError):
+    """The request itself is malformed."""
+
+    status = 400
+    code = "bad_request"
+    title = "Malformed request"
+
+
+class AddressNotAllowedError(BadRequestError):
+    """The URL names an address that this service does not fetch from."""
+
+    code = "address_not_allowed"
+    title = "Address not allowed"
+
+
+class NotFoundError(ServiceError):
+    """No such route."""
+
+    status = 404
+    code = "not_found"
+    title = "Not found"
+
+
+class MethodNotAllowedError(ServiceError):
+    """The route exists, but not for this HTTP method."""
+
+    status = 405
+    code = "method_not_allowed"
+    title = "Method not allowed"
+
+
+class TooLargeError(ServiceError):
+    """The image has more bytes or more pixels than the service accepts."""
+
+    status = 413
+    code = "too_large"
+    title = "Image too large"
+
+
+class UnsupportedImageError(ServiceError):
+    """The bytes are not of an image type that the service reads."""
+
+    status = 415
+    code = "unsupported_image"
+    title = "Not a supported image type"
+
+
+class UndecodableImageError(ServiceError):
+    """The bytes claim to be an image but cannot be decoded."""
+
+    status = 422
+    code = "undecodable_image"
+    title = "Image cannot be decoded"
+
+
+class InternalError(ServiceError):
+    """Ours. Logged with its traceback; the caller sees only this."""
+
+    status = 500
+    code = "internal_error"
+    title = "Internal error"
+
+
+class FetchError(ServiceError):
+    """The image's server failed or answered something other than an image."""
+
+    status = 502
+    code = "fetch_failed"
+    title = "Image could not be fetched"
+
+
+class DeadlineError(ServiceError):
+    """The image's server was too slow."""
+
+    status = 504
+    code = "deadline_exceeded"
+    title = "Image took too long"

@@ -1,0 +1,174 @@
+"""What a ``.tflite`` says about itself: read, written and checked here only.
+
+The artifact follows TFLite's own metadata convention: a ZIP archive appended to
+the flatbuffer. The interpreter ignores trailing bytes; ``zipfile`` finds the
+archive from the end of the file. It holds ``labels.txt`` (one label a line, in
+model order, for other tools) and ``metadata.json`` (everything, labels included).
+
+Timestamps in the archive are fixed, so that equal input gives equal bytes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+FORMAT_VERSION = 1
+METADATA_FILE = "metadata.json"
+LABELS_FILE = "labels.txt"
+RESIZE_FILTERS = ("bilinear", "bicubic", "lanczos")
+NORMALISATIONS = ("xception",)
+_ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time a ZIP can hold
+
+
+class MetadataError(ValueError):
+    """The artifact's metadata is missing, broken or of an unknown version."""
+
+
+@dataclasses.dataclass(frozen=True)
+class InputSpec:
+    """How an image becomes the model's input tensor.
+
+    Attributes:
+        height: of the input, in pixels.
+        width: of the input, in pixels.
+        resize_filter: antialiased filter, one of ``RESIZE_FILTERS``; the image is
+            stretched to (height, width), its aspect ratio is not kept.
+        normalisation: ``"xception"`` maps 0..255 to -1..1, RGB order.
+    """
+
+    height: int
+    width: int
+    resize_filter: str = "bicubic"
+    normalisation: str = "xception"
+
+    def __post_init__(self) -> None:
+        for name in ("height", "width"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise MetadataError(f"input {name} must be a positive integer. Received: {value!r}")
+        if self.resize_filter not in RESIZE_FILTERS:
+            raise MetadataError(
+                f"resize_filter must be one of {RESIZE_FILTERS}. Received: {self.resize_filter!r}"
+            )
+        if self.normalisation not in NORMALISATIONS:
+            raise MetadataError(
+                f"normalisation must be one of {NORMALISATIONS}. Received: {self.normalisation!r}"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelMetadata:
+    """Everything the artifact says about itself.
+
+    Attributes:
+        name: of the model.
+        version: release version of the trained weights.
+        labels: class names in the order of the output tensor.
+        input: how an image becomes the input tensor.
+        recipe: converter recipe that made the file, such as ``"int8"``.
+        temperature: that the logits were divided by before the softmax (in the graph).
+        source_sha256: SHA-256 of the ``.keras`` file that was converted.
+        dataset: name of the training data.
+        licence: SPDX identifier of the weights.
+        metrics: measured figures with their sample sizes and intervals.
+        training: configuration of the training run.
+        output: kind of the output tensor; always ``"probabilities"``.
+        format_version: of this very structure.
+    """
+
+    name: str
+    version: str
+    labels: tuple[str, ...]
+    input: InputSpec
+    recipe: str
+    temperature: float
+    source_sha256: str
+    dataset: str
+    licence: str
+    metrics: dict[str, Any] = dataclasses.field(default_factory=dict)
+    training: dict[str, Any] = dataclasses.field(default_factory=dict)
+    conversion: dict[str, Any] = dataclasses.field(default_factory=dict)
+    output: str = "probabilities"
+    format_version: int = FORMAT_VERSION
+
+    def __post_init__(self) -> None:
+        if len(self.labels) < 2 or len(set(self.labels)) != len(self.labels):
+            raise MetadataError(f"labels must be two or more different names: {self.labels!r}")
+        if self.output != "probabilities":
+            raise MetadataError(f"output must be 'probabilities'. Received: {self.output!r}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON types, nested."""
+        return {**dataclasses.asdict(self), "labels": list(self.labels)}
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> ModelMetadata:
+        """Build from ``to_dict``'s form.
+
+        Raises:
+            MetadataError: unknown format version, missing or unknown field.
+        """
+        found = fields.get("format_version") if isinstance(fields, dict) else None
+        if found != FORMAT_VERSION:
+            raise MetadataError(
+                f"this artifact's metadata has format version {found!r}; this code reads version "
+                f"{FORMAT_VERSION}. Convert the model again, or use the matching release."
+            )
+        try:
+            spec = InputSpec(**fields["input"])
+            return cls(**{**fields, "labels": tuple(fields["labels"]), "input": spec})
+        except (TypeError, KeyError) as error:
+            raise MetadataError(f"the artifact's metadata does not fit: {error}") from error
+
+
+def embed_metadata(model: bytes, metadata: ModelMetadata) -> bytes:
+    """Append the metadata to a TFLite flatbuffer.
+
+    Args:
+        model: the flatbuffer, without metadata.
+        metadata: what it shall say about itself.
+
+    Returns:
+        The self-describing artifact. Equal arguments give equal bytes.
+    """
+    buffer = io.BytesIO(model)
+    text = json.dumps(metadata.to_dict(), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+    with zipfile.ZipFile(buffer, "a") as archive:
+        _add(archive, LABELS_FILE, "".join(f"{label}\n" for label in metadata.labels))
+        _add(archive, METADATA_FILE, text)
+    return buffer.getvalue()
+
+
+def read_metadata(artifact: bytes | Path) -> ModelMetadata:
+    """Read what an artifact says about itself.
+
+    Args:
+        artifact: the ``.tflite`` file, or its bytes.
+
+    Raises:
+        MetadataError: there is none, or it cannot be used; the message says why.
+        OSError: the file cannot be read.
+    """
+    source = io.BytesIO(artifact) if isinstance(artifact, bytes) else artifact
+    try:
+        with zipfile.ZipFile(source) as archive:
+            text = archive.read(METADATA_FILE)
+        fields = json.loads(text)
+    except zipfile.BadZipFile as error:
+        raise MetadataError(
+            "the artifact carries no metadata: not made by `python -m converter`, or cut short"
+        ) from error
+    except (KeyError, ValueError, EOFError) as error:
+        raise MetadataError(f"the artifact's {METADATA_FILE} cannot be read: {error}") from error
+    return ModelMetadata.from_dict(fields)
+
+
+def _add(archive: zipfile.ZipFile, name: str, text: str) -> None:
+    info = zipfile.ZipInfo(name, date_time=_ZIP_EPOCH)
+    info.external_attr = 0o644 << 16
+    archive.writestr(info, text.encode())
