@@ -1,0 +1,161 @@
+"""Figures of merit for a classifier, in plain NumPy, each with the source of its definition.
+
+Shapes: ``probabilities`` float, (images, classes), rows summing to 1; ``labels`` int, (images,).
+"""
+
+from __future__ import annotations
+
+import math
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Probabilities = NDArray[np.floating[Any]]
+Labels = NDArray[np.integer[Any]]
+
+
+def wilson_interval(correct: int, total: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Return Wilson's score interval of a proportion (JASA 22, 1927), 0..1."""
+    if total <= 0 or not 0 <= correct <= total:
+        raise ValueError(f"need 0 <= correct <= total, total > 0. Received: {correct}, {total}")
+    z = NormalDist().inv_cdf(0.5 + confidence / 2)
+    share = correct / total
+    centre = share + z * z / (2 * total)
+    spread = z * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
+    scale = 1 + z * z / total
+    return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
+
+
+def accuracy(probabilities: Probabilities, labels: Labels) -> float:
+    """Return the share of images whose most probable class is the label."""
+    return float(np.mean(probabilities.argmax(axis=1) == labels))
+
+
+def confusion_matrix(probabilities: Probabilities, labels: Labels) -> NDArray[np.int64]:
+    """Return counts, int64, (classes, classes): row is the label, column the prediction."""
+    classes = probabilities.shape[1]
+    matrix = np.zeros((classes, classes), dtype=np.int64)
+    np.add.at(matrix, (labels, probabilities.argmax(axis=1)), 1)
+    return matrix
+
+
+def per_class(confusion: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
+    """Return precision, recall and F1 of every class; 0 where undefined."""
+    hits = np.diag(confusion).astype(float)
+    predicted, actual = confusion.sum(axis=0), confusion.sum(axis=1)
+    precision = np.divide(hits, predicted, out=np.zeros_like(hits), where=predicted > 0)
+    recall = np.divide(hits, actual, out=np.zeros_like(hits), where=actual > 0)
+    both = precision + recall
+    f1 = np.divide(2 * precision * recall, both, out=np.zeros_like(hits), where=both > 0)
+    return {"precision": precision, "recall": recall, "f1": f1}
+
+
+def macro_f1(probabilities: Probabilities, labels: Labels) -> float:
+    """Return the unweighted mean of the classes' F1."""
+    return float(per_class(confusion_matrix(probabilities, labels))["f1"].mean())
+
+
+def negative_log_likelihood(probabilities: Probabilities, labels: Labels) -> float:
+    """Return the mean of -log(probability of the label), in nats."""
+    chosen = probabilities[np.arange(len(labels)), labels]
+    return float(-np.log(np.clip(chosen, 1e-12, 1.0)).mean())
+
+
+def brier_score(probabilities: Probabilities, labels: Labels) -> float:
+    """Return Brier's score summed over classes, 0 (perfect) .. 2."""
+    one_hot = np.eye(probabilities.shape[1])[labels]
+    return float(((probabilities - one_hot) ** 2).sum(axis=1).mean())
+
+
+def expected_calibration_error(
+    probabilities: Probabilities, labels: Labels, bins: int = 10
+) -> float:
+    """Return the ECE of Guo et al. (ICML 2017) over equal-width bins, 0..1."""
+    confidence = probabilities.max(axis=1)
+    hits = probabilities.argmax(axis=1) == labels
+    index = np.minimum((confidence * bins).astype(int), bins - 1)
+    gaps = [
+        abs(hits[index == b].mean() - confidence[index == b].mean()) * np.mean(index == b)
+        for b in range(bins)
+        if np.any(index == b)
+    ]
+    return float(np.sum(gaps))
+
+
+def bootstrap_interval(
+    metric: Any,
+    probabilities: Probabilities,
+    labels: Labels,
+    *,
+    confidence: float = 0.95,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Return the percentile bootstrap interval of ``metric(probabilities, labels)``."""
+    generator = np.random.default_rng(seed)
+    size = len(labels)
+    draws = (generator.integers(0, size, size) for _ in range(resamples))
+    values = [metric(probabilities[draw], labels[draw]) for draw in draws]
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(values, [tail, 1 - tail])
+    return float(low), float(high)
+
+
+def mcnemar_exact(first_correct: NDArray[np.bool_], second_correct: NDArray[np.bool_]) -> float:
+    """Return the two-sided exact p value of McNemar's test on paired answers."""
+    only_first = int(np.sum(first_correct & ~second_correct))
+    only_second = int(np.sum(~first_correct & second_correct))
+    discordant = only_first + only_second
+    if discordant == 0:
+        return 1.0
+    tail = sum(math.comb(discordant, k) for k in range(min(only_first, only_second) + 1))
+    return min(1.0, 2 * tail / 2**discordant)
+
+
+def summary(probabilities: Probabilities, labels: Labels) -> dict[str, Any]:
+    """Return every figure above, with sample size and intervals, as plain JSON types."""
+    correct = int((probabilities.argmax(axis=1) == labels).sum())
+    ece = expected_calibration_error
+    return {
+        "images": len(labels),
+        "correct": correct,
+        "accuracy": correct / len(labels),
+        "accuracy_interval_95": list(wilson_interval(correct, len(labels))),
+        "macro_f1": macro_f1(probabilities, labels),
+        "negative_log_likelihood": negative_log_likelihood(probabilities, labels),
+        "brier_score": brier_score(probabilities, labels),
+        "expected_calibration_error": ece(probabilities, labels),
+        "expected_calibration_error_interval_95": list(
+            bootstrap_interval(ece, probabilities, labels)
+        ),
+    }
+
+
+def fit_temperature(logits: NDArray[np.floating[Any]], labels: Labels) -> float:
+    """Return the temperature that minimises the NLL of ``softmax(logits / temperature)``.
+
+    The NLL is unimodal in log temperature, so a golden-section search over 0.05..20 finds
+    it (Guo et al., ICML 2017).
+    """
+    golden = (math.sqrt(5) - 1) / 2
+    low, high = math.log(0.05), math.log(20.0)
+    while high - low > 1e-5:
+        left, right = high - golden * (high - low), low + golden * (high - low)
+        if _nll_at(logits, labels, left) < _nll_at(logits, labels, right):
+            high = right
+        else:
+            low = left
+    return math.exp((low + high) / 2)
+
+
+def softmax(logits: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    """Return probabilities, float64, of logits, (images, classes)."""
+    shifted = np.asarray(logits, dtype=np.float64) - np.max(logits, axis=1, keepdims=True)
+    exponentials = np.exp(shifted)
+    return np.asarray(exponentials / exponentials.sum(axis=1, keepdims=True))
+
+
+def _nll_at(logits: NDArray[np.floating[Any]], labels: Labels, log_temperature: float) -> float:
+    return negative_log_likelihood(softmax(logits / math.exp(log_temperature)), labels)
