@@ -1,0 +1,87 @@
+"""`python -m training COMMAND`: train, and more to come; `--help` lists them."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before Keras: no start-up chatter
+
+from lambda_function.metadata import InputSpec, MetadataError
+from training.config import ConfigError, TrainConfig
+from training.dataset import DatasetError, find_dataset
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command and return its exit status."""
+    from training.model import WeightsError
+
+    parsed = _parser().parse_args(arguments)
+    try:
+        parsed.run(parsed)
+    except (ConfigError, DatasetError, WeightsError, MetadataError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"error: {error}. What was finished is kept; run it again.", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_train(commands.add_parser("train", help="fine-tune Xception; writes runs/<name>/"))
+    return parser
+
+
+def _add_train(parser: argparse.ArgumentParser) -> None:
+    _add_sources(parser)
+    parser.add_argument("--size", type=int, default=224, help="input height and width, pixels")
+    parser.add_argument("--limit", type=int, default=0, help="images per split, for a quick try")
+    for field in dataclasses.fields(TrainConfig):
+        if field.name != "input":
+            parser.add_argument(
+                "--" + field.name.replace("_", "-"),
+                type=type(field.default),
+                default=field.default,
+                help=f"default {field.default!r}",
+            )
+    parser.set_defaults(run=_train)
+
+
+def _add_sources(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--dataset", type=Path, help="default: $CLOTHING_DATASET or ../shared/...")
+    parser.add_argument(
+        "--backbone-weights", type=Path, help="default: $BACKBONE_WEIGHTS, ../shared/... or Keras's"
+    )
+
+
+def _train(parsed: argparse.Namespace) -> None:
+    from training.model import find_weights
+    from training.train import train
+
+    settings: dict[str, Any] = {
+        field.name: getattr(parsed, field.name)
+        for field in dataclasses.fields(TrainConfig)
+        if field.name != "input"
+    }
+    config = TrainConfig(input=InputSpec(parsed.size, parsed.size), **settings)
+    folder = train(
+        config,
+        dataset=find_dataset(parsed.dataset),
+        weights=find_weights(parsed.backbone_weights),
+        limit=parsed.limit,
+    )
+    print(f"wrote {folder}/model.keras")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

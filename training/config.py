@@ -1,0 +1,111 @@
+"""One frozen configuration per training run, saved beside its result."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from typing import Any
+
+from lambda_function.metadata import InputSpec
+
+CLASSES = (
+    "dress",
+    "hat",
+    "longsleeve",
+    "outwear",
+    "pants",
+    "shirt",
+    "shoes",
+    "shorts",
+    "skirt",
+    "t-shirt",
+)
+PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
+
+
+class ConfigError(ValueError):
+    """A setting is out of range; the message names it, its value and what is allowed."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """Everything that decides what a run learns.
+
+    Attributes:
+        name: of the run; its folder is ``runs/<name>``.
+        input: size, resize filter and scaling of the images.
+        first_trainable_block: Xception blocks before this one are frozen and their
+            activations cached; 15 trains the head alone.
+        start_from: name of a run whose weights to start with, instead of ImageNet's.
+        views: cached views per training image: the plain one, and ``views - 1`` augmented.
+        inner_units: width of a dense layer before the logits; 0 for none.
+        dropout: share of pooled features dropped before the logits.
+        epochs, batch_size, learning_rate, warmup_epochs: AdamW, cosine schedule.
+        weight_decay: decoupled, on kernels only.
+        label_smoothing: share of the target spread over all classes.
+        mixup_alpha: of the Beta distribution, on cached activations; 0 for none.
+        ema_momentum: of the weights' moving average that is evaluated; 0 for none.
+        batch_norm_momentum: of trained batch norms. Keras's default of 0.99 needs more
+            steps than an epoch here has, and ruins the first epochs.
+        precision: Keras dtype policy while training; the saved model is always float32.
+        seed: of initialisation, views, shuffling and MixUp.
+    """
+
+    name: str = "xception"
+    input: InputSpec = InputSpec(224, 224)
+    first_trainable_block: int = 14
+    start_from: str = ""
+    views: int = 4
+    inner_units: int = 0
+    dropout: float = 0.3
+    epochs: int = 12
+    batch_size: int = 32
+    learning_rate: float = 3e-4
+    warmup_epochs: float = 1.0
+    weight_decay: float = 0.02
+    label_smoothing: float = 0.1
+    mixup_alpha: float = 0.2
+    ema_momentum: float = 0.99
+    batch_norm_momentum: float = 0.9
+    precision: str = "float32"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        checks = {
+            "first_trainable_block": 2 <= self.first_trainable_block <= 15,
+            "views": self.views >= 1,
+            "inner_units": self.inner_units >= 0,
+            "dropout": 0 <= self.dropout < 1,
+            "epochs": self.epochs >= 1,
+            "batch_size": self.batch_size >= 1,
+            "learning_rate": self.learning_rate > 0,
+            "warmup_epochs": 0 <= self.warmup_epochs < self.epochs,
+            "weight_decay": self.weight_decay >= 0,
+            "label_smoothing": 0 <= self.label_smoothing < 1,
+            "mixup_alpha": self.mixup_alpha >= 0,
+            "ema_momentum": 0 <= self.ema_momentum < 1,
+            "batch_norm_momentum": 0 <= self.batch_norm_momentum < 1,
+            "precision": self.precision in PRECISIONS,
+        }
+        for setting, valid in checks.items():
+            if not valid:
+                raise ConfigError(
+                    f"{setting} is out of range. Received: {getattr(self, setting)!r}"
+                )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON types."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> TrainConfig:
+        """Build from ``to_dict``'s form; other keys are ignored."""
+        known = {field.name for field in dataclasses.fields(cls)}
+        chosen = {key: value for key, value in fields.items() if key in known}
+        return cls(**{**chosen, "input": InputSpec(**fields["input"])})
+
+
+def fingerprint(value: Any) -> str:
+    """Return a short hash of plain JSON types: the name of a cache entry."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,0 +1,129 @@
+"""Activations of the frozen blocks, computed once and kept on disk.
+
+A frozen block answers the same in every epoch, so its answer is cached: an epoch then
+costs only the trained part. Augmentation becomes a number of cached views per image.
+
+The cache entry's name is a hash of everything it depends on; extraction is resumable.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from lambda_function.errors import ServiceError
+from lambda_function.image import decode_image, preprocess
+from lambda_function.metadata import InputSpec
+from training.augment import augment
+from training.config import fingerprint
+from training.dataset import DatasetError, Split
+
+CACHE = Path(".cache") / "features"
+CHUNK = 64  # images between two notes of progress; a kill loses at most these
+
+
+def load_image(
+    path: Path, spec: InputSpec, *, view: int = 0, index: int = 0, seed: int = 0
+) -> NDArray[np.float32]:
+    """Return one image as the model sees it, through the serving code.
+
+    Returns:
+        float32, (height, width, 3), RGB, -1..1.
+
+    Raises:
+        DatasetError: the file cannot be read as an image; it is named.
+    """
+    try:
+        image = decode_image(path.read_bytes(), target=spec)
+    except (ServiceError, OSError) as error:
+        raise DatasetError(f"{path} cannot be used: {error}") from error
+    return preprocess(augment(image, view=view, index=index, seed=seed), spec)[0]
+
+
+def batches(
+    split: Split, spec: InputSpec, *, start: int = 0, view: int = 0, seed: int = 0, size: int = 32
+) -> Iterator[NDArray[np.float32]]:
+    """Yield the images of a split in order, float32, (<=size, height, width, 3), -1..1.
+
+    Two threads decode ahead; Pillow releases the interpreter's lock while it works.
+    """
+
+    def load(index: int) -> NDArray[np.float32]:
+        return load_image(split.paths[index], spec, view=view, index=index, seed=seed)
+
+    starts = range(start, len(split), size)
+    with ThreadPoolExecutor(2) as pool:
+        ahead = [pool.submit(load, i) for i in range(start, min(start + size, len(split)))]
+        for first in starts:
+            images, following = ahead, range(first + size, min(first + 2 * size, len(split)))
+            ahead = [pool.submit(load, i) for i in following]
+            yield np.stack([image.result() for image in images])
+
+
+def extract(
+    frozen: keras.Model,
+    split: Split,
+    spec: InputSpec,
+    *,
+    weights_id: str,
+    view: int = 0,
+    seed: int = 0,
+    cache: Path = CACHE,
+    label: str = "features",
+) -> NDArray[np.float16]:
+    """Return the frozen part's activations for every image of a split, cached.
+
+    Args:
+        frozen: images -> activations.
+        split: the images, in order.
+        spec: how they become tensors.
+        weights_id: names the frozen weights; a part of the cache entry's name.
+        view: augmented view, see ``augment``.
+        seed: of the augmentation.
+        cache: folder of all entries.
+        label: shown beside the progress bar.
+
+    Returns:
+        float16, (images, ...), read from disk as needed.
+    """
+    folder = cache / _entry(frozen, split, spec, weights_id, view, seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    data, progress = folder / "activations.npy", folder / "progress.json"
+    shape = (len(split), *frozen.output.shape[1:])
+    done = json.loads(progress.read_text())["done"] if progress.exists() else 0
+    mode = "r+" if data.exists() and done else "w+"
+    if done < len(split):
+        activations = np.lib.format.open_memmap(data, mode=mode, dtype=np.float16, shape=shape)
+        with tqdm(total=len(split), initial=done, desc=f"{label} view {view}", unit="image") as bar:
+            for batch in batches(split, spec, start=done, view=view, seed=seed, size=CHUNK):
+                output = keras.ops.convert_to_numpy(frozen.predict_on_batch(batch))
+                activations[done : done + len(batch)] = output.astype(np.float16)
+                activations.flush()
+                done += len(batch)
+                progress.write_text(json.dumps({"done": done}))
+                bar.update(len(batch))
+    return np.load(data, mmap_mode="r")
+
+
+def _entry(
+    frozen: keras.Model, split: Split, spec: InputSpec, weights_id: str, view: int, seed: int
+) -> str:
+    described: dict[str, Any] = {
+        "images": [[path.parent.name, path.name, path.stat().st_size] for path in split.paths],
+        "input": [spec.height, spec.width, spec.resize_filter, spec.normalisation],
+        "output": list(frozen.output.shape[1:]),
+        "layers": len(frozen.layers),
+        "policy": str(frozen.layers[-1].compute_dtype),
+        "weights": weights_id,
+        "view": view,
+        "seed": seed if view > 1 else 0,
+    }
+    return fingerprint(described)

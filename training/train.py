@@ -1,0 +1,384 @@
+"""One training run, from images to a folder that says everything about it.
+
+runs/<name>/model.keras     images, float32, (N, height, width, 3), -1..1 -> probabilities
+            config.json     everything that decided the result
+            history.csv     loss and accuracy of every epoch
+            report.json     figures on validation, temperature, versions, hardware
+            checkpoints/    best epoch so far by validation, named by epoch and accuracy
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import hashlib
+import json
+import os
+import platform
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from training import metrics
+from training.config import ConfigError, TrainConfig
+from training.dataset import Split, load_split
+from training.features import CACHE, batches, extract
+from training.model import (
+    Network,
+    assign_weights,
+    build_backbone,
+    build_network,
+    named_weights,
+    with_probabilities,
+    without_probabilities,
+)
+
+RUNS = Path("runs")
+DATASET_NAME = "clothing-dataset-small"
+LICENCE = "CC0-1.0"
+
+
+def train(
+    config: TrainConfig,
+    *,
+    dataset: Path,
+    weights: Path | None,
+    runs: Path = RUNS,
+    cache: Path = CACHE,
+    limit: int = 0,
+) -> Path:
+    """Train, calibrate and report; resumes where an interrupted run of this name stopped.
+
+    Args:
+        config: of the run.
+        dataset: root of the data set.
+        weights: ImageNet weights; None has Keras download them.
+        runs: folder of all runs.
+        cache: folder of cached activations.
+        limit: use about so many images of each split, for a quick try; 0 for all.
+
+    Returns:
+        The run's folder.
+
+    Raises:
+        ConfigError, DatasetError, WeightsError: what was wrong, and what to do.
+    """
+    started = time.monotonic()
+    folder = _open_run(runs / config.name, config)
+    training = _limited(load_split(dataset, "train"), limit)
+    validation = _limited(load_split(dataset, "validation", training.class_names), limit)
+
+    keras.utils.set_random_seed(config.seed)
+    network = _prepare_network(config, len(training.class_names), weights, runs)
+    best = _fit(network, config, training, validation, folder, cache)
+
+    print(f"calibrating and scoring {best.name} in float32 on {len(validation)} images")
+    model, report = _finish(best, config, validation, weights, runs)
+    report["train_images"] = len(training)
+    report["seconds"] = round(time.monotonic() - started)
+    _write_run(folder, config, training.class_names, model, report)
+    _print_report(report)
+    return folder
+
+
+def predict_logits(model: keras.Model, split: Split, config: TrainConfig) -> NDArray[np.float32]:
+    """Return float32, (images, classes): a model's output on the images of a split."""
+    outputs = [model.predict_on_batch(batch) for batch in batches(split, config.input)]
+    return np.concatenate([keras.ops.convert_to_numpy(output) for output in outputs])
+
+
+def read_config(folder: Path) -> tuple[TrainConfig, dict[str, Any]]:
+    """Return a run's configuration, typed and as it was written.
+
+    Raises:
+        ConfigError: the folder holds no finished run.
+    """
+    file = folder / "config.json"
+    if not file.is_file():
+        raise ConfigError(f"{folder} holds no training run: {file.name} is missing")
+    fields = json.loads(file.read_text())
+    return TrainConfig.from_dict(fields), fields
+
+
+class CachedViews(keras.utils.PyDataset):
+    """Batches of cached activations: a random view per image, shuffled, mixed up."""
+
+    def __init__(
+        self,
+        views: list[NDArray[np.float16]],
+        labels: NDArray[np.int64],
+        classes: int,
+        config: TrainConfig,
+    ) -> None:
+        super().__init__()
+        self._views = views
+        self._targets = np.eye(classes, dtype=np.float32)[labels]
+        self._config = config
+        self._epoch = 0
+        self._order = np.arange(len(labels))
+
+    def __len__(self) -> int:
+        return max(1, len(self._order) // self._config.batch_size)
+
+    def start_epoch(self, epoch: int) -> None:
+        """Shuffle by seed and epoch alone, so that a resumed run sees the same batches."""
+        self._epoch = epoch
+        generator = np.random.default_rng((self._config.seed, epoch))
+        self._order = generator.permutation(len(self._order))
+
+    def __getitem__(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        size = self._config.batch_size
+        rows = self._order[index * size : (index + 1) * size]
+        generator = np.random.default_rng((self._config.seed, self._epoch, index))
+        chosen = generator.integers(0, len(self._views), len(rows))
+        images = np.stack([self._views[v][r] for v, r in zip(chosen, rows, strict=True)])
+        return self._mix_up(images.astype(np.float32), self._targets[rows], generator)
+
+    def _mix_up(
+        self,
+        images: NDArray[np.float32],
+        targets: NDArray[np.float32],
+        generator: np.random.Generator,
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Blend pairs (Zhang et al., ICLR 2018; on activations, Verma et al., ICML 2019)."""
+        alpha = self._config.mixup_alpha
+        if not alpha:
+            return images, targets
+        share = float(generator.beta(alpha, alpha))
+        other = generator.permutation(len(images))
+        blend = np.float32(max(share, 1 - share))
+        return (
+            blend * images + (1 - blend) * images[other],
+            blend * targets + (1 - blend) * targets[other],
+        )
+
+
+class _EpochStarter(keras.callbacks.Callback):
+    def __init__(self, dataset: CachedViews) -> None:
+        super().__init__()
+        self._dataset = dataset
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self._dataset.start_epoch(epoch)
+
+
+def _open_run(folder: Path, config: TrainConfig) -> Path:
+    """Create the folder; refuse one that holds a run of another configuration."""
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "started.json"
+    wanted = json.loads(json.dumps(config.to_dict()))
+    if file.exists() and json.loads(file.read_text()) != wanted:
+        raise ConfigError(
+            f"{folder} holds a run with other settings. Choose another --name, or remove it."
+        )
+    file.write_text(json.dumps(wanted, indent=2))
+    return folder
+
+
+def _limited(split: Split, limit: int) -> Split:
+    if not limit or limit >= len(split):
+        return split
+    return split.subset(np.linspace(0, len(split) - 1, limit).astype(np.int64))
+
+
+def _prepare_network(
+    config: TrainConfig, classes: int, weights: Path | None, runs: Path
+) -> Network:
+    keras.config.set_dtype_policy(config.precision)
+    try:
+        backbone = build_backbone(config.input.height, config.input.width, weights)
+        network = build_network(backbone, config, classes)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    if config.start_from:
+        file = runs / config.start_from / "model.keras"
+        if not file.is_file():
+            raise ConfigError(f"start_from names no finished run: {file} is missing")
+        start = without_probabilities(keras.models.load_model(file, compile=False))
+        assign_weights(network.whole, named_weights(start))
+    return network
+
+
+def _weights_id(model: keras.Model) -> str:
+    digest = hashlib.sha256()
+    for name, value in named_weights(model).items():
+        digest.update(name.encode())
+        digest.update(value.tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _fit(
+    network: Network,
+    config: TrainConfig,
+    training: Split,
+    validation: Split,
+    folder: Path,
+    cache: Path,
+) -> Path:
+    """Train on cached activations and return the best checkpoint."""
+    identity = _weights_id(network.frozen)
+
+    def cached(split: Split, view: int, label: str) -> NDArray[np.float16]:
+        return extract(
+            network.frozen,
+            split,
+            config.input,
+            weights_id=identity,
+            view=view,
+            seed=config.seed,
+            cache=cache,
+            label=label,
+        )
+
+    views = [cached(training, view, "train") for view in range(config.views)]
+    held_out = np.asarray(cached(validation, 0, "validation"), dtype=np.float32)
+    classes = len(training.class_names)
+    dataset = CachedViews(views, training.labels, classes, config)
+    model = network.trained
+    model.compile(
+        optimizer=_optimizer(config, len(dataset)),
+        loss=keras.losses.CategoricalCrossentropy(
+            from_logits=True, label_smoothing=config.label_smoothing
+        ),
+        metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
+    )
+    model.fit(
+        dataset,
+        validation_data=(held_out, np.eye(classes, dtype=np.float32)[validation.labels]),
+        epochs=config.epochs,
+        callbacks=_callbacks(dataset, config, folder),
+        verbose=2,
+    )
+    return max(_checkpoints(folder), key=_accuracy_and_epoch)
+
+
+def _optimizer(config: TrainConfig, steps_per_epoch: int) -> keras.optimizers.Optimizer:
+    steps = config.epochs * steps_per_epoch
+    warmup = round(config.warmup_epochs * steps_per_epoch)
+    schedule: Any = keras.optimizers.schedules.CosineDecay(
+        initial_learning_rate=0.0 if warmup else config.learning_rate,
+        warmup_target=config.learning_rate if warmup else None,
+        warmup_steps=warmup,
+        decay_steps=max(1, steps - warmup),
+    )
+    optimizer = keras.optimizers.AdamW(
+        schedule,
+        weight_decay=config.weight_decay,
+        global_clipnorm=1.0,
+        use_ema=config.ema_momentum > 0,
+        ema_momentum=config.ema_momentum or 0.99,
+    )
+    optimizer.exclude_from_weight_decay(var_names=["gamma", "beta", "bias"])
+    return optimizer
+
+
+def _callbacks(
+    dataset: CachedViews, config: TrainConfig, folder: Path
+) -> list[keras.callbacks.Callback]:
+    """Order matters: the backup holds the raw weights, the checkpoint the averaged ones."""
+    (folder / "checkpoints").mkdir(exist_ok=True)
+    callbacks: list[keras.callbacks.Callback] = [
+        _EpochStarter(dataset),
+        keras.callbacks.BackupAndRestore(str(folder / "backup"), delete_checkpoint=False),
+    ]
+    if config.ema_momentum:
+        callbacks.append(keras.callbacks.SwapEMAWeights(swap_on_epoch=True))
+    return [
+        *callbacks,
+        keras.callbacks.ModelCheckpoint(
+            str(folder / "checkpoints" / "xception_{epoch:02d}_{val_accuracy:.4f}.keras"),
+            monitor="val_accuracy",
+            mode="max",
+            save_best_only=True,
+        ),
+        keras.callbacks.CSVLogger(str(folder / "history.csv"), append=True),
+        keras.callbacks.TerminateOnNaN(),
+    ]
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    return list((folder / "checkpoints").glob("xception_*.keras"))
+
+
+def _accuracy_and_epoch(checkpoint: Path) -> tuple[float, int]:
+    _, epoch, accuracy = checkpoint.stem.split("_")
+    return float(accuracy), int(epoch)
+
+
+def _finish(
+    best: Path, config: TrainConfig, validation: Split, weights: Path | None, runs: Path
+) -> tuple[keras.Model, dict[str, Any]]:
+    """Rebuild in float32 with the best weights, fit the temperature, score on validation."""
+    plain = dataclasses.replace(config, precision="float32")
+    network = _prepare_network(plain, len(validation.class_names), weights, runs)
+    trained = keras.models.load_model(best, compile=False)
+    # The trained part numbers its shortcut layers from its own first one: assign in order.
+    for variable, source in zip(network.trained.weights, trained.weights, strict=True):
+        variable.assign(keras.ops.cast(source, "float32"))
+    logits = predict_logits(network.whole, validation, config)
+    temperature = metrics.fit_temperature(logits, validation.labels)
+    report = {
+        "checkpoint": best.name,
+        "temperature": temperature,
+        "metrics": {
+            "validation_before_temperature": metrics.summary(
+                metrics.softmax(logits), validation.labels
+            ),
+            "validation": metrics.summary(metrics.softmax(logits / temperature), validation.labels),
+        },
+        "environment": environment(),
+    }
+    return with_probabilities(network.whole, temperature), report
+
+
+def environment() -> dict[str, Any]:
+    """Return what a result depends on beside its configuration."""
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
+    ).stdout.strip()
+    return {
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "commit": commit or "unknown",
+        "python": platform.python_version(),
+        "keras": keras.__version__,
+        "backend": keras.backend.backend(),
+        "machine": platform.machine(),
+        "cores": os.cpu_count(),
+    }
+
+
+def _write_run(
+    folder: Path,
+    config: TrainConfig,
+    class_names: tuple[str, ...],
+    model: keras.Model,
+    report: dict[str, Any],
+) -> None:
+    """Write the model last, and by renaming: a folder with a model is complete."""
+    described = {
+        **config.to_dict(),
+        "version": "0.0.0",
+        "labels": list(class_names),
+        "dataset": DATASET_NAME,
+        "licence": LICENCE,
+    }
+    (folder / "config.json").write_text(json.dumps(described, indent=2) + "\n")
+    (folder / "report.json").write_text(json.dumps(report, indent=2) + "\n")
+    unfinished = folder / "unfinished.keras"
+    model.save(unfinished)
+    unfinished.replace(folder / "model.keras")
+
+
+def _print_report(report: dict[str, Any]) -> None:
+    found = report["metrics"]["validation"]
+    low, high = found["accuracy_interval_95"]
+    print(
+        f"validation accuracy {found['accuracy']:.4f} (95 % interval {low:.4f} to {high:.4f}, "
+        f"{found['correct']} of {found['images']}), macro-F1 {found['macro_f1']:.4f}, "
+        f"ECE {found['expected_calibration_error']:.4f}, temperature {report['temperature']:.3f}"
+    )
