@@ -21,6 +21,7 @@ CLASSES = (
     "skirt",
     "t-shirt",
 )
+DEFAULT_INPUT = InputSpec(224, 224)
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
 
@@ -53,7 +54,7 @@ class TrainConfig:
     """
 
     name: str = "xception"
-    input: InputSpec = InputSpec(224, 224)
+    input: InputSpec = DEFAULT_INPUT
     first_trainable_block: int = 14
     start_from: str = ""
     views: int = 4

@@ -163,7 +163,7 @@ class _EpochStarter(keras.callbacks.Callback):
         super().__init__()
         self._dataset = dataset
 
-    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:  # noqa: ARG002 (Keras names it)
         self._dataset.start_epoch(epoch)
 
 
