@@ -102,6 +102,7 @@ class Emulator:
         timeout_s: int = 30,
         memory_mb: int = 2048,
         port: int = 0,
+        core: int | None = None,
     ) -> None:
         """Prepare; nothing starts before the ``with`` block.
 
@@ -113,6 +114,7 @@ class Emulator:
             timeout_s: of one invoke, enforced by the RIE.
             memory_mb: told to the handler (``AWS_LAMBDA_FUNCTION_MEMORY_SIZE``), not enforced.
             port: to listen on; 0 picks a free one.
+            core: the one processor core that all of it may use; any by default.
         """
         self.log: collections.deque[str] = collections.deque(maxlen=LOG_LINES)
         self.started_at = 0.0
@@ -122,6 +124,7 @@ class Emulator:
         self._cwd = Path(cwd)
         self._env = _environment(self._cwd, env or {}, timeout_s, memory_mb)
         self._timeout_s = timeout_s
+        self._core = core
         self._process: subprocess.Popen[str] | None = None
         self._reader: threading.Thread | None = None
         self._lock = threading.Lock()
@@ -225,24 +228,25 @@ class Emulator:
 
     def _start(self, binary: Path) -> None:
         self.port = self._chosen_port or _free_port()
-        self.started_at = time.perf_counter()
-        self._process = subprocess.Popen(
-            [
-                str(binary),
-                *("--log-level", "warn"),
-                *("--runtime-interface-emulator-address", f"127.0.0.1:{self.port}"),
-                *("--runtime-api-address", f"127.0.0.1:{_free_port()}"),
-                *self._command,
-            ],
-            cwd=self._cwd,
-            env=self._env,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            start_new_session=True,
-        )
+        with _only_core(self._core):
+            self.started_at = time.perf_counter()
+            self._process = subprocess.Popen(
+                [
+                    str(binary),
+                    *("--log-level", "warn"),
+                    *("--runtime-interface-emulator-address", f"127.0.0.1:{self.port}"),
+                    *("--runtime-api-address", f"127.0.0.1:{_free_port()}"),
+                    *self._command,
+                ],
+                cwd=self._cwd,
+                env=self._env,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+                start_new_session=True,
+            )
         self._reader = threading.Thread(target=self._read_log, args=(self._process,), daemon=True)
         self._reader.start()
 
@@ -381,6 +385,20 @@ def _environment(
         "LAMBDA_TASK_ROOT": str(cwd),
         **extra,
     }
+
+
+@contextlib.contextmanager
+def _only_core(core: int | None) -> Iterator[None]:
+    """Confine this thread, and so what it starts, to one core; undone afterwards."""
+    if core is None:
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {core})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def _decoded(answer: bytes) -> Any:
