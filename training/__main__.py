@@ -12,14 +12,12 @@ from typing import Any
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before Keras: no start-up chatter
 
 from lambda_function.metadata import InputSpec, MetadataError
-from training.config import ConfigError, TrainConfig
+from training.config import ConfigError, TrainConfig, WeightsError
 from training.dataset import DatasetError, find_dataset
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit status."""
-    from training.model import WeightsError
-
     parsed = _parser().parse_args(arguments)
     try:
         parsed.run(parsed)

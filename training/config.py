@@ -29,6 +29,10 @@ class ConfigError(ValueError):
     """A setting is out of range; the message names it, its value and what is allowed."""
 
 
+class WeightsError(ValueError):
+    """The backbone's weights are missing or do not fit."""
+
+
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
     """Everything that decides what a run learns.

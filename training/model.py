@@ -15,7 +15,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from training.config import ConfigError, TrainConfig
+from training.config import ConfigError, TrainConfig, WeightsError
 
 ENVIRONMENT_VARIABLE = "BACKBONE_WEIGHTS"
 DEFAULT_WEIGHTS = (
@@ -25,10 +25,6 @@ DEFAULT_WEIGHTS = (
     / "xception_notop_imagenet_blocks1-13.weights.h5"
 )
 LAST_BLOCK = 14
-
-
-class WeightsError(ValueError):
-    """The backbone's weights are missing or do not fit."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -27,7 +27,8 @@ from numpy.typing import NDArray
 from training import metrics
 from training.config import ConfigError, TrainConfig
 from training.dataset import Split, load_split
-from training.features import CACHE, batches, extract
+from training.features import CACHE, extract
+from training.images import batches
 from training.model import (
     Network,
     assign_weights,
