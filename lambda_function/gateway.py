@@ -1,0 +1,211 @@
+"""Three kinds of HTTP event -> one ``Request``; one ``Response`` -> what they all accept.
+
+API Gateway's HTTP API (payload 2.0), its REST API (payload 1.0) and Lambda Function URLs
+(which send payload 2.0) differ in names and in small habits; this module knows them, so that
+nothing else has to. It believes nothing about an event: any JSON value may be passed in, and
+what is missing or of a wrong type is a ``BadRequestError`` or an empty value, never a crash.
+
+Why not Powertools' resolver: see docs/design-notes.md ("Powertools").
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import dataclasses
+import json
+import urllib.parse
+from typing import Any
+
+from lambda_function.errors import BadRequestError
+
+_GATEWAY_KEYS = ("requestContext", "httpMethod", "rawPath", "routeKey")
+_BINARY_TYPES = ("image/", "multipart/", "application/octet-stream")
+_DEFAULT_STAGE = "$default"
+_DAMAGED = (
+    "The body's bytes were damaged on the way: the gateway passed binary content on as text. "
+    "Let it pass binary types on (REST APIs: binaryMediaTypes), or send JSON with the image "
+    "in base64."
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """An HTTP request, whatever event carried it.
+
+    Attributes:
+        method: upper case.
+        path: without stage and trailing slash; ``/`` at least.
+        query: decoded pairs, in order.
+        headers: names in lower case.
+        body: bytes as the caller sent them.
+        gateway_id: the gateway's own id of the request, or ``""``.
+    """
+
+    method: str
+    path: str
+    query: tuple[tuple[str, str], ...] = ()
+    headers: dict[str, str] = dataclasses.field(default_factory=dict)
+    body: bytes = b""
+    gateway_id: str = ""
+
+    @property
+    def content_type(self) -> str:
+        """The media type alone, lower case, or ``""``."""
+        return self.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+@dataclasses.dataclass(frozen=True)
+class Response:
+    """An HTTP answer with a text body.
+
+    Attributes:
+        status: HTTP status code.
+        body: text.
+        content_type: with its charset where it needs one.
+        headers: further ones.
+    """
+
+    status: int
+    body: str
+    content_type: str = "application/json"
+    headers: dict[str, str] = dataclasses.field(default_factory=dict)
+
+    def to_event(self, *, with_body: bool = True) -> dict[str, Any]:
+        """Return the form that all three gateways accept.
+
+        Args:
+            with_body: False for HEAD.
+        """
+        headers = {"x-content-type-options": "nosniff", **self.headers}
+        if self.body:
+            headers["content-type"] = self.content_type
+        return {
+            "statusCode": self.status,
+            "headers": headers,
+            "body": self.body if with_body else "",
+            "isBase64Encoded": False,
+        }
+
+
+def json_response(status: int, content: dict[str, Any], **headers: str) -> Response:
+    """Return a JSON answer that no cache keeps.
+
+    Raises:
+        ValueError: NaN or infinity in the content, which JSON cannot say.
+    """
+    return Response(
+        status,
+        json.dumps(content, allow_nan=False),
+        headers={"cache-control": "no-store", **headers},
+    )
+
+
+def is_gateway_event(event: Any) -> bool:
+    """Tell an HTTP event from a direct invoke."""
+    return isinstance(event, dict) and any(key in event for key in _GATEWAY_KEYS)
+
+
+def read_route(event: dict[str, Any]) -> tuple[str, str]:
+    """Return (method, path), empty strings where the event does not say."""
+    context = _mapping(event.get("requestContext"))
+    http = _mapping(context.get("http"))
+    if "httpMethod" in event:
+        method, path = _text(event.get("httpMethod")), _text(event.get("path"))
+    else:
+        method, path = _text(http.get("method")), _text(event.get("rawPath") or http.get("path"))
+        path = _without_stage(path, _text(context.get("stage")))
+    return method.upper(), path.rstrip("/") or "/"
+
+
+def read_request(event: dict[str, Any]) -> Request:
+    """Read an event of payload version 1.0 or 2.0.
+
+    Raises:
+        BadRequestError: no method, or a body that cannot be what the caller sent.
+    """
+    method, path = read_route(event)
+    if not method:
+        raise BadRequestError("The event has no HTTP method; is it a real API Gateway event?")
+    headers = {
+        name.lower(): value
+        for name, value in _mapping(event.get("headers")).items()
+        if isinstance(value, str)
+    }
+    return Request(
+        method=method,
+        path=path,
+        query=_query(event),
+        headers=headers,
+        body=_body(event, headers.get("content-type", "").lower()),
+        gateway_id=_text(_mapping(event.get("requestContext")).get("requestId")),
+    )
+
+
+def decode_base64(text: str) -> bytes:
+    """Decode standard base64, in which whitespace and missing padding are forgiven.
+
+    Raises:
+        ValueError: anything else in the text.
+    """
+    packed = "".join(text.split()) if any(c in text for c in " \r\n\t") else text
+    packed += "=" * (-len(packed) % 4)
+    try:
+        return base64.b64decode(packed.encode("ascii"), validate=True)
+    except (binascii.Error, UnicodeEncodeError) as error:
+        raise ValueError("not base64") from error
+
+
+def _query(event: dict[str, Any]) -> tuple[tuple[str, str], ...]:
+    if "rawQueryString" in event:
+        # v2's queryStringParameters joins repeated values with commas: no use for URLs
+        raw = _text(event["rawQueryString"])
+        try:
+            pairs = urllib.parse.parse_qsl(raw, keep_blank_values=True, max_num_fields=100)
+        except ValueError as error:
+            raise BadRequestError("The query string has too many fields.") from error
+        return tuple(pairs)
+    many = _mapping(event.get("multiValueQueryStringParameters"))
+    if many:
+        return tuple(
+            (name, _text(value))
+            for name, values in many.items()
+            for value in (values if isinstance(values, list) else [values])
+        )
+    return tuple((k, _text(v)) for k, v in _mapping(event.get("queryStringParameters")).items())
+
+
+def _body(event: dict[str, Any], content_type: str) -> bytes:
+    body = event.get("body")
+    if body is None:
+        return b""
+    if not isinstance(body, str):
+        raise BadRequestError("The event's body must be a string.")
+    flagged = event.get("isBase64Encoded") is True
+    is_binary = content_type.startswith(_BINARY_TYPES)
+    if flagged or (is_binary and not body.startswith("--")):  # "--" begins a form, as text
+        try:
+            return decode_base64(body)
+        except ValueError as error:
+            if not flagged:
+                raise BadRequestError(_DAMAGED) from error
+            if not body.lstrip().startswith("{"):  # a flag set on plain JSON is harmless
+                raise BadRequestError("The body is marked as base64 but is not.") from error
+    if is_binary and "\ufffd" in body:
+        raise BadRequestError(_DAMAGED)
+    return body.encode("utf-8", "surrogatepass")
+
+
+def _without_stage(path: str, stage: str) -> str:
+    prefix = f"/{stage}"
+    if stage in ("", _DEFAULT_STAGE) or not (path == prefix or path.startswith(f"{prefix}/")):
+        return path
+    return path[len(prefix) :]
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""

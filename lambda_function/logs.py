@@ -1,0 +1,114 @@
+"""One JSON line per request, which is log entry and CloudWatch metrics in one.
+
+The line follows CloudWatch's embedded metric format (EMF): its ``_aws`` part tells CloudWatch
+which of the fields are metrics. Three metrics and one dimension, since each combination costs
+money; routes, classes and error codes are fields, to be counted with Logs Insights. Names are
+those of Powertools' Logger (level, timestamp, service, cold_start, exception).
+
+https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html
+
+A picture is never logged, and of an address neither credentials nor query string: signed URLs
+are keys.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import sys
+import time
+import traceback
+import urllib.parse
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lambda_function.settings import Settings
+
+MAX_URL_CHARS = 500
+_METRICS = (
+    {"Name": "Latency", "Unit": "Milliseconds"},
+    {"Name": "ServerError", "Unit": "Count"},
+    {"Name": "ColdStart", "Unit": "Count"},
+)
+
+
+class RequestLog:
+    """Gathers what is known about one request; ``write`` makes the line.
+
+    Example::
+
+        log = RequestLog(settings, request_id="c6af", cold_start=True)
+        log.add(route="POST /predict", status=200)
+        log.write(write_line)
+    """
+
+    def __init__(self, settings: Settings, *, request_id: str, cold_start: bool) -> None:
+        self._settings = settings
+        self._cold_start = cold_start
+        self._fields: dict[str, Any] = {"request_id": request_id}
+        self._failed = False
+
+    def add(self, **fields: Any) -> None:
+        """Add fields to the line; None is left out."""
+        self._fields |= {name: value for name, value in fields.items() if value is not None}
+
+    def add_failure(self, error: BaseException) -> None:
+        """Add an unexpected error's traceback: makes this a server error."""
+        self._failed = True
+        self._fields["exception_name"] = type(error).__name__
+        self._fields["exception"] = "".join(traceback.format_exception(error))
+
+    def line(self, latency_ms: float) -> str:
+        """Return the JSON line."""
+        now = time.time()
+        stamp = datetime.datetime.fromtimestamp(now, datetime.UTC).isoformat(
+            timespec="milliseconds"
+        )
+        fields = {
+            "level": "ERROR" if self._failed else "INFO",
+            "timestamp": stamp.replace("+00:00", "Z"),
+            "message": "request failed" if self._failed else "request",
+            "service": self._settings.function_name,
+            "cold_start": self._cold_start,
+            **self._fields,
+            "Latency": latency_ms,
+            "ServerError": int(self._failed),
+            "ColdStart": int(self._cold_start),
+        }
+        if self._settings.metrics_namespace:
+            fields["_aws"] = _emf(self._settings.metrics_namespace, now)
+        return json.dumps(fields, default=str)
+
+
+def write_line(line: str) -> None:
+    """Write one line to where Lambda collects logs."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def redact_url(url: str) -> str:
+    """Return an address without credentials and with its query string blacked out.
+
+    Of anything but http, https and s3 nothing is shown: a ``data:`` address is a picture.
+
+    >>> redact_url("https://me:secret@example.com/a.jpg?X-Amz-Signature=1f#x")
+    'https://example.com/a.jpg?REDACTED'
+    """
+    try:
+        parts = urllib.parse.urlsplit(url)
+        host = parts.netloc.rpartition("@")[2]
+    except ValueError:
+        return "unreadable"
+    if parts.scheme not in ("http", "https", "s3"):
+        return "unreadable"
+    query = "?REDACTED" if parts.query else ""
+    return f"{parts.scheme}://{host}{parts.path}{query}"[:MAX_URL_CHARS]
+
+
+def _emf(namespace: str, now_s: float) -> dict[str, Any]:
+    return {
+        "Timestamp": int(now_s * 1000),
+        "CloudWatchMetrics": [
+            {"Namespace": namespace, "Dimensions": [["service"]], "Metrics": list(_METRICS)}
+        ],
+    }

@@ -1,0 +1,241 @@
+"""Environment variables -> one frozen ``Settings``: read once, here only, bad values named.
+
+``VARIABLES`` is the whole list; ``docs/settings.md`` shows it and a test keeps them equal.
+An empty value means the default, since deployment templates cannot leave a variable out.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+SHIPPED_MODEL = "model.tflite"  # beside this file
+MEMORY_PER_VCPU_MB = 1769  # AWS: "at 1,769 MB, a function has the equivalent of one vCPU"
+MAX_THREADS = 6  # Lambda's largest function, 10,240 MB, has six vCPUs
+API_AUTHS = ("none", "iam", "jwt")
+_HOST_PORT = re.compile(r"(?:\[[0-9a-fA-F:.]+\]|[^\s:/@?#\[\]]+):(\d{1,5})")
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+
+
+class SettingsError(ValueError):
+    """An environment variable has a value that cannot be used; names it and what is allowed."""
+
+
+class Variable(NamedTuple):
+    """One environment variable that an operator may set.
+
+    Attributes:
+        name: of the variable.
+        default: what an unset or empty variable means, as text.
+        allowed: the values, in words.
+        meaning: what it does, in one sentence.
+    """
+
+    name: str
+    default: str
+    allowed: str
+    meaning: str
+
+
+VARIABLES = (
+    Variable(
+        "MODEL_URI",
+        "the shipped `lambda_function/model.tflite`",
+        "`s3://bucket/key` with the file's SHA-256 in the key, or a path",
+        "The model to load at cold start.",
+    ),
+    Variable(
+        "INTERPRETER_THREADS",
+        "one per vCPU (1,769 MB) of `AWS_LAMBDA_FUNCTION_MEMORY_SIZE`; 1 outside Lambda",
+        f"integer, 1 to {MAX_THREADS}",
+        "Threads of one inference.",
+    ),
+    Variable(
+        "MAX_IMAGE_BYTES",
+        "20971520",
+        "integer, 1 to 104857600",
+        "Largest image, encoded; 20 MiB by default.",
+    ),
+    Variable(
+        "MAX_IMAGE_PIXELS",
+        "50000000",
+        "integer, 1 to 200000000",
+        "Largest image in pixels, checked before any is decoded.",
+    ),
+    Variable(
+        "FETCH_TIMEOUT_S",
+        "10",
+        "number above 0, at most 60",
+        "Longest time for one image's download, redirects and name lookup included, in seconds.",
+    ),
+    Variable(
+        "TRUSTED_IMAGE_HOSTS",
+        "none",
+        "`host:port`, separated by commas",
+        "Image servers exempt from the rule that addresses must be public: your own, private ones.",
+    ),
+    Variable(
+        "IMAGE_BUCKETS",
+        "none",
+        "bucket names, separated by commas",
+        "S3 buckets that `s3://` images may come from.",
+    ),
+    Variable(
+        "API_AUTH",
+        "none",
+        "`none`, `iam` or `jwt`",
+        "How the HTTP API in front authorises callers; `s3://` images over HTTP need `iam` or "
+        "`jwt`. The function does not check callers itself.",
+    ),
+    Variable(
+        "MIN_SCORE",
+        "off",
+        "number, 0 to 1",
+        'A best score below it adds `"uncertain": true` to the prediction.',
+    ),
+    Variable(
+        "METRICS_NAMESPACE",
+        "ImageClassifier",
+        "1 to 255 of `A-Z a-z 0-9 . - _ / # :`, or `off`",
+        "CloudWatch namespace of the metrics in the log lines.",
+    ),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """How this function is configured.
+
+    Attributes:
+        model_uri: ``s3://bucket/key``, a path, or ``""`` for the shipped model.
+        interpreter_threads: of one inference.
+        max_image_bytes: of an encoded image.
+        max_image_pixels: of an image, before decoding.
+        fetch_timeout_s: for one download.
+        trusted_image_hosts: ``host:port`` exempt from the public-address rule.
+        image_buckets: that ``s3://`` images may come from.
+        api_auth: one of ``API_AUTHS``.
+        min_score: best scores below it are called uncertain; None is off.
+        metrics_namespace: of the embedded metrics; None is off.
+        function_name: the metrics' one dimension.
+    """
+
+    model_uri: str = ""
+    interpreter_threads: int = 1
+    max_image_bytes: int = 20 * 1024**2  # 20 MiB: above any phone's JPEG; 4 of them fit in memory
+    max_image_pixels: int = 50_000_000
+    fetch_timeout_s: float = 10.0
+    trusted_image_hosts: frozenset[str] = frozenset()
+    image_buckets: frozenset[str] = frozenset()
+    api_auth: str = "none"
+    min_score: float | None = None
+    metrics_namespace: str | None = "ImageClassifier"
+    function_name: str = "local"
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str]) -> Settings:
+        """Read and check all settings.
+
+        Args:
+            environ: ``os.environ``, or a test's dict.
+
+        Raises:
+            SettingsError: a value is not allowed; the message names variable, value and rule.
+        """
+        given = {v.name: environ.get(v.name, "").strip() for v in VARIABLES}
+        chosen: dict[str, Any] = {
+            name.lower(): _READERS[name](name, text) for name, text in given.items() if text
+        }
+        threads = _threads_for(environ.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", ""))
+        return cls(
+            **{
+                "interpreter_threads": threads,
+                "function_name": environ.get("AWS_LAMBDA_FUNCTION_NAME", "local"),
+                **chosen,
+            }
+        )
+
+
+def _threads_for(memory_mb: str) -> int:
+    """Return the vCPUs of a function of that memory, to the nearest whole one."""
+    if not memory_mb.isdecimal():
+        return 1
+    return max(1, min(MAX_THREADS, round(int(memory_mb) / MEMORY_PER_VCPU_MB)))
+
+
+def _refusal(name: str, text: str) -> SettingsError:
+    allowed = next(v.allowed for v in VARIABLES if v.name == name)
+    return SettingsError(f"{name} must be {allowed.replace('`', '')}. Received: {text!r}")
+
+
+def _integer(low: int, high: int) -> Callable[[str, str], int]:
+    def read(name: str, text: str) -> int:
+        if not re.fullmatch(r"[0-9]{1,12}", text) or not low <= int(text) <= high:
+            raise _refusal(name, text)
+        return int(text)
+
+    return read
+
+
+def _timeout(name: str, text: str) -> float:
+    if not re.fullmatch(r"[0-9]{1,3}(\.[0-9]{1,6})?", text) or not 0 < float(text) <= 60:
+        raise _refusal(name, text)
+    return float(text)
+
+
+def _score(name: str, text: str) -> float | None:
+    if text == "off":
+        return None
+    if not re.fullmatch(r"[0-9]?\.?[0-9]{1,9}", text) or not 0 <= float(text) <= 1:
+        raise _refusal(name, text)
+    return float(text)
+
+
+def _list(pattern: re.Pattern[str]) -> Callable[[str, str], frozenset[str]]:
+    def read(name: str, text: str) -> frozenset[str]:
+        if text == "none":
+            return frozenset()
+        parts = [part.strip().lower() for part in text.split(",")]
+        for part in parts:
+            match = pattern.fullmatch(part)
+            if not match or (match.groups() and not 1 <= int(match[1]) <= 65535):
+                raise _refusal(name, text)
+        return frozenset(parts)
+
+    return read
+
+
+def _api_auth(name: str, text: str) -> str:
+    if text.lower() not in API_AUTHS:
+        raise _refusal(name, text)
+    return text.lower()
+
+
+def _model_uri(name: str, text: str) -> str:
+    if "://" in text and not re.fullmatch(r"s3://[^/]+/.+", text):
+        raise _refusal(name, text)
+    return text
+
+
+def _namespace(name: str, text: str) -> str | None:
+    if not re.fullmatch(r"[A-Za-z0-9.\-_/#:]{1,255}", text):
+        raise _refusal(name, text)
+    return None if text == "off" else text
+
+
+_READERS: dict[str, Callable[[str, str], Any]] = {
+    "MODEL_URI": _model_uri,
+    "INTERPRETER_THREADS": _integer(1, MAX_THREADS),
+    "MAX_IMAGE_BYTES": _integer(1, 100 * 1024**2),
+    "MAX_IMAGE_PIXELS": _integer(1, 200_000_000),
+    "FETCH_TIMEOUT_S": _timeout,
+    "TRUSTED_IMAGE_HOSTS": _list(_HOST_PORT),
+    "IMAGE_BUCKETS": _list(_BUCKET),
+    "API_AUTH": _api_auth,
+    "MIN_SCORE": _score,
+    "METRICS_NAMESPACE": _namespace,
+}

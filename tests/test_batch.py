@@ -1,0 +1,222 @@
+"""Batches: order, one result or error each, overlap, memory, deadline, no thread left."""
+
+from __future__ import annotations
+
+import statistics
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from lambda_function.batch import run_batch
+from lambda_function.classifier import Classifier
+from lambda_function.errors import DeadlineError
+from lambda_function.predictor import Predictor
+from lambda_function.settings import Settings
+from tests.conftest import Api, picture
+from tests.support_server import PictureServer, Resource
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+
+def far() -> float:
+    return time.monotonic() + 30
+
+
+def run(urls: list[str], load: Callable[[str], bytes], **changed: Any) -> list[Any]:
+    """Run a batch whose results are (bytes) or the error's class name."""
+    options: dict[str, Any] = {
+        "classify": lambda data, fetch_ms: data,
+        "refuse": lambda error: type(error).__name__,
+        "deadline": far(),
+    }
+    return run_batch(urls, load=load, **options | changed)
+
+
+def test_results_keep_the_order_of_the_addresses() -> None:
+    def load(url: str) -> bytes:
+        time.sleep(0.05 if url == "0" else 0)  # the first arrives last
+        return url.encode()
+
+    urls = [str(i) for i in range(8)]
+    assert run(urls, load) == [url.encode() for url in urls]
+
+
+def test_each_item_gets_its_own_error() -> None:
+    def load(url: str) -> bytes:
+        if url == "bad":
+            raise LookupError
+        return url.encode()
+
+    def classify(data: bytes, fetch_ms: float) -> bytes:
+        if data == b"damaged":
+            raise ArithmeticError
+        return data
+
+    urls = ["a", "bad", "b", "damaged", "c"]
+    expected = [b"a", "LookupError", b"b", "ArithmeticError", b"c"]
+    assert run(urls, load, classify=classify) == expected
+
+
+def test_downloads_run_side_by_side_and_overlap_inference() -> None:
+    def load(url: str) -> bytes:
+        time.sleep(0.05)
+        return b"x"
+
+    def classify(data: bytes, fetch_ms: float) -> bytes:
+        time.sleep(0.05)
+        return data
+
+    start = time.perf_counter()
+    run(["u"] * 12, load, classify=classify)
+    elapsed_s = time.perf_counter() - start
+    # one download, then twelve inferences: 0.65 s; one after another it would be 1.2 s
+    assert 0.6 < elapsed_s < 0.95
+
+
+def test_at_most_four_pictures_are_in_memory() -> None:
+    lock, held, most = threading.Lock(), 0, 0
+
+    def load(url: str) -> bytes:
+        nonlocal held, most
+        with lock:
+            held += 1
+            most = max(most, held)
+        time.sleep(0.002)
+        return b"x"
+
+    def classify(data: bytes, fetch_ms: float) -> None:
+        nonlocal held
+        time.sleep(0.004)
+        with lock:
+            held -= 1
+
+    run(["u"] * 32, load, classify=classify)
+    assert most == 4
+
+
+def test_a_failed_download_gives_its_slot_back() -> None:
+    def load(url: str) -> bytes:
+        raise LookupError
+
+    assert run(["u"] * 32, load) == ["LookupError"] * 32
+
+
+def test_what_is_not_done_by_the_deadline_is_a_deadline_error() -> None:
+    started = []
+    deadline = time.monotonic() + 0.3
+
+    def load(url: str) -> bytes:
+        started.append(url)
+        if url == "quick":
+            return b"x"
+        time.sleep(max(0.0, deadline - time.monotonic()))  # as fetch_image: gives up in time
+        raise DeadlineError("too slow")
+
+    results = run(["quick", *["slow"] * 15], load, deadline=deadline)
+    assert results == [b"x", *["DeadlineError"] * 15]
+    assert time.monotonic() - deadline < 0.2
+    assert len(started) <= 5  # no download starts after the deadline
+
+
+def test_no_inference_starts_after_the_deadline() -> None:
+    classified = []
+
+    def classify(data: bytes, fetch_ms: float) -> str:
+        classified.append(data)
+        time.sleep(0.06)
+        return "done"
+
+    results = run(["u"] * 8, lambda _: b"x", classify=classify, deadline=time.monotonic() + 0.1)
+    assert results.count("done") == len(classified) == 2
+    assert results.count("DeadlineError") == 6
+
+
+def test_no_thread_outlives_the_batch() -> None:
+    before = set(threading.enumerate())
+    run(["u"] * 8, lambda _: b"x")
+    assert set(threading.enumerate()) == before
+
+
+# --- through the handler ----------------------------------------------------------
+
+
+def test_batch_answers_in_order_with_an_error_where_one_is(api: Api, server: Any) -> None:
+    urls = [server.url("/red.png"), server.url("/missing"), "ftp://x/y", server.url("/blue.png")]
+    body = api.post_json({"urls": urls, "top_k": 1}).json
+    assert set(body) == {"results", "model", "timings_ms", "request_id"}
+    red, missing, ftp, blue = body["results"]
+    assert red["predictions"][0]["label"] == "red"
+    assert set(red["timings_ms"]) == {"fetch", "decode", "preprocess", "inference"}
+    assert blue["predictions"][0]["label"] == "blue"
+    assert len(blue["predictions"]) == 1
+    assert set(missing["error"]) == {"type", "title", "status", "detail", "code"}
+    assert (missing["error"]["status"], missing["error"]["code"]) == (502, "fetch_failed")
+    assert ftp["error"]["status"] == 400
+
+
+def test_32_addresses_work_and_the_log_counts_them(api: Api, server: Any) -> None:
+    urls = [server.url("/red.png")] * 31 + [server.url("/missing")]
+    assert len(api.invoke({"urls": urls})["results"]) == 32
+    line = api.lines[-1]
+    assert (line["items"], line["items_done"]) == (32, 31)
+    assert line["item_codes"] == ["fetch_failed"]
+    assert line["ServerError"] == 0
+
+
+def test_items_that_the_time_is_too_short_for_get_504(api: Api, server: PictureServer) -> None:
+    api.remaining_s = 1.8  # less the margin of 1 s
+    urls = [server.url("/slow.png"), server.url("/red.png")] + [server.url("/slow.png")] * 6
+    before = set(threading.enumerate())
+    results = api.post_json({"urls": urls}).json["results"]
+    assert results[1]["predictions"][0]["label"] == "red"
+    slow = results[:1] + results[2:]
+    assert [item["error"]["status"] for item in slow] == [504] * 7
+    assert api.lines[-1]["Latency"] < 1700
+    ours = [t for t in set(threading.enumerate()) - before if t.name.startswith("download")]
+    assert ours == []
+
+
+# --- the issue's bar ---------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_sixteen_images_take_the_first_download_and_sixteen_inferences() -> None:
+    """At most the first download plus 1.15x of 16 bare decode-and-inference times.
+
+    With the shipped model and phone-like pictures. Each round measures both, so that a change
+    of the machine's speed meets both; the median of the rounds' ratios counts.
+    """
+    from lambda_function.predictor import load_predictor  # the shipped model: not for other tests
+
+    classifier: Classifier = load_predictor(Settings()).classifier
+    delay_s = 0.2
+    photo = picture("navy", (1200, 900), "JPEG")
+    resources = {f"/{i}.jpg": Resource(photo, delay_s=delay_s) for i in range(16)}
+    with PictureServer(resources) as server:
+        settings = Settings(trusted_image_hosts=frozenset({server.host}))
+        predictor = Predictor(settings, classifier)
+        urls = [server.url(path) for path in resources]
+        api = Api(predictor)
+        predictor.classify(photo)
+        ratios = [_batch_ratio(api, urls, photo) for _ in range(5)]
+    assert statistics.median(ratios) <= 1.15, ratios
+
+
+def _batch_ratio(api: Api, urls: list[str], photo: bytes) -> float:
+    """Return (a batch's time less its first download) over the bare work's time."""
+    start = time.perf_counter()
+    for _ in urls:
+        api.predictor.classify(photo)
+    bare_s = time.perf_counter() - start
+    start = time.perf_counter()
+    api.predictor.load(urls[0], deadline=far(), allow_s3=False)
+    first_download_s = time.perf_counter() - start
+    start = time.perf_counter()
+    results = api.post_json({"urls": urls}).json["results"]
+    batch_s = time.perf_counter() - start
+    assert all("predictions" in item for item in results)
+    return (batch_s - first_download_s) / bare_s
