@@ -6,33 +6,53 @@ Training, calibration, the parity gate, evaluation, benchmarks and the handler a
 The resize is ours and antialiased: phone photos are 3,000 pixels and more across while the
 training images are about 400x533, and keras-image-helper's NEAREST resize aliases on the
 former. Its Xception scaling is used as it is, on an image that already has the target size.
+
+Pillow's reader of the one format that the bytes claim is called directly: ``Image.open`` warns
+through the process-wide ``warnings`` state, which no thread of a server can safely silence.
 """
 
 from __future__ import annotations
 
 import functools
+import importlib
 import io
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from keras_image_helper import create_preprocessor
-from PIL import Image, ImageCms, ImageOps
+from PIL import Image, ImageCms
 
-from lambda_function.errors import TooLargeError, UndecodableImageError, UnsupportedImageError
+from lambda_function.container import FORMATS, read_essentials, read_orientation
+from lambda_function.errors import TooLargeError, UndecodableImageError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+    from PIL.ImageFile import ImageFile
 
+    from lambda_function.container import Essentials
     from lambda_function.metadata import InputSpec
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "AVIF")
-MAX_PIXELS = 50_000_000  # 50 megapixels: above any phone's, 150 MB as RGB
+__all__ = ["FORMATS", "MAX_PIXELS", "decode_image", "preprocess"]
+
+MAX_PIXELS = 50_000_000  # 50 megapixels: above any phone's, 200 MB as Pillow holds RGB
+# A JPEG is decoded at 1/2, 1/4 or 1/8 only while both sides stay this many times the target's:
+# the filter then still has enough to average. Measured by benchmarks/large_photos.py.
+DRAFT_MARGIN = 2.0
 _FILTERS = {
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
 }
+_UPRIGHT = {  # EXIF orientation -> what undoes it; 1 is upright
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_PROFILE_MODES = {b"RGB ": "RGB", b"GRAY": "L", b"CMYK": "CMYK"}  # ICC.1:2022 7.2.6
 
 
 def decode_image(
@@ -41,7 +61,7 @@ def decode_image(
     """Decode untrusted bytes into an upright sRGB image.
 
     EXIF orientation is applied, alpha is flattened on white, the first frame of an
-    animation is taken, colour profiles are converted to sRGB.
+    animation is taken, colour profiles are converted to sRGB (a broken one is ignored).
 
     Args:
         data: the encoded image, in one of ``FORMATS``.
@@ -50,35 +70,21 @@ def decode_image(
             decoded at a fraction of its size.
 
     Returns:
-        An image of mode RGB.
+        An image of mode RGB; smaller than the encoded one only where ``target`` is given.
 
     Raises:
         UnsupportedImageError: not an image type that is read here.
         TooLargeError: more than ``max_pixels`` pixels.
-        UndecodableImageError: truncated or damaged.
+        UndecodableImageError: empty, truncated or damaged.
     """
-    image = _open(data)
-    pixels = image.width * image.height
-    if pixels > max_pixels:
-        raise TooLargeError(
-            f"The image has {image.width}x{image.height} = {pixels:,} pixels; "
-            f"at most {max_pixels:,} are accepted. Send a smaller one."
-        )
-    try:
-        return _to_upright_rgb(image)
-    except (
-        OSError,
-        SyntaxError,
-        ValueError,
-        IndexError,
-        KeyError,
-        TypeError,
-        MemoryError,
-    ) as error:
-        raise UndecodableImageError(
-            f"The image looks like {image.format} but cannot be decoded; "
-            "it may be truncated or damaged."
-        ) from error
+    essentials = read_essentials(data)
+    image = _open(essentials)
+    _check_pixels(image, max_pixels)
+    orientation = read_orientation(essentials.exif or image.info.get("exif") or b"")
+    _load(image, _draft_size(target, orientation))
+    profile = essentials.profile or image.info.get("icc_profile")
+    rgb = _to_rgb(_to_eight_bits(image), profile)
+    return rgb.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else rgb
 
 
 def preprocess(image: Image.Image, spec: InputSpec) -> NDArray[np.float32]:
@@ -101,39 +107,116 @@ def _preprocessor(height: int, width: int) -> Any:
     return create_preprocessor("xception", target_size=(width, height))
 
 
-def _open(data: bytes) -> Image.Image:
+def _open(essentials: Essentials) -> ImageFile:
+    """Read the header: size, mode, palette; no pixels yet."""
+    reader = _reader(essentials.format)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return Image.open(io.BytesIO(data), formats=FORMATS)
-    except Exception as error:
-        raise UnsupportedImageError(
-            "The content is not an image of a type that is read here. "
-            f"Supported: {', '.join(FORMATS)}."
-        ) from error
-
-
-def _to_upright_rgb(image: Image.Image) -> Image.Image:
-    profile = image.info.get("icc_profile")
-    image = ImageOps.exif_transpose(image)
-    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-        rgba = image.convert("RGBA")
-        white = Image.new("RGBA", rgba.size, "white")
-        image = Image.alpha_composite(white, rgba).convert("RGB")
-    if image.mode == "RGB" and profile:
-        image = _to_srgb(image, profile)
-    return image.convert("RGB")
-
-
-def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
-    try:
-        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        converted = ImageCms.profileToProfile(image, source, _srgb(), outputMode="RGB")
-    except ImageCms.PyCMSError:
-        return image  # a broken profile is no reason to refuse a picture
-    return converted or image
+        image: ImageFile = reader(io.BytesIO(essentials.data))
+    except Image.DecompressionBombError as error:
+        raise TooLargeError("The image has far too many pixels. Send a smaller one.") from error
+    except Exception as error:  # see _load
+        raise _undecodable(essentials.format) from error
+    return image
 
 
 @functools.cache
-def _srgb() -> Any:
-    return ImageCms.createProfile("sRGB")
+def _reader(kind: str) -> Any:
+    """Return Pillow's reader; the import of a rare one waits for the first such image.
+
+    JPEG's own class never takes the road to MPO, the format of phones that append further
+    JPEGs: the first one is the picture.
+    """
+    name = {"JPEG": "Jpeg", "PNG": "Png", "GIF": "Gif", "BMP": "Bmp", "AVIF": "Avif"}.get(
+        kind, kind
+    )
+    return getattr(importlib.import_module(f"PIL.{name}ImagePlugin"), f"{name}ImageFile")
+
+
+def _check_pixels(image: Image.Image, max_pixels: int) -> None:
+    pixels = image.width * image.height
+    if pixels > max_pixels:
+        raise TooLargeError(
+            f"The image has {image.width}x{image.height} = {pixels:,} pixels; "
+            f"at most {max_pixels:,} are accepted. Send a smaller one."
+        )
+
+
+def _draft_size(target: InputSpec | None, orientation: int) -> tuple[int, int] | None:
+    """Return the least useful (width, height) before the image is turned upright."""
+    if target is None:
+        return None
+    height, width = round(target.height * DRAFT_MARGIN), round(target.width * DRAFT_MARGIN)
+    return (height, width) if orientation >= 5 else (width, height)
+
+
+def _load(image: ImageFile, draft_size: tuple[int, int] | None) -> None:
+    try:
+        if draft_size and image.format == "JPEG":
+            image.draft(None, draft_size)
+        image.load()
+    except MemoryError as error:
+        raise TooLargeError(
+            "The image needs more memory than there is. Send a smaller one."
+        ) from error
+    except Exception as error:
+        # Damaged files make Pillow raise OSError, SyntaxError, ValueError, EOFError, IndexError,
+        # struct.error, zlib.error and more, none of them promised. Nothing of ours runs here.
+        raise _undecodable(image.format) from error
+
+
+def _undecodable(kind: str | None) -> UndecodableImageError:
+    return UndecodableImageError(
+        f"The image looks like {kind} but cannot be decoded; it may be truncated or damaged."
+    )
+
+
+def _to_eight_bits(image: Image.Image) -> Image.Image:
+    """Scale 16-bit greyscale; Pillow's own conversion cuts everything above 255 to white."""
+    if not image.mode.startswith("I"):
+        return image
+    samples = np.asarray(image)
+    eight = Image.fromarray((samples >> 8).astype(np.uint8))
+    key = image.info.get("transparency")
+    if key is not None:
+        eight.putalpha(Image.fromarray(np.where(samples == key, 0, 255).astype(np.uint8)))
+    return eight
+
+
+def _to_rgb(image: Image.Image, profile: bytes | None) -> Image.Image:
+    alpha = None
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        alpha = image.getchannel("A")
+        image = image.convert("RGB")
+    rgb = _to_srgb(image, profile) if profile else image.convert("RGB")
+    if alpha is None or alpha.getextrema() == (255, 255):
+        return rgb
+    flat = Image.new("RGB", rgb.size, "white")
+    flat.paste(rgb, mask=alpha)
+    return flat
+
+
+def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
+    """Convert by the profile; where it is broken or of another kind, as if there were none."""
+    mode = _PROFILE_MODES.get(profile[16:20])
+    if mode is None or (mode != "RGB" and image.mode != mode) or image.mode == "CMYK" != mode:
+        return image.convert("RGB")
+    transform = _transform(profile, mode)
+    if transform is None:
+        return image.convert("RGB")
+    converted: Image.Image = transform.apply(image.convert(mode))
+    return converted
+
+
+@functools.lru_cache(maxsize=8)  # pictures of one shop or phone share a profile
+def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        return ImageCms.buildTransform(source, _srgb(), mode, "RGB")
+    except (ImageCms.PyCMSError, OSError):
+        return None  # a broken profile is no reason to refuse a picture
+
+
+@functools.cache
+def _srgb() -> ImageCms.ImageCmsProfile:
+    return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
