@@ -1,0 +1,199 @@
+"""The real page, from the real handler behind the local server, in a real headless Chromium.
+
+Playwright is imported inside the fixtures: `make test` collects this folder without it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.support_server import PictureServer, Resource
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+EXAMPLES = REPOSITORY / "examples"
+SHIPPED_MODEL = REPOSITORY / "lambda_function" / "model.tflite"
+TINY_MODEL = REPOSITORY / "tests" / "data" / "tiny.tflite"
+CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+# Nothing but our own requests, and software rendering, whatever the machine.
+CHROMIUM_FLAGS = [
+    "--headless",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+PATIENCE_MS = 20_000  # for one answer on a busy machine
+START_TIMEOUT_S = 60
+WATCH_POLICY = """
+window.policyViolations = [];
+document.addEventListener('securitypolicyviolation', (event) => {
+  window.policyViolations.push(event.violatedDirective + ' ' + event.blockedURI);
+});
+"""
+
+
+@dataclasses.dataclass
+class Demo:
+    """The page, opened, and what happened on it.
+
+    Attributes:
+        page: Playwright's.
+        origin: of the local server.
+        requests: every address that the page asked for, in order; not data: and blob:.
+        failures: uncaught exceptions of the page's script.
+    """
+
+    page: Page
+    origin: str
+    requests: list[str] = dataclasses.field(default_factory=list)
+    failures: list[str] = dataclasses.field(default_factory=list)
+
+    def open(self, path: str = "/") -> None:
+        """Go to the page and wait until it has heard of the model."""
+        self.page.goto(self.origin + path)
+        self.page.locator("#bars li").first.wait_for()
+
+    def answer(self) -> list[tuple[str, str]]:
+        """Wait for an answer and return its rows: (label, percentage as shown)."""
+        self.page.locator("#times").wait_for()
+        rows = self.page.locator("#bars li.known").all()
+        words = [row.inner_text().split() for row in rows]
+        return [(row[0], row[-1]) for row in words]
+
+    def problem(self) -> str:
+        """Wait for an error and return its text."""
+        self.page.locator("#problem .wrong").wait_for()
+        return self.page.locator("#problem").inner_text()
+
+    def violations(self) -> list[str]:
+        """Return what the Content-Security-Policy refused so far."""
+        found: list[str] = self.page.evaluate("window.policyViolations")
+        return found
+
+
+@pytest.fixture(scope="session")
+def chromium_path() -> str:
+    """Return the browser's program: CHROMIUM, or the first one on the PATH."""
+    names = (os.environ.get("CHROMIUM", ""), *CHROMIUM_NAMES)
+    found = next((path for name in names if name and (path := shutil.which(name))), None)
+    if not found:
+        pytest.skip("no Chromium: install Debian's package `chromium`, or name one with CHROMIUM")
+    return found
+
+
+@pytest.fixture(scope="session")
+def browser(chromium_path: str) -> Iterator[Browser]:
+    """Start one browser for the session; its contexts share nothing."""
+    reason = "Playwright is not installed: use `make test-browser`"
+    sync_api = pytest.importorskip("playwright.sync_api", reason=reason)
+    root = ["--no-sandbox"] if os.geteuid() == 0 else []  # Chromium's sandbox refuses root
+    with sync_api.sync_playwright() as playwright:
+        found = playwright.chromium.launch(
+            executable_path=chromium_path, args=CHROMIUM_FLAGS + root
+        )
+        yield found
+        found.close()
+
+
+@pytest.fixture(scope="session")
+def pictures() -> Iterator[PictureServer]:
+    """Serve our example pictures as somebody else's web server would."""
+    found = {f"/{path.name}": Resource(path.read_bytes()) for path in EXAMPLES.glob("*.jpg")}
+    found["/page.jpg"] = Resource(b"<html>no picture</html>", "text/html")
+    with PictureServer(found) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def origin(pictures: PictureServer) -> Iterator[str]:
+    """Start `make run`'s server, with the shipped model where there is one, and its origin."""
+    model = SHIPPED_MODEL if SHIPPED_MODEL.exists() else TINY_MODEL
+    environment = {
+        "PATH": os.environ["PATH"],
+        "MODEL_URI": str(model),
+        "TRUSTED_IMAGE_HOSTS": pictures.host,
+        "INTERPRETER_THREADS": "1",
+    }
+    with _serve(environment) as address:
+        yield address
+
+
+@contextlib.contextmanager
+def _serve(environment: dict[str, str]) -> Iterator[str]:
+    command = [sys.executable, "-m", "lambda_function.local", "serve", "--port", "0"]
+    process = subprocess.Popen(
+        command, cwd=REPOSITORY, env=environment, stdout=subprocess.PIPE, text=True
+    )
+    killer = threading.Timer(START_TIMEOUT_S, process.kill)
+    killer.start()
+    assert process.stdout
+    try:
+        said = process.stdout.readline()
+        match = re.search(r"http://\S+", said)
+        assert match, f"the local server did not start; it said {said!r}"
+        killer.cancel()
+        drain = threading.Thread(target=process.stdout.read, daemon=True)  # its log lines
+        drain.start()
+        yield match[0]
+    finally:
+        killer.cancel()
+        process.terminate()
+        process.wait(10)
+        process.stdout.close()
+
+
+@pytest.fixture
+def new_demo(browser: Browser, origin: str) -> Iterator[Callable[..., Demo]]:
+    """Return a maker of pages, not opened yet; its arguments are those of a browser context.
+
+    After the test no page may have had an uncaught exception or a policy violation, unless
+    the test emptied ``failures`` or set ``page`` aside itself.
+    """
+    made: list[Demo] = []
+    with contextlib.ExitStack() as contexts:
+
+        def make(**options: Any) -> Demo:
+            options = {"viewport": {"width": 1200, "height": 860}} | options
+            context = contexts.enter_context(contextlib.closing(browser.new_context(**options)))
+            context.set_default_timeout(PATIENCE_MS)
+            context.add_init_script(WATCH_POLICY)
+            demo = Demo(context.new_page(), origin)
+            demo.page.on("pageerror", lambda error: demo.failures.append(str(error)))
+            demo.page.on(
+                "request",
+                lambda request: (
+                    demo.requests.append(request.url) if request.url.startswith("http") else None
+                ),
+            )
+            made.append(demo)
+            return demo
+
+        yield make
+        for demo in made:
+            assert demo.failures == []
+
+
+@pytest.fixture
+def demo(new_demo: Callable[..., Demo]) -> Iterator[Demo]:
+    """Open the page on a desktop screen; afterwards, the policy must have refused nothing."""
+    found = new_demo()
+    found.open()
+    yield found
+    assert found.violations() == []

@@ -1,0 +1,157 @@
+"""Phone and desktop, light and dark, still and moving; and pictures of it for the README.
+
+``WRITE_SCREENSHOTS=1 make test-browser ARGS="-k screenshot"`` writes docs/images/demo*.png.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.browser.conftest import EXAMPLES, REPOSITORY, SHIPPED_MODEL, Demo
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+pytestmark = pytest.mark.browser
+PANTS = EXAMPLES / "pants.jpg"
+IMAGES = REPOSITORY / "docs" / "images"
+PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
+SMALLEST = PHONE | {"viewport": {"width": 320, "height": 568}}
+STATES = ["idle", "answer", "error", "locked"]
+RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+
+
+def bring_to(demo: Demo, state: str) -> None:
+    """Bring the page into one of ``STATES``."""
+    if state == "locked":
+        demo.page.route("**/model", lambda route: route.fulfill(status=401, json={}))
+        demo.page.goto(demo.origin)
+        demo.page.locator("#locked").wait_for()
+        return
+    demo.open()
+    if state == "answer":
+        demo.page.set_input_files("#file", PANTS)
+        demo.answer()
+        demo.page.wait_for_timeout(900)  # the bars' growth
+    if state == "error":
+        demo.page.fill("#url", "http://127.0.0.1:9/" + "long" * 40 + ".jpg")
+        demo.page.press("#url", "Enter")
+        demo.problem()
+
+
+@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("device", [{}, PHONE], ids=["desktop", "phone"])
+def test_axe_finds_nothing(
+    new_demo: Callable[..., Demo], state: str, scheme: str, device: dict[str, Any]
+) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    demo = new_demo(color_scheme=scheme, reduced_motion="reduce", **device)
+    bring_to(demo, state)
+    options = {"runOnly": {"type": "tag", "values": RULES}}
+    found = axe.run(demo.page, options=options).response
+    assert len(found["passes"]) > 15  # it did look
+    assert [(v["id"], [n["html"] for n in v["nodes"]]) for v in found["violations"]] == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_on_denim_has_contrast(new_demo: Callable[..., Demo], scheme: str) -> None:
+    """Axe leaves out what stands on a gradient: WCAG's formula against both of its ends."""
+    demo = new_demo(color_scheme=scheme)
+    demo.open()
+    names = ["--denim", "--denim-deep", "--denim-ink", "--denim-soft"]
+    top, bottom, *inks = demo.page.evaluate(
+        "(names) => names.map((n) => getComputedStyle(document.body).getPropertyValue(n))", names
+    )
+    for ink in inks:
+        for ground in (top, bottom):
+            assert contrast(ink, ground) >= 4.5
+
+
+def contrast(one: str, other: str) -> float:
+    """Return WCAG 2's contrast ratio of two colours, ``#rrggbb``."""
+    lighter, darker = sorted((luminance(one), luminance(other)), reverse=True)
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+def luminance(colour: str) -> float:
+    channels = [int(colour.strip()[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return sum(w * c for w, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+def test_contrast_by_hand() -> None:
+    assert contrast("#ffffff", "#000000") == pytest.approx(21)
+    assert contrast("#777777", "#ffffff") == pytest.approx(4.48, abs=0.01)
+
+
+@pytest.mark.parametrize(("scheme", "dark"), [("light", False), ("dark", True)])
+def test_it_follows_the_systems_scheme(
+    new_demo: Callable[..., Demo], scheme: str, dark: bool
+) -> None:
+    demo = new_demo(color_scheme=scheme)
+    demo.open()
+    colours = demo.page.evaluate(
+        "[document.body, document.querySelector('.card')].map("
+        "(e) => getComputedStyle(e).backgroundColor)"
+    )
+    for colour in colours:
+        red = int(colour.removeprefix("rgb(").split(",")[0])
+        assert (red < 60) if dark else (red > 200)
+
+
+@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("device", [PHONE, SMALLEST], ids=["390px", "320px"])
+def test_a_phone_never_scrolls_sideways(
+    new_demo: Callable[..., Demo], state: str, device: dict[str, Any]
+) -> None:
+    demo = new_demo(**device)
+    bring_to(demo, state)
+    wide = demo.page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
+    assert wide[0] <= wide[1] == device["viewport"]["width"]
+
+
+def test_a_phone_is_taken_to_the_answer(new_demo: Callable[..., Demo]) -> None:
+    demo = new_demo(**PHONE)
+    demo.open()
+    demo.page.set_input_files("#file", PANTS)
+    demo.answer()
+    demo.page.wait_for_function(
+        "(() => { const { top } = document.getElementById('verdict').getBoundingClientRect();"
+        " return top > 0 && top < innerHeight / 2; })()"
+    )
+
+
+def test_nothing_moves_for_who_asked_for_stillness(new_demo: Callable[..., Demo]) -> None:
+    styles = "getComputedStyle(document.querySelector(%r)).%s"
+    for motion, duration, name in (
+        ("reduce", "0s", "none"),
+        ("no-preference", "0.7s", "sheen"),
+    ):
+        demo = new_demo(reduced_motion=motion)
+        demo.open()
+        demo.page.route("**/predict", lambda _: None)
+        demo.page.set_input_files("#file", PANTS)
+        demo.page.locator(".busy").wait_for()
+        assert demo.page.evaluate(styles % (".fill", "transitionDuration")) == duration
+        assert demo.page.evaluate(styles % (".track", "animationName")) == name
+
+
+@pytest.mark.parametrize(("scheme", "name"), [("light", "demo.png"), ("dark", "demo-dark.png")])
+def test_screenshot_for_the_readme(new_demo: Callable[..., Demo], scheme: str, name: str) -> None:
+    if os.environ.get("WRITE_SCREENSHOTS") != "1":
+        pytest.skip("screenshots are written when asked for: WRITE_SCREENSHOTS=1")
+    if not SHIPPED_MODEL.exists():
+        pytest.skip("no shipped model: a picture of the tests' tiny one would mislead")
+    viewport = {"width": 1120, "height": 1000}
+    demo = new_demo(color_scheme=scheme, viewport=viewport, device_scale_factor=1.5)
+    demo.open()
+    demo.page.set_input_files("#file", EXAMPLES / "dress.jpg")
+    assert demo.answer()[0][0] == "dress"
+    demo.page.wait_for_timeout(900)  # the bars' growth
+    IMAGES.mkdir(parents=True, exist_ok=True)
+    demo.page.screenshot(path=IMAGES / name, full_page=True)
+    assert (IMAGES / name).stat().st_size < 400_000
