@@ -86,7 +86,7 @@ _lookups = threading.BoundedSemaphore(MAX_LOOKUPS)
 
 
 class ServerStatusError(FetchError):
-    """The image's server answered with a status other than 200.
+    """The image's server answered with a status other than 200, or a redirect to nowhere.
 
     Attributes:
         server_status: that status.
@@ -378,7 +378,7 @@ class _Download:
         response = http.client.HTTPResponse(cast("socket.socket", wire), method="GET")
         with response:
             response.begin()
-            if response.status in _REDIRECTS:
+            if response.status in _REDIRECTS and self.limits.max_redirects:
                 return _redirect(target, response)
             if response.status != HTTPStatus.OK:
                 raise ServerStatusError(response.status, response.headers)
@@ -531,9 +531,7 @@ def _request(target: Target, user_agent: str) -> bytes:
 def _redirect(target: Target, response: http.client.HTTPResponse) -> Target:
     location = response.headers.get("Location")
     if location is None:
-        raise FetchError(
-            f"The image's server answered {_named(response.status)} without saying where."
-        )
+        raise ServerStatusError(response.status, response.headers)
     try:  # http.client reads headers as Latin-1; a raw UTF-8 path is common
         location = location.encode("latin-1").decode()
     except UnicodeError as error:
