@@ -4,10 +4,11 @@ VENVS := .venv
 SERVING := $(VENVS)/serving
 TEST := $(VENVS)/test
 TRAINING := $(VENVS)/training
+BROWSER := $(VENVS)/browser
 PIP_INSTALL := -m pip install -qq --disable-pip-version-check --require-hashes
 
 .DEFAULT_GOAL := help
-.PHONY: help predict run emulate test test-training check format lock clean
+.PHONY: help predict run emulate test test-training test-browser check format lock clean
 
 help: ## print this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -31,6 +32,9 @@ test: $(TEST)/.ok ## run the tests of everything that is deployed
 test-training: $(TRAINING)/.ok ## run the tests that need Keras and TensorFlow
 	$(TRAINING)/bin/python -m pytest -m training $(ARGS)
 
+test-browser: $(BROWSER)/.ok ## try the demo page in Chromium (WRITE_SCREENSHOTS=1 writes docs/images)
+	$(BROWSER)/bin/python -m pytest tests/browser $(ARGS)
+
 check: $(TEST)/.ok ## lint, formatting and types
 	$(TEST)/bin/ruff check .
 	$(TEST)/bin/ruff format --check .
@@ -39,6 +43,9 @@ check: $(TEST)/.ok ## lint, formatting and types
 format: $(TEST)/.ok ## format the code
 	$(TEST)/bin/ruff check --fix .
 	$(TEST)/bin/ruff format .
+
+openapi: $(TEST)/.ok ## write openapi.json and the /docs page from the code
+	$(TEST)/bin/python -m tools.openapi
 
 # --- set-up ------------------------------------------------------------------
 
@@ -61,9 +68,15 @@ $(TRAINING)/.ok: requirements/training.txt
 	@$(@D)/bin/python $(PIP_INSTALL) -r requirements/training.txt
 	@touch $@
 
+$(BROWSER)/.ok: requirements/serving.txt requirements/s3.txt requirements/test.txt requirements/browser.txt
+	@echo "setting up $(@D) (once, about a minute)"
+	@$(PYTHON) -m venv --clear $(@D)
+	@$(@D)/bin/python $(PIP_INSTALL) $(addprefix -r ,$^)
+	@touch $@
+
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header
 lock: ## write the hash-locked requirement files anew (needs uv)
-	cd requirements && for group in serving s3 test training; do $(LOCK) $$group.in -o $$group.txt || exit 1; done
+	cd requirements && for group in serving s3 test training browser; do $(LOCK) $$group.in -o $$group.txt || exit 1; done
 	cd requirements && uv pip compile --quiet --python-version 3.11 --python-platform x86_64-manylinux_2_28 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header tflite-runtime.in -o tflite-runtime.txt
 
 clean: ## remove the virtual environments and caches
