@@ -44,12 +44,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
+from tests.support_server import PictureServer, Resource
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 CACHE = REPOSITORY / ".cache" / "emulator"
 REQUIREMENTS = REPOSITORY / "requirements" / "emulator.txt"
+EXAMPLE = REPOSITORY / "examples" / "pants.jpg"
 HANDLER = "lambda_function.app.lambda_handler"
 INVOKE_PATH = "/2015-03-31/functions/function/invocations"
 MAX_REQUEST_BYTES = 6 * 1024**2  # Lambda's limit for a synchronous invoke
@@ -436,9 +439,6 @@ def _read_bytes(path: str | Path) -> bytes:
 
 def main() -> None:
     """Start the handler under the emulator, say how to call it, and wait for Ctrl-C."""
-    # Imported here: benchmarks use this module from environments without Pillow.
-    from tests.support_server import PictureServer, Resource, encoded, trousers
-
     parser = argparse.ArgumentParser(prog="python -m tests.emulator", description=main.__doc__)
     parser.add_argument("--handler", default=HANDLER, help=f"default: {HANDLER}")
     parser.add_argument("--port", type=int, default=9000, help="0 picks a free one; default: 9000")
@@ -446,7 +446,7 @@ def main() -> None:
     parser.add_argument("--timeout-s", type=int, default=30)
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    picture = PictureServer({"/trousers.jpg": Resource(encoded(trousers()))})
+    picture = PictureServer({"/pants.jpg": Resource(EXAMPLE.read_bytes())})
     with picture, contextlib.suppress(KeyboardInterrupt):
         emulator = Emulator(
             arguments.handler,
@@ -456,7 +456,7 @@ def main() -> None:
             port=arguments.port,
         )
         with emulator:
-            _explain(emulator.url, picture.url("/trousers.jpg"))
+            _explain(emulator.url, picture.url("/pants.jpg"))
             _print_log(emulator)
 
 
@@ -468,7 +468,7 @@ def _explain(url: str, picture_url: str) -> None:
     direct = json.dumps({"url": picture_url})
     print("The handler runs under the Lambda Runtime Interface Emulator; Ctrl-C ends it.")
     print("In another terminal, one request at a time (two at once crash the emulator):\n")
-    print("# direct invoke; the picture is a drawing served here, any public URL works too")
+    print("# direct invoke; the picture is one of examples/, served here; any public URL works too")
     print(f"curl -s {url} -d '{direct}'\n")
     print("# what API Gateway sends for POST /predict (payload format 2.0)")
     print(f"curl -s {url} -d @{event_name}\n", flush=True)

@@ -1,16 +1,13 @@
-"""A web server of pictures on loopback, and the pictures: nothing of a data set, no network."""
+"""A web server of pictures on loopback: what tests and benchmarks fetch from, without a network."""
 
 from __future__ import annotations
 
 import contextlib
-import io
 import threading
 import time
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
-
-from PIL import Image, ImageDraw
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -82,20 +79,3 @@ class PictureServer:
                 """Say nothing: the tests look at answers."""
 
         return Handler
-
-
-def trousers(height: int = 533, width: int = 400, *, colour: str = "navy") -> Image.Image:
-    """Draw a pair of trousers on a light background, mode RGB."""
-    image = Image.new("RGB", (width, height), "#e9e4dc")
-    draw = ImageDraw.Draw(image)
-    shape = [(0.32, 0.08), (0.68, 0.08), (0.76, 0.94), (0.56, 0.94), (0.5, 0.36), (0.44, 0.94)]
-    outline = [(x * width, y * height) for x, y in [*shape, (0.24, 0.94)]]
-    draw.polygon(outline, fill=colour)
-    return image
-
-
-def encoded(image: Image.Image, format: str = "JPEG", **options: object) -> bytes:  # noqa: A002
-    """Encode an image into bytes of a file."""
-    buffer = io.BytesIO()
-    image.save(buffer, format, **options)
-    return buffer.getvalue()

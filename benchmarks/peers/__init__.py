@@ -26,6 +26,10 @@ MODELS = STAGE / "models"
 SOURCES = Path(__file__).resolve().parent
 REQUIREMENTS = REPOSITORY / "requirements"
 OUR_MODEL = REPOSITORY / "lambda_function" / "model.tflite"
+EXAMPLES = REPOSITORY / "examples"
+COURSE_SIZE = 299  # pixels, height and width of the course's input
+SOURCE_NOTE = "source.json"  # beside the models: what they were made from
+CORE = max(os.sched_getaffinity(0))  # the handlers' own; measuring goes on on the others
 # AWS's base image brings the runtime client: it is no dependency of the function.
 _RUNTIME_CLIENT = {"awslambdaric", "simplejson", "snapshot-restore-py"}
 
@@ -45,6 +49,8 @@ class Peer:
         locks: requirement files to install, by name, without ``.txt``.
         source: the handler's file in this folder; None for ours.
         model: file name under which the handler expects its model.
+        size: height and width of the model's input, in pixels; None for ours.
+        models: folder with the models, one folder a size.
     """
 
     name: str
@@ -53,11 +59,13 @@ class Peer:
     locks: tuple[str, ...]
     source: str | None
     model: str
+    size: int | None = COURSE_SIZE
+    models: Path = MODELS
 
     @property
     def cwd(self) -> Path:
         """Folder that the handler runs in."""
-        return STAGE / self.name if self.source else REPOSITORY
+        return STAGE / "staged" / self.name if self.source else REPOSITORY
 
     @property
     def artifact(self) -> Path:
@@ -67,13 +75,23 @@ class Peer:
     @property
     def venv(self) -> Path:
         """The peer's virtual environment."""
-        return REPOSITORY / ".venv" / f"peer-{self.name}"
+        return REPOSITORY / ".venv" / self.locks[-1]
+
+    @property
+    def shown(self) -> str:
+        """Title with the input's size, for tables."""
+        return f"{self.title}, {self.size} px" if self.size else self.title
 
     def event(self, url: str) -> dict[str, Any]:
         """Return the event that asks this peer about one picture."""
         if self.source:
             return {"url": url}
         return http_event("POST", "/predict", json_body={"url": url})
+
+    @property
+    def takes_batches(self) -> bool:
+        """Whether one request may carry several addresses."""
+        return self.source is None
 
     def prepare(self) -> None:
         """Make the environment and the folder; quick when they are there already.
@@ -86,14 +104,14 @@ class Peer:
             if not OUR_MODEL.exists():
                 raise PeerError(f"{OUR_MODEL.relative_to(REPOSITORY)} is missing")
             return
-        model = MODELS / self.model
+        model = self.models / str(self.size) / self.model
         if not model.exists():
             raise PeerError(
-                f"{model.relative_to(REPOSITORY)} is missing: "
-                "`python -m benchmarks.peers.build MODEL.keras` writes it"
+                f"{model} is missing: `python -m benchmarks.peers.build MODEL.keras` writes it"
             )
         self.cwd.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(SOURCES / self.source, self.cwd / "lambda_function.py")
+        handler = (SOURCES / self.source).read_text().replace(str(COURSE_SIZE), str(self.size))
+        (self.cwd / "lambda_function.py").write_text(handler)
         self.artifact.unlink(missing_ok=True)
         self.artifact.hardlink_to(model)
 
@@ -109,7 +127,7 @@ class Peer:
             cwd=self.cwd,
             env={"TRUSTED_IMAGE_HOSTS": ",".join(trusted_hosts)},
             memory_mb=memory_mb,
-            core=max(os.sched_getaffinity(0)),
+            core=CORE,
         )
 
     def installed_bytes(self) -> int:
@@ -155,7 +173,7 @@ class Peer:
 
 COURSE = Peer(
     name="course",
-    title="course handler, tflite-runtime, float32 299 px",
+    title="course handler, tflite-runtime, float32",
     python="3.11",  # the newest for which tflite-runtime has a wheel
     locks=("peer-course",),
     source="course.py",
@@ -163,7 +181,7 @@ COURSE = Peer(
 )
 COURSE_ONNX = Peer(
     name="onnx",
-    title="course handler, onnxruntime, float32 299 px",
+    title="course handler, onnxruntime, float32",
     python=None,
     locks=("peer-onnx",),
     source="course_onnx.py",
@@ -171,7 +189,7 @@ COURSE_ONNX = Peer(
 )
 SAM_TENSORFLOW = Peer(
     name="tensorflow",
-    title="TensorFlow in the function (SAM template), 299 px",
+    title="TensorFlow in the function (SAM template), float32",
     python=None,
     locks=("peer-tensorflow",),
     source="sam_tensorflow.py",
@@ -184,8 +202,14 @@ OURS = Peer(
     locks=("serving", "peer-ours"),
     source=None,
     model="model.tflite",
+    size=None,
 )
 PEERS = (COURSE, COURSE_ONNX, SAM_TENSORFLOW, OURS)
+
+
+def at_size(peer: Peer, size: int) -> Peer:
+    """Return the same peer with its model and its preprocessing at another size, in pixels."""
+    return dataclasses.replace(peer, name=f"{peer.name}-{size}", size=size)
 
 
 def _python(version: str | None) -> str:

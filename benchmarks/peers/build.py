@@ -2,15 +2,17 @@
 
     python -m benchmarks.peers.build MODEL.keras
 
-The network is built anew at the peers' input size, 299 px: Xception's weights do not depend on
-it. The weights are copied, so that every peer computes the same function as far as its format
-allows, and each file is checked against the Keras model on drawings and noise before it is kept.
-Needs the training environment and ``requirements/peer-build.txt``.
+The network is built anew at the course's input size, 299 px, and at its own: Xception's weights
+do not depend on it. They are copied, so that every peer computes the same function as far as its
+format allows, and each file is checked against the Keras model on the example pictures before it
+is kept. Needs the training environment and ``requirements/peer-build.txt``.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
 import os
 import sys
 from pathlib import Path
@@ -18,10 +20,18 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.peers import COURSE, COURSE_ONNX, MODELS, SAM_TENSORFLOW
-from tests.support_server import trousers
+from benchmarks.peers import (
+    COURSE,
+    COURSE_ONNX,
+    COURSE_SIZE,
+    EXAMPLES,
+    MODELS,
+    SAM_TENSORFLOW,
+    SOURCE_NOTE,
+)
+from lambda_function.image import decode_image, preprocess
+from lambda_function.metadata import InputSpec
 
-SIZE = 299  # pixels, height and width: the course's
 MAX_DIFFERENCE = 1e-3  # between probabilities of float32 implementations
 
 
@@ -29,30 +39,43 @@ def main() -> None:
     """Build all peer models from the file named on the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.peers.build", description=__doc__)
     parser.add_argument("model", type=Path, help="a .keras file, of any input size")
-    parser.add_argument("--size", type=int, default=SIZE)
+    parser.add_argument("--sizes", type=int, nargs="+", help="default: 299 and the model's own")
+    parser.add_argument("--into", type=Path, default=MODELS, help="folder; one folder a size in it")
     arguments = parser.parse_args()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ["KERAS_BACKEND"] = "tensorflow"
     import keras
 
-    MODELS.mkdir(parents=True, exist_ok=True)
-    model = resized(keras.saving.load_model(arguments.model, compile=False), arguments.size)
-    images = _pictures(arguments.size)
+    model = keras.saving.load_model(arguments.model, compile=False)
+    for size in arguments.sizes or sorted({COURSE_SIZE, int(model.input_shape[1])}):
+        build(resized(model, size), size, arguments.into / str(size))
+    digest = hashlib.sha256(arguments.model.read_bytes()).hexdigest()
+    note = {"source_sha256": digest, "parameters": int(model.count_params())}
+    (arguments.into / SOURCE_NOTE).write_text(json.dumps(note, indent=2) + "\n")
+
+
+def build(model: Any, size: int, folder: Path) -> None:
+    """Write one network in the three formats.
+
+    Raises:
+        SystemExit: a file does not answer as the Keras model does; it is not kept then.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    images = _pictures(size)
     expected = np.concatenate([model(image, training=False) for image in images])
     for name, write, run in (
         (SAM_TENSORFLOW.model, _write_keras, _run_keras),
         (COURSE.model, _write_tflite, _run_tflite),
         (COURSE_ONNX.model, _write_onnx, _run_onnx),
     ):
-        fresh = MODELS / f"unchecked-{name}"
+        fresh = folder / f"unchecked-{name}"
         write(model, fresh)
-        found = np.concatenate(run(fresh, images))
-        difference = float(np.abs(found - expected).max())
+        difference = float(np.abs(np.concatenate(run(fresh, images)) - expected).max())
         if not difference <= MAX_DIFFERENCE:
             sys.exit(f"{name} answers differently from the Keras model: by {difference:.1e}")
-        fresh.replace(MODELS / name)
-        size_mb = (MODELS / name).stat().st_size / 1e6
-        print(f"{name}: {size_mb:.1f} MB, differs from Keras by at most {difference:.0e}")
+        fresh.replace(folder / name)
+        size_mb = (folder / name).stat().st_size / 1e6
+        print(f"{size} px, {name}: {size_mb:.1f} MB, differs from Keras by {difference:.0e}")
 
 
 def resized(model: Any, size: int) -> Any:
@@ -72,12 +95,10 @@ def resized(model: Any, size: int) -> Any:
 
 
 def _pictures(size: int) -> list[Any]:
-    """Return float32 tensors (1, size, size, 3) of drawings and of noise, -1..1."""
-    drawings = [
-        np.asarray(trousers(size, size, colour=colour)) for colour in ("navy", "#803", "#ccc")
-    ]
-    noise = np.random.default_rng(0).integers(0, 256, (size, size, 3))
-    return [(picture[np.newaxis] / 127.5 - 1).astype(np.float32) for picture in [*drawings, noise]]
+    """Return the project's example pictures as float32 tensors (1, size, size, 3), -1..1."""
+    spec = InputSpec(height=size, width=size)
+    files = sorted(EXAMPLES.glob("*.jpg"))
+    return [preprocess(decode_image(file.read_bytes()), spec) for file in files]
 
 
 def _with_size(config: Any, old: tuple[int, int], size: int) -> Any:
