@@ -13,6 +13,11 @@ from __future__ import annotations
 
 import ipaddress
 
+NO_PUBLIC_ADDRESS = (  # for private hosts and for those that are not there, word for word
+    "The URL's host does not resolve to addresses on the public internet; "
+    "images are fetched from nowhere else."
+)
+
 _REFUSED_V4 = tuple(
     ipaddress.IPv4Network(block)
     for block in (

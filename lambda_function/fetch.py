@@ -31,28 +31,25 @@ import dataclasses
 import functools
 import http.client
 import io
-import ipaddress
 import itertools
 import queue
-import re
 import socket
 import ssl
 import threading
 import time
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, cast
-from urllib.parse import quote, urljoin, urlsplit
 
-from lambda_function.addresses import is_public
+from lambda_function.addresses import NO_PUBLIC_ADDRESS, is_public
 from lambda_function.errors import (
     AddressNotAllowedError,
-    BadRequestError,
     DeadlineError,
     FetchError,
     ServiceError,
     TooLargeError,
     UnsupportedImageError,
 )
+from lambda_function.url import PORTS, Target, is_host_and_port, parse_location, parse_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -60,8 +57,6 @@ if TYPE_CHECKING:
 
 USER_AGENT = "serverless-image-classifier/0.1 (fetches one image at its user's request)"
 ACCEPT = "image/jpeg,image/png,image/webp,image/avif,image/gif,image/bmp,*/*;q=0.5"
-PORTS = {"http": 80, "https": 443}
-MAX_URL_LENGTH = 8192  # what common servers take in a request line; signed URLs reach 2,000
 MAX_HEAD_BYTES = 64 * 1024  # of status line and headers
 CHUNK_BYTES = 64 * 1024
 REFUSAL_GRID_S = 0.25
@@ -70,18 +65,6 @@ MAX_ADDRESSES = 8  # of one host that are tried
 MAX_LOOKUPS = 64  # name lookups at once, abandoned ones included
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_NETLOC = re.compile(
-    r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<name>[^\[\]:@]+))(?::(?P<port>[0-9]{0,5}))?"
-)
-_HOST = re.compile(r"[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*")
-_NUMERIC = re.compile(r"(?:.*\.)?(?:0x[0-9a-f]*|[0-9]+)")  # a URL's host that "ends in a number"
-_REFUSED_CHARACTERS = re.compile(r"[\x00-\x1f\x7f-\x9f\\\u2028\u2029]")
-# IDNA 2003, which Python has, and IDNA 2008 turn names with these into different hosts.
-_AMBIGUOUS_IN_HOSTS = re.compile("[\u00df\u03c2\u200c\u200d]")
-_NO_PUBLIC_ADDRESS = (
-    "The URL's host does not resolve to addresses on the public internet; "
-    "images are fetched from nowhere else."
-)
 _lookups = threading.BoundedSemaphore(MAX_LOOKUPS)
 
 
@@ -123,46 +106,12 @@ class FetchLimits:
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be above 0. Received: {getattr(self, name)!r}")
         for pair in self.trusted_hosts:
-            match = _NETLOC.fullmatch(pair)
-            if pair != pair.lower() or match is None or not match["port"]:
+            if not is_host_and_port(pair):
                 raise ValueError(
                     f"trusted_hosts must be host:port pairs in lower case. Received: {pair!r}"
                 )
         if not self.user_agent.isascii() or not self.user_agent.isprintable():
             raise ValueError(f"user_agent must be printable ASCII. Received: {self.user_agent!r}")
-
-
-@dataclasses.dataclass(frozen=True)
-class Target:
-    """A URL that keeps the rules of form; whether its address is allowed is not known yet.
-
-    Attributes:
-        scheme: ``"http"`` or ``"https"``.
-        host: lower case; a name in ASCII (punycode) without a final dot, or an address.
-        port: 1..65535.
-        path: with the query, percent-encoded ASCII; never the fragment.
-    """
-
-    scheme: str
-    host: str
-    port: int
-    path: str
-
-    @property
-    def bracketed_host(self) -> str:
-        """The host as URLs and Host headers write it."""
-        return f"[{self.host}]" if ":" in self.host else self.host
-
-    @property
-    def host_header(self) -> str:
-        """With the port only where it is not the scheme's own."""
-        default = self.port == PORTS[self.scheme]
-        return self.bracketed_host if default else f"{self.bracketed_host}:{self.port}"
-
-    @property
-    def url(self) -> str:
-        """The whole URL again, in normal form."""
-        return f"{self.scheme}://{self.host_header}{self.path}"
 
 
 def fetch_image(
@@ -191,7 +140,7 @@ def fetch_image(
         The body of the answer, 1 to ``max_bytes`` bytes; not yet known to be an image.
 
     Raises:
-        BadRequestError: not a URL that is fetched: scheme, credentials, form.
+        BadRequestError: not a URL that is fetched: its scheme, its form, or credentials in it.
         AddressNotAllowedError: the host is private or is not there, or the port is not allowed.
         TooLargeError: more than ``max_bytes``.
         UnsupportedImageError: the answer is a web page.
@@ -208,36 +157,6 @@ def fetch_image(
         sleep,
     )
     return download.follow(url)
-
-
-def parse_url(url: str) -> Target:
-    """Take a URL apart, strictly: what two parsers could read in two ways is refused.
-
-    Raises:
-        BadRequestError: the URL is malformed, has credentials or another scheme.
-        AddressNotAllowedError: the host is a number that is no IPv4 address.
-    """
-    _check_characters(url)
-    try:
-        parts = urlsplit(url)
-    except ValueError as error:
-        raise BadRequestError("The URL is malformed: its host cannot be read.") from error
-    if parts.scheme not in PORTS:
-        raise BadRequestError("The URL must begin with http:// or https://.")
-    if "@" in parts.netloc:
-        raise BadRequestError("The URL must not carry a user name or password.")
-    match = _NETLOC.fullmatch(parts.netloc)
-    if match is None:
-        raise BadRequestError(
-            "The URL is malformed: no host, or a host and port that do not parse."
-        )
-    port = int(match["port"] or PORTS[parts.scheme])
-    if not 0 < port < 65536:
-        raise BadRequestError("The URL's port must be a number from 1 to 65535.")
-    host = _address_v6(match["v6"]) if match["v6"] else _host_name(match["name"])
-    path = _percent_encoded(parts.path or "/")
-    query = f"?{_percent_encoded(parts.query)}" if parts.query else ""
-    return Target(parts.scheme, host, port, path + query)
 
 
 def resolve_host(name: str) -> list[str]:
@@ -313,21 +232,19 @@ class _Download:
     # --- where to: only checked addresses come out of here
 
     def _allowed_addresses(self, target: Target) -> Sequence[str]:
-        trusted = f"{target.bracketed_host}:{target.port}" in self.limits.trusted_hosts
+        trusted = target.host_and_port in self.limits.trusted_hosts
         if not trusted and target.port not in PORTS.values():
             raise AddressNotAllowedError(
                 f"Port {target.port} is not allowed; images are fetched from ports 80 and 443."
             )
         started = time.monotonic()
-        found = self._lookup(target.host)
+        found = [target.host] if target.is_address else self._lookup(target.host)
         if not found or not (trusted or all(map(is_public, found))):
             self._pause_since(started)
-            raise AddressNotAllowedError(_NO_PUBLIC_ADDRESS)
+            raise AddressNotAllowedError(NO_PUBLIC_ADDRESS)
         return _alternating(found)[:MAX_ADDRESSES]
 
     def _lookup(self, host: str) -> Sequence[str]:
-        if _is_address(host):
-            return [host]
         if not _lookups.acquire(timeout=self._remaining_s()):
             raise _too_slow()
         answer: queue.SimpleQueue[Sequence[str]] = queue.SimpleQueue()
@@ -442,54 +359,6 @@ class _Wire(io.RawIOBase):
         return count
 
 
-def _check_characters(url: str) -> None:
-    if len(url) > MAX_URL_LENGTH:
-        raise BadRequestError(f"The URL is longer than {MAX_URL_LENGTH:,} characters.")
-    try:
-        url.encode()
-    except UnicodeEncodeError as error:
-        raise BadRequestError("The URL is not valid Unicode.") from error
-    if _REFUSED_CHARACTERS.search(url):
-        raise BadRequestError("The URL holds a line break, control character or backslash.")
-
-
-def _address_v6(text: str) -> str:
-    try:
-        return ipaddress.IPv6Address(text).compressed
-    except ValueError as error:
-        raise BadRequestError("The URL is malformed: its IPv6 address does not parse.") from error
-
-
-def _host_name(text: str) -> str:
-    name = text.lower().removesuffix(".")
-    if not name.isascii() and len(name) < 254 and not _AMBIGUOUS_IN_HOSTS.search(name):
-        try:
-            name = name.encode("idna").decode("ascii").lower().removesuffix(".")
-        except UnicodeError as error:
-            raise BadRequestError("The URL's host is not a valid name.") from error
-    if len(name) > 253 or not _HOST.fullmatch(name):
-        raise BadRequestError(
-            "The URL's host is not a valid name. Write an international one in its xn-- form."
-        )
-    return _address_v4(name) if _NUMERIC.fullmatch(name) else name
-
-
-def _address_v4(text: str) -> str:
-    """Read decimal, octal, hexadecimal and short forms as every resolver would, as one address."""
-    try:
-        return socket.inet_ntoa(socket.inet_aton(text))
-    except OSError as error:
-        raise AddressNotAllowedError(_NO_PUBLIC_ADDRESS) from error
-
-
-def _is_address(host: str) -> bool:
-    return ":" in host or _NUMERIC.fullmatch(host) is not None
-
-
-def _percent_encoded(text: str) -> str:
-    return re.sub(r"[^\x21-\x7e]+", lambda match: quote(match[0]), text)
-
-
 def _look_up(
     resolve: Callable[[str], Sequence[str]], host: str, answer: queue.SimpleQueue[Sequence[str]]
 ) -> None:
@@ -532,15 +401,7 @@ def _redirect(target: Target, response: http.client.HTTPResponse) -> Target:
     location = response.headers.get("Location")
     if location is None:
         raise ServerStatusError(response.status, response.headers)
-    try:  # http.client reads headers as Latin-1; a raw UTF-8 path is common
-        location = location.encode("latin-1").decode()
-    except UnicodeError as error:
-        raise FetchError("The image's server redirects to something that is not a URL.") from error
-    _check_characters(location)
-    try:
-        return parse_url(urljoin(target.url, location))
-    except ValueError as error:
-        raise BadRequestError("The URL redirects to something that is not a URL.") from error
+    return parse_location(target, location)
 
 
 def _check_encoding(response: http.client.HTTPResponse) -> None:

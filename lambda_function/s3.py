@@ -15,7 +15,6 @@ import re
 import threading
 import time
 from typing import Any
-from urllib.parse import urlsplit
 
 from lambda_function.errors import (
     AddressNotAllowedError,
@@ -24,7 +23,8 @@ from lambda_function.errors import (
     FetchError,
     ServiceError,
 )
-from lambda_function.fetch import PORTS, FetchLimits, ServerStatusError, fetch_image
+from lambda_function.fetch import FetchLimits, ServerStatusError, fetch_image
+from lambda_function.url import parse_url
 
 IMAGE_TIMEOUT_S = 10.0  # where the caller has no deadline
 MODEL_TIMEOUT_S = 20.0  # a cold start: Lambda itself allows init 10 s, then starts it over
@@ -145,7 +145,7 @@ def _get(bucket: str, key: str, region: str | None, max_bytes: int, deadline: fl
         max_bytes=max_bytes,
         timeout_s=timeout_s,
         max_redirects=0,
-        trusted_hosts=frozenset({_host_and_port(url)}),  # ours: an endpoint may be private
+        trusted_hosts=frozenset({parse_url(url).host_and_port}),  # ours: an endpoint may be private
     )
     try:
         return fetch_image(url, limits, deadline=deadline)
@@ -175,14 +175,6 @@ def _client(region: str | None) -> Any:
             config = Config(signature_version="s3v4", connect_timeout=2, read_timeout=2)
             _clients[region] = boto3.client("s3", region_name=region, config=config)
         return _clients[region]
-
-
-def _host_and_port(url: str) -> str:
-    parts = urlsplit(url)
-    name, _, port = parts.netloc.lower().rpartition(":")
-    if port.isdigit():
-        return f"{name}:{port}"
-    return f"{parts.netloc.lower()}:{PORTS[parts.scheme]}"
 
 
 def _pause(pause_s: float, deadline: float) -> None:
