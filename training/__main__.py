@@ -11,9 +11,24 @@ from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before Keras: no start-up chatter
 
+from lambda_function.classifier import ArtifactError
 from lambda_function.metadata import InputSpec, MetadataError
+from training import evaluate
 from training.config import ConfigError, TrainConfig, WeightsError
 from training.dataset import DatasetError, find_dataset
+from training.ledger import LedgerError
+from training.scorer import ModelFileError
+
+# Every one of these says in one sentence what is wrong and what to do.
+EXPECTED_ERRORS = (
+    ArtifactError,
+    ConfigError,
+    DatasetError,
+    LedgerError,
+    MetadataError,
+    ModelFileError,
+    WeightsError,
+)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -21,7 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
     parsed = _parser().parse_args(arguments)
     try:
         parsed.run(parsed)
-    except (ConfigError, DatasetError, WeightsError, MetadataError) as error:
+    except EXPECTED_ERRORS as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except OSError as error:
@@ -37,6 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_train(commands.add_parser("train", help="fine-tune Xception; writes runs/<name>/"))
+    evaluate.add_arguments(commands)
     return parser
 
 
