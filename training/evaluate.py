@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -113,9 +114,15 @@ def compare(first: Evaluation, second: Evaluation) -> dict[str, Any]:
                 "second": second.answer(int(i)),
                 "right": "first" if first.correct[i] else "second",
             }
-            for i in [*only_first, *only_second]
+            for i in _alternating(only_first, only_second)
         ],
     }
+
+
+def _alternating(first: NDArray[np.int64], second: NDArray[np.int64]) -> list[int]:
+    """Return both, one of each in turn, so that a gallery cut short shows both."""
+    pairs = itertools.zip_longest(first.tolist(), second.tolist())
+    return [index for pair in pairs for index in pair if index is not None]
 
 
 def reliability(

@@ -58,10 +58,12 @@ figure { margin:0; background:var(--card); border:1px solid var(--line); border-
   overflow:hidden }
 figure img { width:100%; height:188px; object-fit:contain; display:block; background:var(--track) }
 figcaption { padding:9px 11px; font-size:12.5px; line-height:1.45; overflow-wrap:anywhere }
-figcaption b { font-weight:600 } .good { color:var(--good) } .bad { color:var(--bad) }
+figcaption b { font-weight:600 } 
+.file { display:block; white-space:nowrap; overflow:hidden; text-overflow:ellipsis }
+.good { color:var(--good) } .bad { color:var(--bad) }
 svg { display:block; width:100%; height:auto } svg text { fill:var(--soft); font-size:12px }
-.grid { stroke:var(--line) } .axis { stroke:var(--soft) } .ideal { stroke:var(--soft);
-  stroke-dasharray:4 4 } .bar { fill:rgba(var(--blue),.85) } .count { fill:rgba(var(--blue),.35) }
+.grid { stroke:var(--line) } .axis { stroke:var(--soft) } .ideal { stroke:var(--ink);
+  stroke-width:1.3; stroke-dasharray:5 4 } .bar { fill:rgba(var(--blue),.85) } .count { fill:rgba(var(--blue),.35) }
 .whisker { stroke:var(--ink); stroke-width:1.4 } .dot { fill:rgb(var(--blue)) }
 .range { stroke:rgba(var(--blue),.4); stroke-width:5; stroke-linecap:round }
 dl { display:grid; grid-template-columns:max-content 1fr; gap:3px 18px; margin:0 }
@@ -86,8 +88,8 @@ def report_html(report: dict[str, Any], thumbnails: dict[str, str]) -> str:
     ]
     if report["comparison"]:
         body.append(_comparison(report, thumbnails))
-    for figures in models:
-        body.append(_model(figures, images["classes"], thumbnails, alone=len(models) == 1))
+    alone = len(models) == 1
+    body += [_model(figures, images["classes"], thumbnails, alone=alone) for figures in models]
     body.append(_origin(report))
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n'
@@ -303,7 +305,8 @@ def _mistakes(mistakes: list[dict[str, Any]], thumbnails: dict[str, str]) -> str
         f"<span class=bad>said <b>{escape(answer['predicted'])}</b> "
         f"{answer['probability']:.0%}</span><br>"
         f"labelled <b>{escape(answer['label'])}</b> {answer['label_probability']:.0%}<br>"
-        f"<span class=soft>{escape(answer['file'])}</span></figcaption></figure>"
+        f"<span class='soft file' title='{escape(answer['file'])}'>{escape(answer['file'])}</span>"
+        "</figcaption></figure>"
         for answer in shown
     )
     return (
