@@ -58,12 +58,13 @@ figure { margin:0; background:var(--card); border:1px solid var(--line); border-
   overflow:hidden }
 figure img { width:100%; height:188px; object-fit:contain; display:block; background:var(--track) }
 figcaption { padding:9px 11px; font-size:12.5px; line-height:1.45; overflow-wrap:anywhere }
-figcaption b { font-weight:600 } 
+figcaption b { font-weight:600 }
 .file { display:block; white-space:nowrap; overflow:hidden; text-overflow:ellipsis }
 .good { color:var(--good) } .bad { color:var(--bad) }
 svg { display:block; width:100%; height:auto } svg text { fill:var(--soft); font-size:12px }
 .grid { stroke:var(--line) } .axis { stroke:var(--soft) } .ideal { stroke:var(--ink);
-  stroke-width:1.3; stroke-dasharray:5 4 } .bar { fill:rgba(var(--blue),.85) } .count { fill:rgba(var(--blue),.35) }
+  stroke-width:1.3; stroke-dasharray:5 4 }
+.bar { fill:rgba(var(--blue),.85) } .count { fill:rgba(var(--blue),.35) }
 .whisker { stroke:var(--ink); stroke-width:1.4 } .dot { fill:rgb(var(--blue)) }
 .range { stroke:rgba(var(--blue),.4); stroke-width:5; stroke-linecap:round }
 dl { display:grid; grid-template-columns:max-content 1fr; gap:3px 18px; margin:0 }
