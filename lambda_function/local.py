@@ -13,8 +13,10 @@ from __future__ import annotations
 
 import argparse
 import base64
+import contextlib
 import http
 import json
+import os
 import sys
 import threading
 import time
@@ -22,12 +24,15 @@ import urllib.parse
 import uuid
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lambda_function import app
 from lambda_function.classifier import ArtifactError
 from lambda_function.metadata import MetadataError
 from lambda_function.settings import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 EXAMPLE_IMAGE = Path(__file__).parent.parent / "examples" / "pants.jpg"
 MAX_EVENT_BYTES = 6 * 1024**2  # Lambda's limit for a synchronous invoke; base64 adds a third
@@ -153,7 +158,7 @@ def serve(host: str, port: int) -> None:
         server.serve_forever()
 
 
-def predict(url: str | None, image: Path | None) -> str:
+def predict(url: str | None = None, image: Path | None = None) -> str:
     """Return a prediction in readable text, made by the real handler.
 
     Args:
@@ -165,7 +170,9 @@ def predict(url: str | None, image: Path | None) -> str:
     """
     source = url or str(image or EXAMPLE_IMAGE)
     event = {"url": url} if url else {"image": _read_base64(image or EXAMPLE_IMAGE)}
-    answer = app.handle(event, LocalContext(), app.predictor(), write=lambda _: None)
+    with _native_chatter_hidden():
+        predictor = app.predictor()
+    answer = app.handle(event, LocalContext(), predictor, write=lambda _: None)
     if "predictions" not in answer:
         raise SystemExit(f"{answer['title']}: {answer['detail']} ({answer['code']})")
     return render(source, answer)
@@ -179,11 +186,9 @@ def render(source: str, answer: dict[str, Any]) -> str:
         bar = "#" * round(item["score"] * BAR_WIDTH)
         lines.append(f"  {item['label']:<{width}}  {item['score']:7.2%}  {bar}".rstrip())
     timings = "  ".join(f"{name} {ms:g}" for name, ms in answer["timings_ms"].items())
-    unsure = "  uncertain: the best score is below MIN_SCORE" if answer.get("uncertain") else ""
-    model = answer["model"]
-    return "\n".join(
-        [*lines, unsure, f"  model {model['name']} {model['version']}", f"  ms    {timings}"]
-    )
+    unsure = ["", "  uncertain: the best score is below MIN_SCORE"] if "uncertain" in answer else []
+    model = f"  model {answer['model']['name']} {answer['model']['version']}"
+    return "\n".join([*lines, *unsure, "", model, f"  ms    {timings}"])
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -207,6 +212,21 @@ def main(arguments: list[str] | None = None) -> None:
         raise SystemExit(f"Cannot start: {error}") from error
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+@contextlib.contextmanager
+def _native_chatter_hidden() -> Iterator[None]:
+    """Keep the interpreter's own INFO line, written by C++ to file descriptor 2, off the screen."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def _read_base64(path: Path) -> str:

@@ -1,0 +1,228 @@
+"""The local API and the command line: the real handler, without AWS and without Docker."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import http.client
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from lambda_function import local
+from lambda_function.gateway import read_request
+from tests.conftest import TINY_MODEL, Api, picture
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.support_server import PictureServer
+
+REPOSITORY = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def listening(api: Api) -> Iterator[local.LocalServer]:
+    with running(lambda event, _: api.invoke(event)) as server:
+        yield server
+
+
+class running:  # noqa: N801 - reads as a verb
+    """A local server for the length of a ``with`` block."""
+
+    def __init__(self, handler: Callable[[Any, Any], dict[str, Any]]) -> None:
+        self.server = local.LocalServer(("127.0.0.1", 0), handler)
+        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.02,))
+
+    def __enter__(self) -> local.LocalServer:
+        self.thread.start()
+        return self.server
+
+    def __exit__(self, *_: object) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+        self.thread.join()
+
+
+def ask(
+    server: local.LocalServer,
+    method: str,
+    target: str,
+    body: bytes | None = None,
+    **headers: str,
+) -> tuple[int, dict[str, str], bytes]:
+    """Return (status, headers in lower case, body)."""
+    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=20)
+    try:
+        sent = {name.replace("_", "-"): value for name, value in headers.items()}
+        connection.request(method, target, body, sent)
+        response = connection.getresponse()
+        names = {name.lower(): value for name, value in response.getheaders()}
+        return response.status, names, response.read()
+    finally:
+        connection.close()
+
+
+# --- serve ------------------------------------------------------------------------
+
+
+def test_predictions_are_served_over_http(
+    listening: local.LocalServer, server: PictureServer
+) -> None:
+    content = json.dumps({"url": server.url("/blue.png")}).encode()
+    status, headers, body = ask(
+        listening, "POST", "/predict", content, content_type="application/json"
+    )
+    assert (status, headers["content-type"]) == (200, "application/json")
+    assert json.loads(body)["predictions"][0]["label"] == "blue"
+    status, _, body = ask(
+        listening, "POST", "/predict?top_k=1", picture("lime"), content_type="image/png"
+    )
+    assert [item["label"] for item in json.loads(body)["predictions"]] == ["green"]
+
+
+def test_pages_problems_and_head_are_served_over_http(listening: local.LocalServer) -> None:
+    status, headers, body = ask(listening, "GET", "/docs")
+    assert (status, headers["content-type"]) == (200, "text/html; charset=utf-8")
+    assert body.startswith(b"<!doctype html>")
+    status, headers, body = ask(listening, "PUT", "/predict", b"{}")
+    assert (status, headers["content-type"]) == (405, "application/problem+json")
+    assert headers["allow"] == "GET, HEAD, OPTIONS, POST"
+    status, headers, body = ask(listening, "HEAD", "/docs")
+    assert (status, body) == (200, b"")
+    status, headers, body = ask(listening, "OPTIONS", "/predict")
+    assert (status, body) == (204, b"")
+
+
+def test_connections_are_kept_for_the_next_request(listening: local.LocalServer) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", listening.server_port, timeout=20)
+    for method, target in (("GET", "/model"), ("OPTIONS", "/"), ("HEAD", "/"), ("GET", "/model")):
+        connection.request(method, target)
+        response = connection.getresponse()
+        assert response.status in (200, 204)
+        response.read()
+    connection.close()
+
+
+def test_too_much_is_refused_as_the_gateway_does(listening: local.LocalServer) -> None:
+    too_long = str(local.MAX_EVENT_BYTES + 1)
+    status, headers, body = ask(listening, "POST", "/predict", content_length=too_long)
+    assert (status, json.loads(body)) == (413, {"message": "Request Entity Too Large"})
+    # base64 makes 4 bytes of 3: these do not fit an event either
+    status, headers, body = ask(
+        listening, "POST", "/predict", bytes(5 * 1024**2), content_type="image/png"
+    )
+    assert status == 413
+    assert headers["connection"] == "close"
+
+
+@pytest.mark.parametrize("length", ["-1", "x", "1_0", "²"])
+def test_strange_lengths_are_refused(listening: local.LocalServer, length: str) -> None:
+    assert ask(listening, "POST", "/predict", content_length=length)[0] == 411
+
+
+def test_requests_reach_the_handler_one_at_a_time() -> None:
+    inside, most = 0, 0
+
+    def handler(event: Any, context: Any) -> dict[str, Any]:
+        nonlocal inside, most
+        inside += 1
+        most = max(most, inside)
+        time.sleep(0.02)
+        inside -= 1
+        return {"statusCode": 200, "headers": {}, "body": ""}
+
+    with running(handler) as server, concurrent.futures.ThreadPoolExecutor(6) as pool:
+        replies = list(pool.map(lambda _: ask(server, "GET", "/")[0], range(6)))
+    assert replies == [200] * 6
+    assert most == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [("application/json", b'{"url": "\xc3\xa9"}'), ("image/png", b"\x89PNG\xff"), (None, b"x=1")],
+)
+def test_built_event_carries_what_was_sent(kind: str | None, body: bytes) -> None:
+    headers = {"Content-Type": kind} if kind else {}
+    event = local.build_event("POST", "/predict?a=%20b&a=c", headers, body)
+    assert event["isBase64Encoded"] is (kind != "application/json")
+    request = read_request(json.loads(json.dumps(event)))
+    assert (request.method, request.path, request.body) == ("POST", "/predict", body)
+    assert request.query == (("a", " b"), ("a", "c"))
+
+
+def test_context_counts_down() -> None:
+    context = local.LocalContext(timeout_s=0.05)
+    assert 0 < context.get_remaining_time_in_millis() <= 50
+    time.sleep(0.06)
+    assert context.get_remaining_time_in_millis() == 0
+
+
+# --- predict ----------------------------------------------------------------------
+
+
+def command(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    clean = {"PATH": os.environ["PATH"], "MODEL_URI": str(TINY_MODEL)}
+    return subprocess.run(
+        [sys.executable, "-m", "lambda_function.local", *arguments],
+        env=clean | environment,
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_predict_prints_bars_timings_and_the_model(tmp_path: Path) -> None:
+    path = tmp_path / "garment.png"
+    path.write_bytes(picture("red"))
+    ended = command("predict", "--image", str(path))
+    assert (ended.returncode, ended.stderr) == (0, "")
+    lines = ended.stdout.splitlines()
+    assert lines[0] == str(path)
+    assert lines[2].split() == ["red", "99.99%", "#" * 30]
+    assert [line.split()[0] for line in lines[2:6]] == ["red", "dark", "green", "blue"]
+    assert "  model tiny 1.2.3" in lines
+    assert lines[-1].split()[::2][:1] == ["ms"]
+    assert "inference" in lines[-1]
+
+
+def test_predict_takes_an_address(server: PictureServer) -> None:
+    ended = command("predict", "--url", server.url("/blue.png"), TRUSTED_IMAGE_HOSTS=server.host)
+    assert ended.returncode == 0
+    assert ended.stdout.splitlines()[2].split()[0] == "blue"
+
+
+def test_predict_without_arguments_takes_our_own_picture() -> None:
+    ended = command("predict")
+    assert ended.returncode == 0
+    assert ended.stdout.splitlines()[0] == str(local.EXAMPLE_IMAGE)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "said"),
+    [
+        (["--url", "http://127.0.0.1:1/a.png"], {}, "address_not_allowed"),
+        (["--url", "nonsense"], {}, "bad_request"),
+        (["--image", "/nowhere.png"], {}, "Cannot read /nowhere.png: No such file or directory."),
+        (["--image", __file__], {}, "unsupported_image"),
+        ([], {"MIN_SCORE": "high"}, "Cannot start: MIN_SCORE must be number, 0 to 1. Received"),
+        ([], {"MODEL_URI": "/nowhere.tflite"}, "/nowhere.tflite"),
+        ([], {"MODEL_URI": __file__}, "Cannot start: the artifact carries no metadata"),
+    ],
+)
+def test_what_goes_wrong_is_one_sentence_and_status_1(
+    arguments: list[str], environment: dict[str, str], said: str
+) -> None:
+    ended = command("predict", *arguments, **environment)
+    assert ended.returncode == 1
+    assert ended.stdout == ""
+    assert said in ended.stderr
+    assert len(ended.stderr.splitlines()) == 1
