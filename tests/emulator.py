@@ -134,15 +134,14 @@ class Emulator:
 
     def __enter__(self) -> Emulator:
         binary = emulator_binary()
-        for attempt in range(3):  # a port found free may be taken before the RIE binds it
+        if self._chosen_port and _taken(self._chosen_port):
+            raise EmulatorError(f"port {self._chosen_port} is in use; 0 picks a free one")
+        for _ in range(3):  # a port found free may be taken before the RIE binds it
             self._start(binary)
             if self._listening():
                 return self
-            lines = "\n".join(self.log)
             self.close()
-            if self._chosen_port or attempt == 2:
-                break
-        raise EmulatorError(f"the emulator did not start listening on port {self.port}:\n{lines}")
+        raise EmulatorError("the emulator did not start:\n" + "\n".join(self.log))
 
     def __exit__(self, *_: object) -> None:
         self.close()
@@ -417,6 +416,12 @@ def _free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def _taken(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+        return True
+    return False
 
 
 def _descendants(pid: int) -> Iterator[int]:
