@@ -43,13 +43,14 @@ from typing import TYPE_CHECKING, Any, cast
 from lambda_function.addresses import NO_PUBLIC_ADDRESS, is_public
 from lambda_function.errors import (
     AddressNotAllowedError,
+    BadRequestError,
     DeadlineError,
     FetchError,
     ServiceError,
     TooLargeError,
     UnsupportedImageError,
 )
-from lambda_function.url import PORTS, Target, is_host_and_port, parse_location, parse_url
+from lambda_function.url import PORTS, Target, normal_host_and_port, parse_location, parse_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -91,7 +92,7 @@ class FetchLimits:
         timeout_s: for everything, redirects and name lookups included.
         max_redirects: that are followed.
         trusted_hosts: ``host:port`` pairs exempt from the address and port rules, such as
-            ``"images.internal:8080"`` or ``"[::1]:8080"``.
+            ``"images.internal:8080"`` or ``"[::1]:8080"``; kept in the form that URLs get.
         user_agent: sent to servers; some answer 403 to one that does not say who is asking.
     """
 
@@ -105,11 +106,11 @@ class FetchLimits:
         for name in ("max_bytes", "timeout_s"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be above 0. Received: {getattr(self, name)!r}")
-        for pair in self.trusted_hosts:
-            if not is_host_and_port(pair):
-                raise ValueError(
-                    f"trusted_hosts must be host:port pairs in lower case. Received: {pair!r}"
-                )
+        try:
+            trusted = frozenset(map(normal_host_and_port, self.trusted_hosts))
+        except BadRequestError as error:
+            raise ValueError(f"trusted_hosts: {error}") from error
+        object.__setattr__(self, "trusted_hosts", trusted)
         if not self.user_agent.isascii() or not self.user_agent.isprintable():
             raise ValueError(f"user_agent must be printable ASCII. Received: {self.user_agent!r}")
 

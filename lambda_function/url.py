@@ -21,7 +21,7 @@ PORTS = {"http": 80, "https": 443}
 MAX_URL_LENGTH = 8192  # what common servers take in a request line; signed URLs reach 2,000
 
 _NETLOC = re.compile(
-    r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<name>[^\[\]:@]+))(?::(?P<port>[0-9]{0,5}))?"
+    r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<name>[^\[\]:@/?#]+))(?::(?P<port>[0-9]{0,5}))?"
 )
 _HOST = re.compile(r"[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*")
 _NUMERIC = re.compile(r"(?:.*\.)?(?:0x[0-9a-f]*|[0-9]+)")  # a URL's host that "ends in a number"
@@ -101,10 +101,19 @@ def parse_url(url: str) -> Target:
     return Target(parts.scheme, host, port, path + query)
 
 
-def is_host_and_port(text: str) -> bool:
-    """Say whether a text is ``host:port`` as ``Target`` writes them: ``"[::1]:8080"``."""
+def normal_host_and_port(text: str) -> str:
+    """Bring ``host:port`` into the form that ``Target.host_and_port`` has.
+
+    Returns:
+        ``"[::1]:8080"`` for ``"[0:0::1]:8080"``.
+
+    Raises:
+        BadRequestError: it is not ``host:port``; both must be there.
+    """
     match = _NETLOC.fullmatch(text)
-    return text == text.lower() and match is not None and bool(match["port"])
+    if match is None or not match["port"]:
+        raise BadRequestError(f"Expected host:port. Received: {text!r}.")
+    return parse_url(f"http://{text}/").host_and_port
 
 
 def parse_location(base: Target, location: str) -> Target:
