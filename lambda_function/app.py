@@ -14,7 +14,6 @@ from __future__ import annotations
 import functools
 import os
 import time
-import uuid
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -62,7 +61,7 @@ class Call:
     def __init__(self, predictor: Predictor, context: Any, *, is_http: bool) -> None:
         self.watch = Stopwatch()
         self.predictor = predictor
-        self.request_id = str(getattr(context, "aws_request_id", None) or uuid.uuid4())
+        self.request_id = str(getattr(context, "aws_request_id", None) or os.urandom(16).hex())
         self.deadline = time.monotonic() + _remaining_s(context) - DEADLINE_MARGIN_S
         self.allow_s3 = not is_http or predictor.settings.api_auth != "none"
         self.log = logs.RequestLog(
