@@ -230,7 +230,8 @@ def run(parsed: argparse.Namespace) -> None:
 
     split, images_name, is_test = _images(parsed)
     paths = [parsed.model, *([parsed.second] if parsed.second else [])]
-    evaluations = [evaluate(load_scorer(path), split) for path in paths]
+    scorers = [load_scorer(path) for path in paths]  # both, before minutes go into the first
+    evaluations = [evaluate(scorer, split) for scorer in scorers]
     report = {
         "images": {"name": images_name, "count": len(split), "classes": list(split.class_names)},
         "models": [evaluation.to_dict() for evaluation in evaluations],
