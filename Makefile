@@ -8,7 +8,7 @@ BROWSER := $(VENVS)/browser
 PIP_INSTALL := -m pip install -qq --disable-pip-version-check --require-hashes
 
 .DEFAULT_GOAL := help
-.PHONY: help predict run emulate test test-training test-browser check format lock clean
+.PHONY: help predict run emulate train evaluate score test test-training test-browser check format lock clean
 
 help: ## print this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -23,6 +23,17 @@ run: $(SERVING)/.ok ## serve the HTTP API and the demo page on http://127.0.0.1:
 
 emulate: $(TEST)/.ok ## start the handler under the Lambda Runtime Interface Emulator
 	@$(TEST)/bin/python -m tests.emulator
+
+# --- train it ----------------------------------------------------------------
+
+train: $(TRAINING)/.ok ## fine-tune Xception: ARGS='--name mine --size 224'
+	@$(TRAINING)/bin/python -m training train $(ARGS)
+
+evaluate: $(TRAINING)/.ok ## score a model: MODEL=runs/mine [SECOND=...] [FOLDER=... or SPLIT=validation]
+	@$(TRAINING)/bin/python -m training evaluate $(or $(MODEL),lambda_function/model.tflite) $(SECOND) $(if $(FOLDER),--folder '$(FOLDER)') $(if $(SPLIT),--split $(SPLIT)) $(ARGS)
+
+score: $(TEST)/.ok ## score the shipped model on the test split again; must repeat the record
+	@$(TEST)/bin/python -m training evaluate lambda_function/model.tflite --split test --must-be-recorded --no-gallery $(ARGS)
 
 # --- test it -----------------------------------------------------------------
 
