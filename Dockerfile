@@ -37,11 +37,14 @@ RUN for tree in deps app; do \
     done \
  && chmod -R u=rwX,go=rX deps app
 
-FROM ${BASE_IMAGE}
+FROM ${BASE_IMAGE} AS function
 # A name server that does not answer costs a lookup 2 s, not 30 (see lambda_function/fetch.py).
 ENV RES_OPTIONS="timeout:1 attempts:2"
 COPY --from=build /build/deps/ ${LAMBDA_TASK_ROOT}/
 COPY --from=build /build/app/ ${LAMBDA_TASK_ROOT}/
-# As Lambda does: not root. 993:990 are the ids that Lambda itself runs functions under.
-USER 993:990
 CMD ["lambda_function.app.lambda_handler"]
+
+# Lambda chooses the user itself (an unprivileged one), and `sam local` adds files as the image's
+# user: template.yaml builds the stage above. Everywhere else this one runs, as Lambda would.
+FROM function
+USER 993:990

@@ -52,12 +52,13 @@ WASTE = (
     ),
     Waste(
         "ai_edge_litert",
-        tuple(
-            pattern
-            for name in ("flatbuffers", "ml_dtypes", "protobuf", "tqdm", "backports_strenum")
-            for pattern in (f"{name}-*.dist-info",)
-        )
-        + ("flatbuffers", "ml_dtypes", "google", "tqdm", "backports"),
+        (
+            *("flatbuffers", "flatbuffers-*.dist-info"),
+            *("ml_dtypes", "ml_dtypes-*.dist-info"),
+            *("google", "protobuf-*.dist-info"),
+            *("tqdm", "tqdm-*.dist-info"),
+            *("backports", "backports_strenum-*.dist-info"),
+        ),
         "dependencies of those compilers; the interpreter imports numpy only",
     ),
     Waste(
