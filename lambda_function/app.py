@@ -123,7 +123,7 @@ def predictor() -> Predictor:
 
     Raises:
         SettingsError: a wrong value in the environment.
-        ArtifactError, MetadataError, OSError: the model cannot be served.
+        ArtifactError, MetadataError, ModelDownloadError: the model cannot be served.
     """
     return load_predictor(Settings.from_environment(os.environ))
 

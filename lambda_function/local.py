@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 from lambda_function import app
 from lambda_function.classifier import ArtifactError
 from lambda_function.metadata import MetadataError
+from lambda_function.s3 import ModelDownloadError
 from lambda_function.settings import SettingsError
 
 if TYPE_CHECKING:
@@ -153,7 +154,11 @@ class _RequestHandler(BaseHTTPRequestHandler):
 def serve(host: str, port: int) -> None:
     """Serve until interrupted."""
     app.predictor()
-    with LocalServer((host, port)) as server:
+    try:
+        server = LocalServer((host, port))
+    except OSError as error:
+        raise SystemExit(f"Cannot listen on {host}:{port}: {error.strerror}.") from error
+    with server:
         print(f"Listening on http://{host}:{server.server_port}  (Ctrl-C ends it)", flush=True)
         server.serve_forever()
 
@@ -208,7 +213,7 @@ def main(arguments: list[str] | None = None) -> None:
             serve(options.host, options.port)
         else:
             print(predict(options.url, options.image))
-    except (SettingsError, ArtifactError, MetadataError, OSError) as error:
+    except (SettingsError, ArtifactError, MetadataError, ModelDownloadError) as error:
         raise SystemExit(f"Cannot start: {error}") from error
     except KeyboardInterrupt:
         sys.exit(130)

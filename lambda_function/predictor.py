@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lambda_function.classifier import Classifier
+from lambda_function.classifier import ArtifactError, Classifier
 from lambda_function.errors import BadRequestError, TooLargeError
 from lambda_function.fetch import FetchLimits, fetch_image
 from lambda_function.image import decode_image, preprocess
@@ -198,9 +198,9 @@ def load_predictor(settings: Settings) -> Predictor:
     """Load the model that the settings name.
 
     Raises:
-        ArtifactError, MetadataError: it cannot be served.
-        OSError: it cannot be read.
-        Exception: what ``s3.download_model`` raises.
+        ArtifactError: it cannot be read, or contradicts its metadata.
+        MetadataError: it does not say what it is.
+        ModelDownloadError: it cannot be had from S3, or is not what its name says.
     """
     artifact: bytes | Path
     if settings.model_uri.startswith(_S3):
@@ -209,7 +209,12 @@ def load_predictor(settings: Settings) -> Predictor:
         artifact = download_model(settings.model_uri)
     else:
         artifact = Path(settings.model_uri or Path(__file__).with_name(SHIPPED_MODEL))
-    classifier = Classifier(artifact, num_threads=settings.interpreter_threads)
+    try:
+        classifier = Classifier(artifact, num_threads=settings.interpreter_threads)
+    except OSError as error:
+        raise ArtifactError(
+            f"the model {settings.model_uri or SHIPPED_MODEL} cannot be read ({error.strerror}). MODEL_URI names another."
+        ) from error
     return Predictor(settings, classifier)
 
 

@@ -157,6 +157,13 @@ def test_built_event_carries_what_was_sent(kind: str | None, body: bytes) -> Non
     assert request.query == (("a", " b"), ("a", "c"))
 
 
+def test_a_port_that_is_taken_is_said_so(listening: local.LocalServer) -> None:
+    ended = command("serve", "--port", str(listening.server_port))
+    assert ended.returncode == 1
+    said = f"Cannot listen on 127.0.0.1:{listening.server_port}: Address already in use.\n"
+    assert ended.stderr.endswith(said)
+
+
 def test_context_counts_down() -> None:
     context = local.LocalContext(timeout_s=0.05)
     assert 0 < context.get_remaining_time_in_millis() <= 50
@@ -214,7 +221,7 @@ def test_predict_without_arguments_takes_our_own_picture() -> None:
         (["--image", "/nowhere.png"], {}, "Cannot read /nowhere.png: No such file or directory."),
         (["--image", __file__], {}, "unsupported_image"),
         ([], {"MIN_SCORE": "high"}, "Cannot start: MIN_SCORE must be number, 0 to 1. Received"),
-        ([], {"MODEL_URI": "/nowhere.tflite"}, "/nowhere.tflite"),
+        ([], {"MODEL_URI": "/nowhere.tflite"}, "the model /nowhere.tflite cannot be read (No such"),
         ([], {"MODEL_URI": __file__}, "Cannot start: the artifact carries no metadata"),
     ],
 )
