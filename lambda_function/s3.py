@@ -167,13 +167,15 @@ def _signed_url(bucket: str, key: str, region: str | None, *, expires_s: int) ->
 
 def _client(region: str | None) -> Any:
     """Return the signer for a region; it never opens a connection to S3 itself."""
-    with _clients_lock:  # boto3's default session is not for several threads
+    with _clients_lock:  # made once, by whichever thread comes first
         if region not in _clients:
             import boto3
             from botocore.config import Config
 
             config = Config(signature_version="s3v4", connect_timeout=2, read_timeout=2)
-            _clients[region] = boto3.client("s3", region_name=region, config=config)
+            _clients[region] = boto3.session.Session().client(
+                "s3", region_name=region, config=config
+            )
         return _clients[region]
 
 

@@ -20,6 +20,7 @@ from lambda_function.errors import AddressNotAllowedError, BadRequestError
 PORTS = {"http": 80, "https": 443}
 MAX_URL_LENGTH = 8192  # what common servers take in a request line; signed URLs reach 2,000
 
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 _NETLOC = re.compile(
     r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<name>[^\[\]:@/?#]+))(?::(?P<port>[0-9]{0,5}))?"
 )
@@ -129,10 +130,10 @@ def parse_location(base: Target, location: str) -> Target:
     try:  # a raw UTF-8 path is common
         location = location.encode("latin-1").decode()
         _check_characters(location)
-        joined = urljoin(base.url, location)
+        relative = _SCHEME.match(location) is None
+        return parse_url(urljoin(base.url, location) if relative else location)
     except ValueError as error:
         raise BadRequestError("The URL redirects to something that is not a URL.") from error
-    return parse_url(joined)
 
 
 def _check_characters(url: str) -> None:

@@ -135,7 +135,7 @@ def _head(status: str, headers: Mapping[str, str]) -> bytes:
 
 
 class LoopbackServer:
-    """Plays by path on loopback, for the length of a ``with`` block.
+    """Plays by path on loopback, for the length of a ``with`` block; ``default`` for other paths.
 
     Attributes:
         port: on loopback.
@@ -147,12 +147,14 @@ class LoopbackServer:
         self,
         plays: Mapping[str, Play],
         *,
+        default: Play | None = None,
         tls: ssl.SSLContext | None = None,
         family: socket.AddressFamily = socket.AF_INET,
     ) -> None:
         self.heads: list[bytes] = []
         self.connections = 0
         self._plays = dict(plays)
+        self._default = default or answer(b"none", status="404 Not Found")
         self._tls = tls
         self._gone = threading.Event()
         self._threads: list[threading.Thread] = []
@@ -204,9 +206,8 @@ class LoopbackServer:
                 stack.callback(sock.close)
             head = _read_head(sock)
             self.heads.append(head)
-            path = head.split(b" ")[1].decode() if head.count(b" ") > 1 else ""
-            play = self._plays.get(path, answer(b"none", status="404 Not Found"))
-            play(Stage(sock, head, self._gone))
+            path = head.split(b" ")[1].decode() if head.startswith(b"GET ") else ""
+            self._plays.get(path, self._default)(Stage(sock, head, self._gone))
 
 
 def _read_head(sock: socket.socket) -> bytes:
