@@ -123,21 +123,17 @@ def pictures() -> Iterator[PictureServer]:
 
 @pytest.fixture(scope="session")
 def origin(pictures: PictureServer) -> Iterator[str]:
-    """Start `make run`'s server, with the shipped model where there is one, and its origin."""
+    """Start `make run`'s server, with the shipped model where there is one; give its address."""
     model = SHIPPED_MODEL if SHIPPED_MODEL.exists() else TINY_MODEL
-    environment = {
-        "PATH": os.environ["PATH"],
-        "MODEL_URI": str(model),
-        "TRUSTED_IMAGE_HOSTS": pictures.host,
-        "INTERPRETER_THREADS": "1",
-    }
-    with _serve(environment) as address:
+    with serve(model, TRUSTED_IMAGE_HOSTS=pictures.host, INTERPRETER_THREADS="1") as address:
         yield address
 
 
 @contextlib.contextmanager
-def _serve(environment: dict[str, str]) -> Iterator[str]:
-    command = [sys.executable, "-m", "lambda_function.local", "serve", "--port", "0"]
+def serve(model: Path, *, port: int = 0, **settings: str) -> Iterator[str]:
+    """Run the local server in a process of its own; port 0 is any that is free."""
+    command = [sys.executable, "-m", "lambda_function.local", "serve", "--port", str(port)]
+    environment = {"PATH": os.environ["PATH"], "MODEL_URI": str(model), **settings}
     process = subprocess.Popen(
         command, cwd=REPOSITORY, env=environment, stdout=subprocess.PIPE, text=True
     )
@@ -175,6 +171,8 @@ def new_demo(browser: Browser, origin: str) -> Iterator[Callable[..., Demo]]:
             context.set_default_timeout(PATIENCE_MS)
             context.add_init_script(WATCH_POLICY)
             demo = Demo(context.new_page(), origin)
+            # Playwright catches file dialogs a moment after it is first asked to: ask now.
+            demo.page.on("filechooser", lambda _: None)
             demo.page.on("pageerror", lambda error: demo.failures.append(str(error)))
             demo.page.on(
                 "request",

@@ -91,7 +91,7 @@ def test_the_gateways_own_errors(
     demo.page.set_input_files("#file", PANTS)
     problem = demo.problem()
     assert problem.startswith(title)
-    assert f"It said: {message}" in problem
+    assert f"It said: “{message}”." in problem
     assert f"HTTP {status} · request Ab3=" in problem
     assert demo.page.get_by_role("button", name="Try again").is_visible() == retry
 
