@@ -6,7 +6,8 @@ An event is either HTTP (API Gateway payload 2.0 or 1.0, Function URL) or a dire
 
 Errors are RFC 9457 problems: over HTTP with their status and ``application/problem+json``, in a
 direct invoke as the returned object, whose ``status`` tells it from a prediction. Whatever the
-event, this module answers; it never raises into the runtime.
+event, this module answers; it raises into the runtime only for a bulk run's batch (``bulk``),
+whose caller reads the name of the error.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from lambda_function import logs, pages, payload
 from lambda_function.batch import run_batch
+from lambda_function.bulk import ITEMS, BatchError, classify_batch, read_event
 from lambda_function.errors import (
     BadRequestError,
     InternalError,
@@ -109,12 +111,16 @@ def handle(
         context: as for ``lambda_handler``.
         predictor: the loaded model and the ways to it.
         write: takes the request's log line.
+
+    Raises:
+        BatchError: a bulk run's batch that is to be tried again, or cannot be done.
     """
     is_http = is_gateway_event(event)
     call = Call(predictor, context, is_http=is_http)
-    answer = _answer_http(event, call) if is_http else _answer_direct(event, call)
-    write(call.log.line(call.watch.total_ms()))
-    return answer
+    try:
+        return _answer_http(event, call) if is_http else _answer_direct(event, call)
+    finally:
+        write(call.log.line(call.watch.total_ms()))
 
 
 @functools.cache
@@ -184,9 +190,25 @@ def predict_direct(event: dict[str, Any], call: Call) -> dict[str, Any]:
     return answer(payload.read_fields(event, call.classes), call)
 
 
+def predict_bulk(event: dict[str, Any], call: Call) -> dict[str, Any]:
+    """Classify a batch of S3 objects for Step Functions; see ``bulk``."""
+    call.log.add(route="bulk")
+    batch = read_event(event)
+    results = classify_batch(
+        batch,
+        load=lambda uri: call.predictor.load(uri, deadline=call.deadline, allow_s3=True),
+        classify=lambda data, fetch_ms: _bulk_item(call, data, fetch_ms),
+        refuse=lambda error: {"error": _problem(_known(error, call))},
+        deadline=call.deadline,
+    )
+    failed = sum("error" in result for result in results)
+    call.log.add(items=len(results), items_done=len(results) - failed)
+    return {"results": results}
+
+
 DirectHandler = Callable[[dict[str, Any], Call], dict[str, Any]]
 # The first key that an event has chooses; other events are read as predictions.
-DIRECT: dict[str, DirectHandler] = {}
+DIRECT: dict[str, DirectHandler] = {ITEMS: predict_bulk}
 
 
 # --- answers -----------------------------------------------------------------
@@ -251,6 +273,12 @@ def _answer_batch(urls: tuple[str, ...], top_k: int, call: Call) -> dict[str, An
     }
 
 
+def _bulk_item(call: Call, data: bytes, fetch_ms: float) -> dict[str, Any]:
+    item = _item(call.predictor.classify(data, fetch_ms=fetch_ms), call.classes, call)
+    del item["timings_ms"]  # a million of them help nobody
+    return item | {"model": call.model}
+
+
 def _item(prediction: Prediction, top_k: int, call: Call) -> dict[str, Any]:
     return prediction.to_json(top_k=top_k, min_score=call.predictor.settings.min_score)
 
@@ -292,6 +320,9 @@ def _answer_direct(event: Any, call: Call) -> dict[str, Any]:
         handler = next((DIRECT[key] for key in DIRECT if key in event), predict_direct)
         body = handler(event, call)
         call.log.add(status=200)
+    except BatchError as error:
+        call.log.add(code=type(error).__name__, detail=str(error))
+        raise
     except Exception as error:
         body = _problem(_known(error, call)) | {"request_id": call.request_id}
         call.log.add(status=body["status"])

@@ -1,9 +1,10 @@
 """One JSON line per request, which is log entry and CloudWatch metrics in one.
 
 The line follows CloudWatch's embedded metric format (EMF): its ``_aws`` part tells CloudWatch
-which of the fields are metrics. Three metrics and one dimension, since each combination costs
-money; routes, classes and error codes are fields, to be counted with Logs Insights. Names are
-those of Powertools' Logger (level, timestamp, service, cold_start, exception).
+which of the fields are metrics. Three metrics by function, and the server errors once more by
+version, for the alarm that rolls a deployment back: no more, since each combination costs money.
+Routes, classes and error codes are fields, to be counted with Logs Insights. Names are those of
+Powertools' Logger (level, timestamp, service, cold_start, exception).
 
 https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html
 
@@ -25,9 +26,10 @@ if TYPE_CHECKING:
     from lambda_function.settings import Settings
 
 MAX_URL_CHARS = 500
+_SERVER_ERROR = {"Name": "ServerError", "Unit": "Count"}
 _METRICS = (
     {"Name": "Latency", "Unit": "Milliseconds"},
-    {"Name": "ServerError", "Unit": "Count"},
+    _SERVER_ERROR,
     {"Name": "ColdStart", "Unit": "Count"},
 )
 
@@ -69,6 +71,7 @@ class RequestLog:
             "timestamp": stamp.replace("+00:00", "Z"),
             "message": "request failed" if self._failed else "request",
             "service": self._settings.function_name,
+            "function_version": self._settings.function_version,
             "cold_start": self._cold_start,
             **self._fields,
             "Latency": latency_ms,
@@ -106,9 +109,13 @@ def redact_url(url: str) -> str:
 
 
 def _emf(namespace: str, now_s: float) -> dict[str, Any]:
+    def directive(dimensions: list[str], metrics: list[dict[str, str]]) -> dict[str, Any]:
+        return {"Namespace": namespace, "Dimensions": [dimensions], "Metrics": metrics}
+
     return {
         "Timestamp": int(now_s * 1000),
         "CloudWatchMetrics": [
-            {"Namespace": namespace, "Dimensions": [["service"]], "Metrics": list(_METRICS)}
+            directive(["service"], list(_METRICS)),
+            directive(["service", "function_version"], [_SERVER_ERROR]),
         ],
     }

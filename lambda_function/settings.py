@@ -121,7 +121,8 @@ class Settings:
         api_auth: one of ``API_AUTHS``.
         min_score: best scores below it are called uncertain; None is off.
         metrics_namespace: of the embedded metrics; None is off.
-        function_name: the metrics' one dimension.
+        function_name: the metrics' dimension ``service``.
+        function_version: of the server errors a second one, so that a new version has its alarm.
     """
 
     model_uri: str = ""
@@ -135,6 +136,7 @@ class Settings:
     min_score: float | None = None
     metrics_namespace: str | None = "ImageClassifier"
     function_name: str = "local"
+    function_version: str = "local"
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> Settings:
@@ -155,6 +157,7 @@ class Settings:
             **{
                 "interpreter_threads": threads,
                 "function_name": environ.get("AWS_LAMBDA_FUNCTION_NAME", "local"),
+                "function_version": environ.get("AWS_LAMBDA_FUNCTION_VERSION", "local"),
                 **chosen,
             }
         )

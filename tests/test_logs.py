@@ -76,8 +76,11 @@ def test_line_is_valid_embedded_metrics(api: Api) -> None:
     metrics = line["_aws"]["CloudWatchMetrics"]
     assert abs(line["_aws"]["Timestamp"] / 1000 - __import__("time").time()) < 10
     assert [(m["Namespace"], m["Dimensions"]) for m in metrics] == [
-        ("ImageClassifier", [["service"]])
+        ("ImageClassifier", [["service"]]),
+        ("ImageClassifier", [["service", "function_version"]]),
     ]
+    assert [metric["Name"] for metric in metrics[1]["Metrics"]] == ["ServerError"]
+    assert line["function_version"] == "local"
     names = [metric["Name"] for metric in metrics[0]["Metrics"]]
     assert names == ["Latency", "ServerError", "ColdStart"]
     assert all(isinstance(line[name], (int, float)) for name in names)
@@ -158,6 +161,7 @@ def test_cold_start_is_true_once_per_process_and_in_lambda_s_own_handler() -> No
         env={
             "MODEL_URI": str(TINY_MODEL),
             "AWS_LAMBDA_FUNCTION_NAME": "clothes",
+            "AWS_LAMBDA_FUNCTION_VERSION": "7",
             "METRICS_NAMESPACE": "Mine",
         },
         cwd=Path(__file__).parent.parent,
@@ -170,4 +174,5 @@ def test_cold_start_is_true_once_per_process_and_in_lambda_s_own_handler() -> No
     assert [line["cold_start"] for line in lines] == [True, False, False]
     assert [line["ColdStart"] for line in lines] == [1, 0, 0]
     assert {line["service"] for line in lines} == {"clothes"}
+    assert {line["function_version"] for line in lines} == {"7"}
     assert {line["_aws"]["CloudWatchMetrics"][0]["Namespace"] for line in lines} == {"Mine"}
