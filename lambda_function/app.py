@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 DEADLINE_MARGIN_S = 1.0  # kept of the function's remaining time, to answer in
 DEFAULT_REMAINING_S = 30.0  # without a Lambda context: the longest that an HTTP API waits
 _INTERNAL = "Something went wrong on our side. Quote the request_id when you report it."
-_cold = iter([True])  # next(_cold, False) is True once per process
+_cold = iter([True])  # has one item, for the process's first request
 
 
 class Call:

@@ -212,8 +212,9 @@ def load_predictor(settings: Settings) -> Predictor:
     try:
         classifier = Classifier(artifact, num_threads=settings.interpreter_threads)
     except OSError as error:
+        name = settings.model_uri or SHIPPED_MODEL
         raise ArtifactError(
-            f"the model {settings.model_uri or SHIPPED_MODEL} cannot be read ({error.strerror}). MODEL_URI names another."
+            f"the model {name} cannot be read ({error.strerror}). MODEL_URI names another."
         ) from error
     return Predictor(settings, classifier)
 

@@ -132,6 +132,15 @@ def test_binary_passed_on_as_text_is_explained(api: Api) -> None:
     assert "binaryMediaTypes" in json.loads(response["body"])["detail"]
 
 
+def test_form_passed_on_as_text_is_explained(api: Api) -> None:
+    kind = f"multipart/form-data; boundary={BOUNDARY}"
+    event = http_event("POST", "/predict", body=b"", content_type=kind)
+    text = form(("image", picture("red"))).decode("utf-8", "replace")
+    response = api.invoke(event | {"body": text, "isBase64Encoded": False})
+    assert response["statusCode"] == 400
+    assert "binaryMediaTypes" in json.loads(response["body"])["detail"]
+
+
 def test_wrong_base64_is_400(api: Api) -> None:
     event = recorded("http_api_v2_image") | {"body": "%%%"}
     response = api.invoke(event)
