@@ -173,7 +173,7 @@ class Peer:
 
 COURSE = Peer(
     name="course",
-    title="course handler, tflite-runtime, float32",
+    title="course, tflite-runtime, float32",
     python="3.11",  # the newest for which tflite-runtime has a wheel
     locks=("peer-course",),
     source="course.py",
@@ -181,7 +181,7 @@ COURSE = Peer(
 )
 COURSE_ONNX = Peer(
     name="onnx",
-    title="course handler, onnxruntime, float32",
+    title="course, onnxruntime, float32",
     python=None,
     locks=("peer-onnx",),
     source="course_onnx.py",
@@ -189,7 +189,7 @@ COURSE_ONNX = Peer(
 )
 SAM_TENSORFLOW = Peer(
     name="tensorflow",
-    title="TensorFlow in the function (SAM template), float32",
+    title="TensorFlow (SAM template), float32",
     python=None,
     locks=("peer-tensorflow",),
     source="sam_tensorflow.py",
@@ -204,7 +204,7 @@ OURS = Peer(
     model="model.tflite",
     size=None,
 )
-PEERS = (COURSE, COURSE_ONNX, SAM_TENSORFLOW, OURS)
+PEERS = (OURS, COURSE, COURSE_ONNX, SAM_TENSORFLOW)
 
 
 def at_size(peer: Peer, size: int) -> Peer:

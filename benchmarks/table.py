@@ -1,0 +1,203 @@
+"""The benchmark's table, made from the result files: on the terminal and in the README.
+
+    python -m benchmarks.table            prints it
+    python -m benchmarks.table --write    puts it into README.md, between the markers
+
+``tests/test_benchmarks.py`` holds that README.md shows what the result files say.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.measure import REPOSITORY, RESULTS
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+README = REPOSITORY / "README.md"
+BEGIN, END = "<!-- benchmark:begin -->", "<!-- benchmark:end -->"
+
+
+def main() -> None:
+    """Print the table, or put it into the README."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.table", description=main.__doc__)
+    parser.add_argument("--write", action="store_true", help="into README.md")
+    arguments = parser.parse_args()
+    block = readme_block(RESULTS)
+    if arguments.write:
+        README.write_text(replace_block(README.read_text(), block))
+    else:
+        print(block)
+
+
+def readme_block(results: Path) -> str:
+    """Return everything that stands between the markers.
+
+    Args:
+        results: folder with ``compare.json`` and, where they exist, the other result files.
+
+    Raises:
+        FileNotFoundError: nothing was measured yet.
+    """
+    compared = json.loads((results / "compare.json").read_text())
+    lines = [comparison_table(compared, _optional(results / "accuracy.json")), "", note(compared)]
+    return "\n".join([*lines, *_further(results)])
+
+
+def replace_block(text: str, block: str) -> str:
+    """Return the text with what is between the markers replaced.
+
+    Raises:
+        ValueError: the markers are not there, or not in order.
+    """
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"no {BEGIN} ... {END}")
+    return f"{before}{BEGIN}\n{block}\n{END}{after}"
+
+
+def current_block(text: str) -> str | None:
+    """Return what is between the markers now, or None where there are none."""
+    rest = text.partition(BEGIN)[2]
+    block, end, _ = rest.partition(END)
+    return block.strip("\n") if end else None
+
+
+def comparison_table(compared: dict[str, Any], accuracy: dict[str, Any] | None = None) -> str:
+    """Return the Markdown table: one row a measure, one column a peer.
+
+    Args:
+        compared: a ``compare`` result, with its "peers".
+        accuracy: an ``accuracy`` result, with its "peers"; None leaves the row out.
+    """
+    peers = compared["peers"]
+    names = list(peers)
+    rows = [["", *(peers[name]["title"] for name in names)]]
+    rows.append(["---"] + ["---:"] * len(names))
+    rows += [[title, *(cell(peers[name]) for name in names)] for title, cell in ROWS]
+    if accuracy:
+        scored = accuracy["peers"]
+        cells = [_accuracy(scored[name]) if name in scored else "" for name in names]
+        rows.append(["accuracy, test split (95 % interval)", *cells])
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def note(compared: dict[str, Any]) -> str:
+    """Return the sentence that says where and when the table was measured."""
+    hardware = compared["hardware"]
+    changed = " with uncommitted changes" if compared["uncommitted_changes"] else ""
+    versions = sorted(
+        {f"{k} {v}" for p in compared["peers"].values() for k, v in p["versions"].items()}
+    )
+    return (
+        f"Measured {compared['date']} at commit `{compared['commit']}`{changed} on "
+        f"{hardware['cpu']}, one core per handler, {compared['memory_mb']:,} MB; "
+        f"{compared['rounds']} interleaved rounds, medians with quartiles, in brackets the ratio "
+        f"to the course handler at 299 px. Prices: AWS list, {compared['prices']['region']}, "
+        f"{compared['prices']['date']}; arm64 at the duration measured here. "
+        f"Versions: {', '.join(versions)}. `make benchmark` measures all of it again."
+    )
+
+
+def _further(results: Path) -> list[str]:
+    lines = []
+    limit, overhead = _optional(results / "limit.json"), _optional(results / "overhead.json")
+    soak = _optional(results / "soak.json")
+    if limit:
+        found = limit["models"]
+        parts = [
+            f"{name}: {model['gmacs_per_s']:.0f} G multiply-adds/s ({model['of_peak']:.0%} of this "
+            f"core's float32 peak)"
+            for name, model in found.items()
+        ]
+        lines.append(f"- Distance to the limit of one core: {'; '.join(parts)}.")
+    if overhead:
+        median_ms = overhead["handler_ms"]["median"]
+        lines.append(f"- Around inference (routing, JSON, logging): {median_ms:.2f} ms.")
+    if soak:
+        lines.append(
+            f"- Soak: {soak['requests']:,} mixed requests, {soak['statuses'].get('500', 0)} with "
+            f"status 500, memory {soak['resident_after_warm_up_mb']:.0f} -> "
+            f"{soak['resident_at_end_mb']:.0f} MB, open files "
+            f"{soak['open_files_after_warm_up']} -> {soak['open_files_at_end']}."
+        )
+    return ["", *lines] if lines else []
+
+
+def _optional(path: Path) -> dict[str, Any] | None:
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def _seconds(key: str) -> Any:
+    def cell(figure: dict[str, Any]) -> str:
+        value = figure[key]
+        spread = f"{value['median']:.3f} s ({value['low']:.3f}-{value['high']:.3f})"
+        return spread + _ratio(figure, key)
+
+    return cell
+
+
+def _ratio(figure: dict[str, Any], key: str) -> str:
+    ratio = figure.get("ratio", {}).get(key)
+    return "" if ratio is None else f" [{ratio:.2f}]"
+
+
+ROWS = [
+    ("process start to first answer", _seconds("cold_s")),
+    ("warm request, median", _seconds("warm_s")),
+    (
+        "warm request, 95th percentile",
+        lambda figure: f"{figure['warm_s']['p95']:.3f} s{_ratio(figure, 'warm_p95_s')}",
+    ),
+    ("processor time a prediction", _seconds("cpu_s")),
+    (
+        "peak memory after 20 requests",
+        lambda figure: f"{figure['peak_mb']['median']:.0f} MB{_ratio(figure, 'peak_mb')}",
+    ),
+    (
+        "model file",
+        lambda figure: f"{figure['artifact_mb']:.1f} MB{_ratio(figure, 'artifact_mb')}",
+    ),
+    (
+        "dependencies, installed",
+        lambda figure: f"{figure['installed_mb']:.0f} MB{_ratio(figure, 'installed_mb')}",
+    ),
+    (
+        "pictures a second, image servers taking 200 ms",
+        lambda figure: (
+            f"{figure['slow_pictures_per_s']['median']:.1f}{_ratio(figure, 'slow_pictures_per_s')}"
+        ),
+    ),
+    (
+        "a million predictions, x86 / arm64",
+        lambda figure: (
+            f"${figure['usd_per_million']['x86_64']:.2f} / "
+            f"${figure['usd_per_million']['arm64']:.2f}{_ratio(figure, 'usd_per_million')}"
+        ),
+    ),
+    (
+        "the same from image servers taking 200 ms",
+        lambda figure: (
+            f"${figure['usd_per_million_slow']['x86_64']:.2f} / "
+            f"${figure['usd_per_million_slow']['arm64']:.2f}"
+            f"{_ratio(figure, 'usd_per_million_slow')}"
+        ),
+    ),
+]
+
+
+def _accuracy(scored: dict[str, Any]) -> str:
+    low, high = scored["interval"]
+    return f"{scored['accuracy']:.4f} ({low:.3f}-{high:.3f})"
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (FileNotFoundError, ValueError) as error:
+        sys.exit(f"{error}: run `make benchmark` first, and see the markers in README.md")
