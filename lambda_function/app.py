@@ -14,16 +14,15 @@ from __future__ import annotations
 
 import functools
 import os
-import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lambda_function import logs, pages, payload
-from lambda_function.batch import run_batch
-from lambda_function.bulk import ITEMS, BatchError, classify_batch, read_event
+from lambda_function.answers import answer, answer_bulk
+from lambda_function.bulk import ITEMS, BatchError
+from lambda_function.call import Call, problem
 from lambda_function.errors import (
     BadRequestError,
-    InternalError,
     MethodNotAllowedError,
     NotFoundError,
     ServiceError,
@@ -36,51 +35,8 @@ from lambda_function.gateway import (
     read_request,
     read_route,
 )
-from lambda_function.predictor import Prediction, Predictor, Stopwatch, load_predictor
+from lambda_function.predictor import Predictor, load_predictor
 from lambda_function.settings import Settings
-
-if TYPE_CHECKING:
-    from lambda_function.payload import Asked
-
-DEADLINE_MARGIN_S = 1.0  # kept of the function's remaining time, to answer in
-DEFAULT_REMAINING_S = 30.0  # without a Lambda context: the longest that an HTTP API waits
-_INTERNAL = "Something went wrong on our side. Quote the request_id when you report it."
-_cold = iter([True])  # has one item, for the process's first request
-
-
-class Call:
-    """One invocation: what every route may need to know about it.
-
-    Attributes:
-        predictor: the loaded model and the ways to it.
-        request_id: Lambda's.
-        deadline: the ``time.monotonic()`` moment to be done by.
-        allow_s3: whether this caller may name S3 objects.
-        log: of this request.
-        watch: started with the request.
-    """
-
-    def __init__(self, predictor: Predictor, context: Any, *, is_http: bool) -> None:
-        self.watch = Stopwatch()
-        self.predictor = predictor
-        self.request_id = str(getattr(context, "aws_request_id", None) or os.urandom(16).hex())
-        self.deadline = time.monotonic() + _remaining_s(context) - DEADLINE_MARGIN_S
-        self.allow_s3 = not is_http or predictor.settings.api_auth != "none"
-        self.log = logs.RequestLog(
-            predictor.settings, request_id=self.request_id, cold_start=next(_cold, False)
-        )
-        self.log.add(model_version=self.model["version"])
-
-    @property
-    def model(self) -> dict[str, str]:
-        """Name and version, as answers carry them."""
-        metadata = self.predictor.classifier.metadata
-        return {"name": metadata.name, "version": metadata.version}
-
-    @property
-    def classes(self) -> int:
-        """How many the model knows."""
-        return len(self.predictor.classifier.metadata.labels)
 
 
 def lambda_handler(event: Any, context: Any) -> dict[str, Any]:
@@ -134,9 +90,6 @@ def predictor() -> Predictor:
     return load_predictor(Settings.from_environment(os.environ))
 
 
-# --- routes ------------------------------------------------------------------
-
-
 def predict(request: Request, call: Call) -> Response:
     """Classify what the request names or carries."""
     return json_response(200, answer(payload.read_asked(request, call.classes), call))
@@ -182,108 +135,14 @@ def allowed_methods(path: str) -> list[str]:
     return sorted({*ROUTES[path], "HEAD", "OPTIONS"})
 
 
-# --- direct invokes ----------------------------------------------------------
-
-
 def predict_direct(event: dict[str, Any], call: Call) -> dict[str, Any]:
     """Classify what ``{"url": ...}``, ``{"urls": [...]}`` or ``{"image": ...}`` names."""
     return answer(payload.read_fields(event, call.classes), call)
 
 
-def predict_bulk(event: dict[str, Any], call: Call) -> dict[str, Any]:
-    """Classify a batch of S3 objects for Step Functions; see ``bulk``."""
-    call.log.add(route="bulk")
-    batch = read_event(event)
-    results = classify_batch(
-        batch,
-        load=lambda uri: call.predictor.load(uri, deadline=call.deadline, allow_s3=True),
-        classify=lambda data, fetch_ms: _bulk_item(call, data, fetch_ms),
-        refuse=lambda error: {"error": _problem(_known(error, call))},
-        deadline=call.deadline,
-    )
-    failed = sum("error" in result for result in results)
-    call.log.add(items=len(results), items_done=len(results) - failed)
-    return {"results": results}
-
-
 DirectHandler = Callable[[dict[str, Any], Call], dict[str, Any]]
 # The first key that an event has chooses; other events are read as predictions.
-DIRECT: dict[str, DirectHandler] = {ITEMS: predict_bulk}
-
-
-# --- answers -----------------------------------------------------------------
-
-
-def answer(asked: Asked, call: Call) -> dict[str, Any]:
-    """Return an answer's body: one prediction, or one result per address.
-
-    Raises:
-        ServiceError: for a single image; a batch carries its errors per item.
-    """
-    if asked.urls is not None:
-        return _answer_batch(asked.urls, asked.top_k, call)
-    if asked.url is not None:
-        call.log.add(image_url=logs.redact_url(asked.url))
-        prediction = call.predictor.predict_url(
-            asked.url, deadline=call.deadline, allow_s3=call.allow_s3
-        )
-    else:
-        prediction = call.predictor.classify(asked.image or b"")
-    call.log.add(
-        image_bytes=prediction.image_bytes,
-        image_size=list(prediction.image_size),
-        timings_ms=prediction.timings_ms,
-        label=prediction.scores[0][0],
-    )
-    body = _item(prediction, asked.top_k, call)
-    timings_ms = {**prediction.timings_ms, "total": call.watch.total_ms()}
-    return body | {"model": call.model, "timings_ms": timings_ms, "request_id": call.request_id}
-
-
-def _answer_batch(urls: tuple[str, ...], top_k: int, call: Call) -> dict[str, Any]:
-    sizes: list[int] = []
-    codes: set[str] = set()
-
-    def classify(data: bytes, fetch_ms: float) -> dict[str, Any]:
-        prediction = call.predictor.classify(data, fetch_ms=fetch_ms)
-        sizes.append(prediction.image_bytes)
-        return _item(prediction, top_k, call)
-
-    def refuse(error: Exception) -> dict[str, Any]:
-        known = _known(error, call)
-        codes.add(known.code)
-        return {"error": _problem(known)}
-
-    results = run_batch(
-        urls,
-        load=lambda url: call.predictor.load(url, deadline=call.deadline, allow_s3=call.allow_s3),
-        classify=classify,
-        refuse=refuse,
-        deadline=call.deadline,
-    )
-    call.log.add(
-        items=len(urls), items_done=len(sizes), item_codes=sorted(codes), image_bytes=sum(sizes)
-    )
-    timings_ms = {"total": call.watch.total_ms()}
-    return {
-        "results": results,
-        "model": call.model,
-        "timings_ms": timings_ms,
-        "request_id": call.request_id,
-    }
-
-
-def _bulk_item(call: Call, data: bytes, fetch_ms: float) -> dict[str, Any]:
-    item = _item(call.predictor.classify(data, fetch_ms=fetch_ms), call.classes, call)
-    del item["timings_ms"]  # a million of them help nobody
-    return item | {"model": call.model}
-
-
-def _item(prediction: Prediction, top_k: int, call: Call) -> dict[str, Any]:
-    return prediction.to_json(top_k=top_k, min_score=call.predictor.settings.min_score)
-
-
-# --- errors ------------------------------------------------------------------
+DIRECT: dict[str, DirectHandler] = {ITEMS: answer_bulk}
 
 
 def _answer_http(event: dict[str, Any], call: Call) -> dict[str, Any]:
@@ -292,7 +151,7 @@ def _answer_http(event: dict[str, Any], call: Call) -> dict[str, Any]:
     try:
         response = _route(event, method, path, call)
     except Exception as error:
-        response = _problem_response(_known(error, call), call, path)
+        response = _problem_response(call.known(error), call, path)
     call.log.add(status=response.status)
     return response.to_event(with_body=method != "HEAD")
 
@@ -324,44 +183,19 @@ def _answer_direct(event: Any, call: Call) -> dict[str, Any]:
         call.log.add(code=type(error).__name__, detail=str(error))
         raise
     except Exception as error:
-        body = _problem(_known(error, call)) | {"request_id": call.request_id}
-        call.log.add(status=body["status"])
+        known = call.known(error)
+        call.log.add(status=known.status, code=known.code)
+        body = problem(known) | {"request_id": call.request_id}
     return body
 
 
-def _known(error: BaseException, call: Call) -> ServiceError:
-    """Return an error that a caller may see; what is not ours is logged and becomes a 500."""
-    if isinstance(error, ServiceError) and not isinstance(error, InternalError):
-        known = error
-    else:
-        call.log.add_failure(error)
-        known = InternalError(_INTERNAL)
-    call.log.add(code=known.code)
-    return known
-
-
-def _problem(error: ServiceError) -> dict[str, Any]:
-    """Return the RFC 9457 object of an error, without its request id."""
-    return {
-        "type": f"/docs#{error.code}",
-        "title": error.title,
-        "status": error.status,
-        "detail": error.detail,
-        "code": error.code,
-    }
-
-
 def _problem_response(error: ServiceError, call: Call, path: str) -> Response:
-    response = json_response(error.status, _problem(error) | {"request_id": call.request_id})
+    call.log.add(code=error.code)
+    response = json_response(error.status, problem(error) | {"request_id": call.request_id})
     headers = dict(response.headers)
     if error.status == MethodNotAllowedError.status:
         headers["allow"] = ", ".join(allowed_methods(path))
     return Response(error.status, response.body, "application/problem+json", headers)
-
-
-def _remaining_s(context: Any) -> float:
-    remaining = getattr(context, "get_remaining_time_in_millis", None)
-    return remaining() / 1000 if callable(remaining) else DEFAULT_REMAINING_S
 
 
 if "AWS_LAMBDA_RUNTIME_API" in os.environ:

@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from tests.support_server import PictureServer
 
 LABELS = {"red", "green", "blue", "dark"}
-# --- a prediction -------------------------------------------------------------
 
 
 def test_prediction_has_the_shape_that_design_promises(api: Api, server: PictureServer) -> None:
@@ -152,9 +151,6 @@ def test_bytes_that_look_like_form_lines_survive(api: Api) -> None:
     assert api.lines[-1]["image_bytes"] == len(data)
 
 
-# --- top_k and MIN_SCORE ----------------------------------------------------------
-
-
 def test_top_k_shows_the_best_and_omitted_shows_all(api: Api, server: PictureServer) -> None:
     url = server.url("/gray.png")
     everything = api.post_json({"url": url}).json["predictions"]
@@ -185,9 +181,6 @@ def test_min_score_marks_only_what_is_below_it(tiny: Classifier, server: Picture
     assert "uncertain" not in make_api(tiny, server).post_json({"url": unsure}).json
     results = marking.post_json({"urls": [sure, unsure]}).json["results"]
     assert [item.get("uncertain", False) for item in results] == [False, True]
-
-
-# --- other routes ------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("event_format", FORMATS)
@@ -243,9 +236,6 @@ def test_openapi_is_served_as_json(api: Api) -> None:
     assert api.get("/openapi.json").json["openapi"].startswith("3.1")
 
 
-# --- unknown routes and methods --------------------------------------------------------
-
-
 @pytest.mark.parametrize("event_format", FORMATS)
 def test_unknown_route_is_404(api: Api, event_format: str) -> None:
     reply = api.send("GET", "/nope", event_format=event_format)
@@ -282,9 +272,6 @@ def test_head_answers_as_get_without_the_body(api: Api, path: str) -> None:
     head, get = api.send("HEAD", path), api.send("GET", path)
     assert (head.status, head.headers) == (get.status, get.headers)
     assert head.text == ""
-
-
-# --- what is behind the address -----------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -328,9 +315,6 @@ def test_more_pixels_than_allowed_is_413(tiny: Classifier, server: PictureServer
     check_problem(api.post_json({"url": server.url("/red.png")}), 413, "too_large")
 
 
-# --- s3 ---------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("api_auth", "over_http", "allowed"),
     [
@@ -363,9 +347,6 @@ def test_s3_is_for_direct_invokes_and_authorised_apis(
         assert asked == []
 
 
-# --- direct invokes -----------------------------------------------------------------------
-
-
 def test_direct_invoke_gets_the_body_without_an_envelope(api: Api, server: Any) -> None:
     answer = api.invoke({"url": server.url("/red.png"), "top_k": 1})
     assert set(answer) == {"predictions", "model", "timings_ms", "request_id"}
@@ -379,9 +360,6 @@ def test_direct_invoke_that_asks_for_nothing_gets_a_problem(api: Api, event: Any
     answer = api.invoke(event)
     assert set(answer) == PROBLEM_KEYS
     assert (answer["status"], answer["code"]) == (400, "bad_request")
-
-
-# --- ours -----------------------------------------------------------------------------------
 
 
 def test_unexpected_error_is_500_logged_and_not_shown(tiny: Classifier) -> None:
@@ -403,9 +381,6 @@ def test_unexpected_error_is_500_logged_and_not_shown(tiny: Classifier) -> None:
         assert line["ServerError"] == 1
         assert "ZeroDivisionError: secret detail" in line["exception"]
         assert "Traceback" in line["exception"]
-
-
-# --- start ------------------------------------------------------------------------------------
 
 
 def start(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -465,9 +440,6 @@ def test_rare_things_are_not_imported_at_start() -> None:
         "'lambda_function.form', 'lambda_function.s3') if m in sys.modules])"
     )
     assert start(code).stdout == "[]\n"
-
-
-# --- speed --------------------------------------------------------------------------------------
 
 
 def test_warm_overhead_around_inference_is_at_most_5_ms(tiny: Classifier) -> None:

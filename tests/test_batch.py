@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-
 def far() -> float:
     return time.monotonic() + 30
 
@@ -141,9 +140,6 @@ def test_no_thread_outlives_the_batch() -> None:
     assert set(threading.enumerate()) == before
 
 
-# --- through the handler ----------------------------------------------------------
-
-
 def test_batch_answers_in_order_with_an_error_where_one_is(api: Api, server: Any) -> None:
     urls = [server.url("/red.png"), server.url("/missing"), "ftp://x/y", server.url("/blue.png")]
     body = api.post_json({"urls": urls, "top_k": 1}).json
@@ -165,6 +161,7 @@ def test_32_addresses_work_and_the_log_counts_them(api: Api, server: Any) -> Non
     assert (line["items"], line["items_done"]) == (32, 31)
     assert line["item_codes"] == ["fetch_failed"]
     assert line["ServerError"] == 0
+    assert "code" not in line  # the request itself went well
 
 
 def test_items_that_the_time_is_too_short_for_get_504(api: Api, server: PictureServer) -> None:
@@ -178,9 +175,6 @@ def test_items_that_the_time_is_too_short_for_get_504(api: Api, server: PictureS
     assert api.lines[-1]["Latency"] < 1700
     ours = [t for t in set(threading.enumerate()) - before if t.name.startswith("download")]
     assert ours == []
-
-
-# --- the bar ---------------------------------------------------------------
 
 
 @pytest.mark.slow

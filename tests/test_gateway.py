@@ -26,8 +26,6 @@ from tests.support_requests import BOUNDARY, form
 if TYPE_CHECKING:
     from tests.support_server import PictureServer
 
-# --- method and path ------------------------------------------------------------
-
 
 @pytest.mark.parametrize(
     ("stage", "raw_path", "path"),
@@ -88,9 +86,6 @@ def test_too_many_query_fields_are_refused() -> None:
         read_request(recorded("http_api_v2_get") | {"rawQueryString": "a=1&" * 200})
 
 
-# --- base64 ---------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("text", ["AAEC/w==", "AAEC/w", "AAEC\r\n/w==", " AAEC/w== "])
 def test_base64_with_line_breaks_or_without_padding_is_read(text: str) -> None:
     assert decode_base64(text) == b"\x00\x01\x02\xff"
@@ -100,9 +95,6 @@ def test_base64_with_line_breaks_or_without_padding_is_read(text: str) -> None:
 def test_what_is_not_base64_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="not base64"):
         decode_base64(text)
-
-
-# --- the gateway's base64 flag ------------------------------------------------------------
 
 
 def test_base64_image_without_its_flag_is_still_read(api: Api) -> None:
@@ -147,8 +139,6 @@ def test_wrong_base64_is_400(api: Api) -> None:
     assert response["statusCode"] == 400
     assert "marked as base64 but is not" in json.loads(response["body"])["detail"]
 
-
-# --- arbitrary events -------
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),

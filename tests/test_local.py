@@ -69,9 +69,6 @@ def ask(
         connection.close()
 
 
-# --- serve ------------------------------------------------------------------------
-
-
 def test_predictions_are_served_over_http(
     listening: local.LocalServer, server: PictureServer
 ) -> None:
@@ -169,9 +166,6 @@ def test_context_counts_down() -> None:
     assert 0 < context.get_remaining_time_in_millis() <= 50
     time.sleep(0.06)
     assert context.get_remaining_time_in_millis() == 0
-
-
-# --- predict ----------------------------------------------------------------------
 
 
 def command(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -62,6 +62,13 @@ def test_what_is_no_set_of_probabilities_is_an_error(
         scores(tiny, *answer)
 
 
+def test_only_a_score_below_the_lowest_is_uncertain(tiny: Classifier) -> None:
+    half = Answering(tiny, 0.5, 0.5, 0, 0)
+    prediction = Predictor(Settings(), half).classify(picture("red"))  # type: ignore[arg-type]
+    assert "uncertain" not in prediction.to_json(top_k=4, min_score=0.5)
+    assert prediction.to_json(top_k=4, min_score=0.5000001)["uncertain"] is True
+
+
 def test_size_is_height_and_width_of_the_picture(tiny: Classifier) -> None:
     prediction = Predictor(Settings(), tiny).classify(picture("red", (30, 50)))
     assert prediction.image_size == (30, 50)
@@ -77,9 +84,6 @@ def test_a_damaged_model_is_not_loaded(tmp_path: Path) -> None:
     path.write_bytes(b"\x00" * 100 + TINY_MODEL.read_bytes()[100:])
     with pytest.raises(ArtifactError, match="not a loadable TFLite model"):
         load_predictor(Settings(model_uri=str(path)))
-
-
-# --- from S3 ------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")

@@ -62,9 +62,6 @@ def build_document() -> dict[str, Any]:
     }
 
 
-# --- operations ----------------------------------------------------------------
-
-
 def _operations() -> dict[tuple[str, str], dict[str, Any]]:
     return {
         ("/predict", "POST"): {
@@ -170,9 +167,6 @@ def _responses() -> dict[str, Any]:
         text = "; ".join(f"{error.title} (`{error.code}`)" for error in known) + "."
         responses[f"Problem{status}"] = {"description": text, "content": content}
     return responses
-
-
-# --- schemas -------------------------------------------------------------------
 
 
 def _object(required: dict[str, Any], optional: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -308,8 +302,6 @@ def _model() -> dict[str, Any]:
         "required": ["name", "version", "labels", "input", "recipe", "dataset", "licence"],
     }
 
-
-# --- the page --------------------------------------------------------------------
 
 _STYLE = """
 :root { color-scheme: light dark; --line: #8886; --soft: #8882; }
