@@ -25,6 +25,7 @@ STAGE = REPOSITORY / ".cache" / "benchmarks"
 MODELS = STAGE / "models"
 SOURCES = Path(__file__).resolve().parent
 REQUIREMENTS = REPOSITORY / "requirements"
+SLIM = REPOSITORY / "deploy" / "slim.py"
 OUR_MODEL = REPOSITORY / "lambda_function" / "model.tflite"
 EXAMPLES = REPOSITORY / "examples"
 COURSE_SIZE = 299  # pixels, height and width of the course's input
@@ -51,6 +52,7 @@ class Peer:
         model: file name under which the handler expects its model.
         size: height and width of the model's input, in pixels; None for ours.
         models: folder with the models, one folder a size.
+        slimmed: whether the image removes what the function never loads (``deploy/slim.py``).
     """
 
     name: str
@@ -61,6 +63,7 @@ class Peer:
     model: str
     size: int | None = COURSE_SIZE
     models: Path = MODELS
+    slimmed: bool = False
 
     @property
     def cwd(self) -> Path:
@@ -131,14 +134,13 @@ class Peer:
         )
 
     def installed_bytes(self) -> int:
-        """Return the size on disk of the dependencies, as pip installs them.
+        """Return the size on disk of the dependencies, byte code included, as the image has them.
 
         Without pip and without the Lambda runtime client, which AWS's base image brings.
         """
-        folder = next(self.venv.glob("lib/python3*/site-packages"))
         skipped = {"pip", *_RUNTIME_CLIENT}
         total = 0
-        for found in importlib.metadata.distributions(path=[str(folder)]):
+        for found in importlib.metadata.distributions(path=[str(self._site_packages())]):
             if found.metadata["Name"].lower().replace("_", "-") not in skipped:
                 files = (Path(str(file.locate())) for file in found.files or ())
                 total += sum(file.stat().st_size for file in files if file.is_file())
@@ -152,15 +154,15 @@ class Peer:
 
     def versions(self) -> dict[str, str]:
         """Return the versions of what runs the model, by package name."""
-        folder = next(self.venv.glob("lib/python3*/site-packages"))
         shown = {"ai-edge-litert", "tflite-runtime", "onnxruntime", "tensorflow", "numpy", "pillow"}
-        found = importlib.metadata.distributions(path=[str(folder)])
+        found = importlib.metadata.distributions(path=[str(self._site_packages())])
         names = {item.metadata["Name"].lower().replace("_", "-"): item.version for item in found}
         return {name: names[name] for name in sorted(shown & names.keys())}
 
     def _prepare_environment(self) -> None:
         files = [REQUIREMENTS / f"{lock}.txt" for lock in self.locks]
-        wanted = "".join(file.read_text() for file in files)
+        recipe = [*files, SLIM] if self.slimmed else files
+        wanted = "".join(file.read_text() for file in recipe)
         stamp = self.venv / "locks.txt"
         if stamp.exists() and stamp.read_text() == wanted:
             return
@@ -168,7 +170,14 @@ class Peer:
         _run([_python(self.python), "-m", "venv", "--clear", str(self.venv)])
         pip = [str(self.venv / "bin" / "python"), "-m", "pip", "install", "-qq"]
         _run([*pip, "--disable-pip-version-check", "--require-hashes", *_as_options(files)])
+        if self.slimmed:
+            _run([sys.executable, str(SLIM), str(self._site_packages())])
+            compileall = [str(self.venv / "bin" / "python"), "-m", "compileall", "-q"]
+            _run([*compileall, str(self._site_packages())])
         stamp.write_text(wanted)
+
+    def _site_packages(self) -> Path:
+        return next(self.venv.glob("lib/python3*/site-packages"))
 
 
 COURSE = Peer(
@@ -203,6 +212,7 @@ OURS = Peer(
     source=None,
     model="model.tflite",
     size=None,
+    slimmed=True,
 )
 PEERS = (OURS, COURSE, COURSE_ONNX, SAM_TENSORFLOW)
 
