@@ -8,7 +8,7 @@ BROWSER := $(VENVS)/browser
 PIP_INSTALL := -m pip install -qq --disable-pip-version-check --require-hashes
 
 .DEFAULT_GOAL := help
-.PHONY: help predict run emulate train evaluate score test test-training test-browser check format lock clean
+.PHONY: help predict run emulate train evaluate score test test-training test-browser check format lock clean benchmark benchmark-models soak
 
 help: ## print this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -58,6 +58,19 @@ format: $(TEST)/.ok ## format the code
 openapi: $(TEST)/.ok ## write openapi.json and the /docs page from the code
 	$(TEST)/bin/python -m tools.openapi
 
+# --- measure it --------------------------------------------------------------
+
+KERAS ?= .cache/release.keras
+benchmark: $(TEST)/.ok ## measure ours beside its peers in one run (ARGS=--quick: once, keeps nothing)
+	@$(TEST)/bin/python -m benchmarks $(ARGS)
+
+benchmark-models: $(TRAINING)/.ok ## write the peers' models from a trained one: KERAS=path
+	@$(TRAINING)/bin/python $(PIP_INSTALL) -r requirements/peer-build.txt
+	@$(TRAINING)/bin/python -m benchmarks.peers.build '$(KERAS)'
+
+soak: $(TEST)/.ok ## 5,000 mixed requests through the emulator; keeps the figures
+	SOAK_REQUESTS=5000 SOAK_WRITE=1 $(TEST)/bin/python -m pytest -q tests/test_soak.py
+
 # --- set-up ------------------------------------------------------------------
 
 $(SERVING)/.ok: requirements/serving.txt
@@ -89,6 +102,9 @@ LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hash
 lock: ## write the hash-locked requirement files anew (needs uv)
 	cd requirements && for group in serving s3 test training browser; do $(LOCK) $$group.in -o $$group.txt || exit 1; done
 	cd requirements && uv pip compile --quiet --python-version 3.11 --python-platform x86_64-manylinux_2_28 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header tflite-runtime.in -o tflite-runtime.txt
+	cd requirements && uv pip compile --quiet --python-version 3.11 --python-platform x86_64-manylinux_2_28 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header peer-course.in -o peer-course.txt
+	cd requirements && for group in peer-ours peer-onnx peer-tensorflow peer-build; do $(LOCK) $$group.in -o $$group.txt || exit 1; done
+	cd requirements && $(LOCK) --no-deps emulator.in -o emulator.txt
 
 clean: ## remove the virtual environments and caches
 	rm -rf $(VENVS) .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -99,8 +99,13 @@ def describe(peers: list[Peer], runs: dict[str, list[Run]], *, batch: int) -> di
     figures = {peer.name: describe_peer(peer, runs[peer.name], batch=batch) for peer in peers}
     base = figures.get(COURSE.name)
     for figure in figures.values() if base else ():
-        figure["ratio"] = {key: value(figure) / value(base) for key, value in COMPARED.items()}
+        figure["ratio"] = ratios(figure, base)
     return {"peers": figures}
+
+
+def ratios(figure: dict[str, Any], base: dict[str, Any]) -> dict[str, float]:
+    """Return one peer's figures divided by another's."""
+    return {key: value(figure) / value(base) for key, value in COMPARED.items()}
 
 
 COMPARED = {

@@ -103,6 +103,14 @@ class Peer:
             PeerError: no fitting Python, no network, or no model for it.
         """
         self._prepare_environment()
+        self.stage()
+
+    def stage(self) -> None:
+        """Put the handler and its model where they run, as its image would.
+
+        Raises:
+            PeerError: there is no model for it.
+        """
         if self.source is None:
             if not OUR_MODEL.exists():
                 raise PeerError(f"{OUR_MODEL.relative_to(REPOSITORY)} is missing")
