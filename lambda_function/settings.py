@@ -10,6 +10,9 @@ import dataclasses
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from lambda_function.errors import BadRequestError
+from lambda_function.url import normal_host_and_port
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -17,7 +20,6 @@ SHIPPED_MODEL = "model.tflite"  # beside this file
 MEMORY_PER_VCPU_MB = 1769  # AWS: "at 1,769 MB, a function has the equivalent of one vCPU"
 MAX_THREADS = 6  # Lambda's largest function, 10,240 MB, has six vCPUs
 API_AUTHS = ("none", "iam", "jwt")
-_HOST_PORT = re.compile(r"(?:\[[0-9a-fA-F:.]+\]|[^\s:/@?#\[\]]+):(\d{1,5})")
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 
 
@@ -198,18 +200,22 @@ def _score(name: str, text: str) -> float | None:
     return float(text)
 
 
-def _list(pattern: re.Pattern[str]) -> Callable[[str, str], frozenset[str]]:
+def _list(read_one: Callable[[str], str]) -> Callable[[str, str], frozenset[str]]:
     def read(name: str, text: str) -> frozenset[str]:
         if text == "none":
             return frozenset()
-        parts = [part.strip().lower() for part in text.split(",")]
-        for part in parts:
-            match = pattern.fullmatch(part)
-            if not match or (match.groups() and not 1 <= int(match[1]) <= 65535):
-                raise _refusal(name, text)
-        return frozenset(parts)
+        try:
+            return frozenset(read_one(part.strip()) for part in text.split(","))
+        except (BadRequestError, ValueError) as error:
+            raise _refusal(name, text) from error
 
     return read
+
+
+def _bucket(text: str) -> str:
+    if not _BUCKET.fullmatch(text):
+        raise ValueError(text)
+    return text
 
 
 def _api_auth(name: str, text: str) -> str:
@@ -236,8 +242,8 @@ _READERS: dict[str, Callable[[str, str], Any]] = {
     "MAX_IMAGE_BYTES": _integer(1, 100 * 1024**2),
     "MAX_IMAGE_PIXELS": _integer(1, 200_000_000),
     "FETCH_TIMEOUT_S": _timeout,
-    "TRUSTED_IMAGE_HOSTS": _list(_HOST_PORT),
-    "IMAGE_BUCKETS": _list(_BUCKET),
+    "TRUSTED_IMAGE_HOSTS": _list(normal_host_and_port),
+    "IMAGE_BUCKETS": _list(_bucket),
     "API_AUTH": _api_auth,
     "MIN_SCORE": _score,
     "METRICS_NAMESPACE": _namespace,

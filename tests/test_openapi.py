@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import html
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -112,6 +113,11 @@ def test_every_error_has_its_place_on_the_docs_page() -> None:
     for error in family:
         assert issubclass(error, ServiceError)
         assert f'id="{error.code}"' in page
+
+
+def test_the_answer_on_the_docs_page_is_one_that_the_schema_allows() -> None:
+    check("Prediction", json.loads(openapi.EXAMPLE_ANSWER))
+    assert html.escape(openapi.EXAMPLE_ANSWER, quote=False) in openapi.HTML_FILE.read_text()
 
 
 def test_docs_page_takes_nothing_from_elsewhere() -> None:

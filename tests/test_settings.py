@@ -20,7 +20,7 @@ GOOD = [
     ("TRUSTED_IMAGE_HOSTS", "127.0.0.1:80", frozenset({"127.0.0.1:80"})),
     (
         "TRUSTED_IMAGE_HOSTS",
-        " Images.Local:8080 , [::1]:65535",
+        " Images.Local:8080 , [0::1]:65535",
         frozenset({"images.local:8080", "[::1]:65535"}),
     ),
     ("TRUSTED_IMAGE_HOSTS", "none", frozenset()),
@@ -51,6 +51,8 @@ BAD = [
     ("TRUSTED_IMAGE_HOSTS", "example.com:0"),
     ("TRUSTED_IMAGE_HOSTS", "example.com:65536"),
     ("TRUSTED_IMAGE_HOSTS", "http://example.com:80"),
+    ("TRUSTED_IMAGE_HOSTS", "[::zz]:80"),
+    ("IMAGE_BUCKETS", "Bucket"),
     ("TRUSTED_IMAGE_HOSTS", "a:80,,b:80"),
     ("IMAGE_BUCKETS", "s3://bucket"),
     ("IMAGE_BUCKETS", "a b"),

@@ -162,7 +162,10 @@ def _problems(*statuses: int) -> dict[str, Any]:
 def _responses() -> dict[str, Any]:
     content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
     responses: dict[str, Any] = {}
-    for status in sorted({error.status for error in service_errors()}):
+    listed = {status for operation in _operations().values() for status in operation["responses"]}
+    for status in sorted(
+        {error.status for error in service_errors() if str(error.status) in listed}
+    ):
         known = [error for error in service_errors() if error.status == status]
         text = "; ".join(f"{error.title} (`{error.code}`)" for error in known) + "."
         responses[f"Problem{status}"] = {"description": text, "content": content}
@@ -320,18 +323,16 @@ curl -sS "$API/predict" -H 'Content-Type: image/jpeg' --data-binary @pants.jpg
 curl -sS "$API/predict?top_k=3" -F image=@pants.jpg
 curl -sS "$API/predict" -H 'Content-Type: application/json' -d '{"urls": ["%(url)s"]}'
 curl -sS -G "$API/predict" --data-urlencode url=%(url)s"""
-_ANSWER = {
-    "predictions": [{"label": "pants", "score": 0.9812346}, {"label": "shorts", "score": 0.0101}],
-    "timings_ms": {
-        "fetch": 84.2,
-        "decode": 3.1,
-        "preprocess": 1.9,
-        "inference": 241.7,
-        "total": 331.4,
-    },
-    "model": {"name": "clothing-xception", "version": "1.0.0"},
-    "request_id": "8f507cfc-xmpl-4697-b07a-ac58fc914c95",
-}
+EXAMPLE_ANSWER = """{
+  "predictions": [
+    {"label": "pants", "score": 0.9812346},
+    {"label": "shorts", "score": 0.0101442}
+  ],
+  "model": {"name": "clothing-xception", "version": "1.0.0"},
+  "timings_ms": {"fetch": 84.2, "decode": 3.1, "preprocess": 1.9, "inference": 241.7,
+                 "total": 331.4},
+  "request_id": "8f507cfc-xmpl-4697-b07a-ac58fc914c95"
+}"""
 
 
 def build_page(document: dict[str, Any]) -> str:
@@ -371,7 +372,7 @@ def build_page(document: dict[str, Any]) -> str:
 <p><code>top_k</code> limits the answer to the best classes; without it all are there. Lambda takes
 requests of 6 MB, so a picture sent along may have about 4.5 MB; at an address it may be larger.</p>
 <h2>Answer</h2>
-<pre>{_text(json.dumps(_ANSWER, indent=2))}</pre>
+<pre>{_text(EXAMPLE_ANSWER)}</pre>
 <p>Scores are probabilities, best first, and sum to 1 over all classes.
 <code>"uncertain": true</code> is added where the deployment sets a lowest score and the best is
 below it. <code>urls</code> answers <code>results</code>, in order: each is a prediction or has an
