@@ -8,7 +8,9 @@ The cache entry's name is a hash of everything it depends on; extraction is resu
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from tqdm import tqdm
 from lambda_function.metadata import InputSpec
 from training.config import fingerprint
 from training.dataset import Split
+from training.distribution import predict
 from training.images import batches
 
 CACHE = Path(".cache") / "features"
@@ -60,15 +63,35 @@ def extract(
     mode = "r+" if data.exists() and done else "w+"
     if done < len(split):
         activations = np.lib.format.open_memmap(data, mode=mode, dtype=np.float16, shape=shape)
+        _claim_space(data)
         with tqdm(total=len(split), initial=done, desc=f"{label} view {view}", unit="image") as bar:
             for batch in batches(split, spec, start=done, view=view, seed=seed, size=CHUNK):
-                output = keras.ops.convert_to_numpy(frozen.predict_on_batch(batch))
-                activations[done : done + len(batch)] = output.astype(np.float16)
+                activations[done : done + len(batch)] = predict(frozen, batch).astype(np.float16)
                 activations.flush()
                 done += len(batch)
                 progress.write_text(json.dumps({"done": done}))
                 bar.update(len(batch))
     return np.load(data, mmap_mode="r")
+
+
+def _claim_space(file: Path) -> None:
+    """Fill a sparse file's holes now: a full disk under a memory map kills the process.
+
+    Raises:
+        OSError: there is not enough space; the file is removed.
+    """
+    if not hasattr(os, "posix_fallocate"):  # macOS
+        return
+    with file.open("r+b") as opened:
+        size_bytes = os.fstat(opened.fileno()).st_size
+        try:
+            os.posix_fallocate(opened.fileno(), 0, size_bytes)
+        except OSError as error:
+            if error.errno in (errno.EOPNOTSUPP, errno.EINVAL):  # the file system cannot
+                return
+            file.unlink()
+            reason = f"no room for {size_bytes / 1e6:.0f} MB of cached activations"
+            raise OSError(error.errno, f"{reason} ({os.strerror(error.errno)})") from error
 
 
 def _entry(

@@ -27,7 +27,9 @@ from numpy.typing import NDArray
 from training import metrics
 from training.config import ConfigError, TrainConfig
 from training.dataset import Split, load_split
+from training.distribution import distribute, padded_length, predict
 from training.features import CACHE, extract
+from training.files import replacing, write_json
 from training.images import batches
 from training.model import (
     Network,
@@ -70,7 +72,11 @@ def train(
         ConfigError, DatasetError, WeightsError: what was wrong, and what to do.
     """
     started = time.monotonic()
-    folder = _open_run(runs / config.name, config)
+    distribute()
+    folder = _open_run(runs / config.name, config, limit)
+    if (folder / "model.keras").is_file():
+        print(f"{folder} is finished")
+        return folder
     training = _limited(load_split(dataset, "train"), limit)
     validation = _limited(load_split(dataset, "validation", training.class_names), limit)
 
@@ -89,8 +95,7 @@ def train(
 
 def predict_logits(model: keras.Model, split: Split, config: TrainConfig) -> NDArray[np.float32]:
     """Return float32, (images, classes): a model's output on the images of a split."""
-    outputs = [model.predict_on_batch(batch) for batch in batches(split, config.input)]
-    return np.concatenate([keras.ops.convert_to_numpy(output) for output in outputs])
+    return np.concatenate([predict(model, batch) for batch in batches(split, config.input)])
 
 
 def read_config(folder: Path) -> tuple[TrainConfig, dict[str, Any]]:
@@ -168,16 +173,39 @@ class _EpochStarter(keras.callbacks.Callback):
         self._dataset.start_epoch(epoch)
 
 
-def _open_run(folder: Path, config: TrainConfig) -> Path:
+class _BestCheckpoint(keras.callbacks.Callback):
+    """Save the model at the best validation accuracy; a file is whole or not there.
+
+    Of equal epochs the later one counts: its learning rate is lower and its average longer.
+
+    Keras's own ModelCheckpoint writes in place and forgets the best when a run is resumed.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self._folder = folder
+        self._best = max((_accuracy_and_epoch(f)[0] for f in _checkpoints(folder)), default=-1.0)
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        accuracy = float(logs["val_accuracy"])
+        if accuracy < self._best:
+            return
+        self._best = accuracy
+        name = f"xception_{epoch + 1:02d}_{accuracy:.4f}.keras"
+        with replacing(self._folder / "checkpoints" / name) as unfinished:
+            self.model.save(unfinished)
+
+
+def _open_run(folder: Path, config: TrainConfig, limit: int) -> Path:
     """Create the folder; refuse one that holds a run of another configuration."""
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "started.json"
-    wanted = json.loads(json.dumps(config.to_dict()))
+    wanted = json.loads(json.dumps(config.to_dict())) | ({"limit": limit} if limit else {})
     if file.exists() and json.loads(file.read_text()) != wanted:
         raise ConfigError(
             f"{folder} holds a run with other settings. Choose another --name, or remove it."
         )
-    file.write_text(json.dumps(wanted, indent=2))
+    write_json(file, wanted)
     return folder
 
 
@@ -246,16 +274,32 @@ def _fit(
         loss=keras.losses.CategoricalCrossentropy(
             from_logits=True, label_smoothing=config.label_smoothing
         ),
-        metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
+        weighted_metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
     )
     model.fit(
         dataset,
-        validation_data=(held_out, np.eye(classes, dtype=np.float32)[validation.labels]),
+        validation_data=_weighted(held_out, np.eye(classes, dtype=np.float32)[validation.labels]),
         epochs=config.epochs,
         callbacks=_callbacks(dataset, config, folder),
         verbose=2,
     )
     return max(_checkpoints(folder), key=_accuracy_and_epoch)
+
+
+def _weighted(
+    images: NDArray[np.float32], targets: NDArray[np.float32]
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    """Return images, targets and weights; images of weight 0 fill up the last batch.
+
+    Several devices share every batch, which must divide among them.
+    """
+    missing = padded_length(len(images)) - len(images)
+    weights = np.ones(len(images), dtype=np.float32)
+
+    def fill(values: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.concatenate([values, np.zeros_like(values[:1]).repeat(missing, axis=0)])
+
+    return fill(images), fill(targets), fill(weights)
 
 
 def _optimizer(config: TrainConfig, steps_per_epoch: int) -> keras.optimizers.Optimizer:
@@ -285,18 +329,15 @@ def _callbacks(
     (folder / "checkpoints").mkdir(exist_ok=True)
     callbacks: list[keras.callbacks.Callback] = [
         _EpochStarter(dataset),
-        keras.callbacks.BackupAndRestore(str(folder / "backup"), delete_checkpoint=False),
+        keras.callbacks.BackupAndRestore(
+            str(folder / "backup"), delete_checkpoint=False, double_checkpoint=True
+        ),
     ]
     if config.ema_momentum:
         callbacks.append(keras.callbacks.SwapEMAWeights(swap_on_epoch=True))
     return [
         *callbacks,
-        keras.callbacks.ModelCheckpoint(
-            str(folder / "checkpoints" / "xception_{epoch:02d}_{val_accuracy:.4f}.keras"),
-            monitor="val_accuracy",
-            mode="max",
-            save_best_only=True,
-        ),
+        _BestCheckpoint(folder),
         keras.callbacks.CSVLogger(str(folder / "history.csv"), append=True),
         keras.callbacks.TerminateOnNaN(),
     ]
@@ -368,11 +409,10 @@ def _write_run(
         "dataset": DATASET_NAME,
         "licence": LICENCE,
     }
-    (folder / "config.json").write_text(json.dumps(described, indent=2) + "\n")
-    (folder / "report.json").write_text(json.dumps(report, indent=2) + "\n")
-    unfinished = folder / "unfinished.keras"
-    model.save(unfinished)
-    unfinished.replace(folder / "model.keras")
+    write_json(folder / "config.json", described)
+    write_json(folder / "report.json", report)
+    with replacing(folder / "model.keras") as unfinished:
+        model.save(unfinished)
 
 
 def _print_report(report: dict[str, Any]) -> None:

@@ -1,0 +1,490 @@
+"""Training for real, in small: 71 pixels, three classes, a few epochs, whatever the backend.
+
+Pictures are drawn here; the backbone's weights are the ImageNet file where there is one, else
+random ones. `make test-training` runs this on TensorFlow, `make test-jax` on JAX.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+keras = pytest.importorskip("keras", reason="needs Keras: make test-training")
+
+from lambda_function.metadata import InputSpec  # noqa: E402
+from training import metrics  # noqa: E402
+from training.__main__ import main  # noqa: E402
+from training.config import ConfigError, TrainConfig, WeightsError  # noqa: E402
+from training.dataset import load_split  # noqa: E402
+from training.model import (  # noqa: E402
+    DEFAULT_WEIGHTS,
+    assign_weights,
+    build_backbone,
+    build_network,
+    find_weights,
+    named_weights,
+    with_probabilities,
+    without_probabilities,
+)
+from training.scorer import load_scorer, score  # noqa: E402
+from training.train import CachedViews, read_config, train  # noqa: E402
+
+pytestmark = pytest.mark.training
+
+ROOT = Path(__file__).parents[1]
+SIZE = 71  # the smallest that Xception takes
+CLASSES = ("disc", "square", "stripes")
+HEAD = TrainConfig(
+    name="head",
+    input=InputSpec(SIZE, SIZE),
+    first_trainable_block=15,
+    views=2,
+    epochs=3,
+    batch_size=8,
+    learning_rate=1e-2,
+    dropout=0.1,
+    mixup_alpha=0.0,
+    ema_momentum=0.5,
+)
+
+
+def draw(label: str, generator: np.random.Generator) -> Image.Image:
+    background, colour = (tuple(int(v) for v in generator.integers(0, 256, 3)) for _ in range(2))
+    image = Image.new("RGB", (90, 100), background)
+    pen = ImageDraw.Draw(image)
+    left, top = (int(v) for v in generator.integers(5, 25, 2))
+    box = (left, top, left + 60, top + 60)
+    if label == "disc":
+        pen.ellipse(box, fill=colour)
+    elif label == "square":
+        pen.rectangle(box, fill=colour)
+    else:
+        for x in range(0, 90, 12):
+            pen.rectangle((x, 0, x + 5, 100), fill=colour)
+    return image
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("pictures")
+    generator = np.random.default_rng(0)
+    for split, count in (("train", 20), ("validation", 9), ("test", 3)):
+        for label in CLASSES:
+            (root / split / label).mkdir(parents=True)
+            for index in range(count):
+                draw(label, generator).save(root / split / label / f"{index}.png")
+    return root
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if DEFAULT_WEIGHTS.is_file():
+        return DEFAULT_WEIGHTS
+    file = tmp_path_factory.mktemp("weights") / "random.weights.h5"
+    keras.utils.set_random_seed(0)
+    keras.applications.Xception(
+        weights=None, include_top=False, input_shape=(SIZE, SIZE, 3)
+    ).save_weights(file)
+    return file
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Activations, shared by all runs here as they are by runs of a user."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="session")
+def finished(
+    tmp_path_factory: pytest.TempPathFactory, pictures: Path, weights: Path, cache: Path
+) -> Path:
+    runs = tmp_path_factory.mktemp("runs")
+    return train(HEAD, dataset=pictures, weights=weights, runs=runs, cache=cache)
+
+
+@pytest.fixture(autouse=True)
+def fresh_session() -> Iterator[None]:
+    yield
+    keras.backend.clear_session()
+
+
+# --- a finished run ----------------------------------------------------------
+
+
+def test_a_run_says_everything_about_itself(finished: Path) -> None:
+    config, described = read_config(finished)
+    assert config == HEAD
+    assert described["labels"] == list(CLASSES)
+    assert described["input"]["height"] == SIZE
+    report = json.loads((finished / "report.json").read_text())
+    assert report["metrics"]["validation"]["images"] == 27
+    assert report["train_images"] == 60
+    assert report["environment"]["backend"] == keras.backend.backend()
+    history = (finished / "history.csv").read_text().splitlines()
+    assert history[0].startswith("epoch,")
+    assert len(history) == 1 + HEAD.epochs
+    assert not list(finished.rglob("unfinished*"))
+
+
+def test_the_saved_model_answers_as_the_report_says(finished: Path, pictures: Path) -> None:
+    split = load_split(pictures, "validation", CLASSES)
+    probabilities = score(load_scorer(finished), split)
+    assert probabilities.shape == (27, 3)
+    assert probabilities.sum(axis=1) == pytest.approx(np.ones(27), abs=1e-5)
+    reported = json.loads((finished / "report.json").read_text())["metrics"]["validation"]
+    found = metrics.summary(probabilities, split.labels)
+    assert found["correct"] == reported["correct"]
+    expected = reported["negative_log_likelihood"]
+    assert found["negative_log_likelihood"] == pytest.approx(expected, abs=1e-4)
+
+
+def test_the_saved_model_is_the_best_epoch_by_validation(finished: Path) -> None:
+    lines = (finished / "history.csv").read_text().splitlines()
+    column = lines[0].split(",").index("val_accuracy")
+    best = max(float(line.split(",")[column]) for line in lines[1:])
+    found = json.loads((finished / "report.json").read_text())
+    assert float(found["checkpoint"].removesuffix(".keras").split("_")[2]) == round(best, 4)
+    # Scored again in float32 from pixels, not from half-precision activations: 1 image may move.
+    assert found["metrics"]["validation"]["accuracy"] == pytest.approx(best, abs=1.5 / 27)
+
+
+@pytest.mark.skipif(not DEFAULT_WEIGHTS.is_file(), reason="random weights recognise nothing")
+def test_shapes_are_learned_in_three_epochs(finished: Path) -> None:
+    report = json.loads((finished / "report.json").read_text())
+    assert report["metrics"]["validation"]["accuracy"] >= 0.8
+
+
+def test_the_temperature_is_in_the_graph(finished: Path) -> None:
+    model = keras.models.load_model(finished / "model.keras", compile=False)
+    temperature = json.loads((finished / "report.json").read_text())["temperature"]
+    image = np.random.default_rng(0).uniform(-1, 1, (1, SIZE, SIZE, 3)).astype(np.float32)
+    logits = np.asarray(without_probabilities(model).predict_on_batch(image), dtype=np.float64)
+    expected = np.exp(logits / temperature) / np.exp(logits / temperature).sum()
+    assert np.asarray(model.predict_on_batch(image)) == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_run_goes_on_from_another_ones_weights(
+    finished: Path, pictures: Path, weights: Path, cache: Path
+) -> None:
+    config = dataclasses.replace(
+        HEAD, name="more", start_from="head", epochs=1, warmup_epochs=0.0, learning_rate=1e-9
+    )
+    folder = train(config, dataset=pictures, weights=weights, runs=finished.parent, cache=cache)
+    before, after = (
+        json.loads((run / "report.json").read_text())["metrics"]["validation"]
+        for run in (finished, folder)
+    )
+    assert after["correct"] == before["correct"]  # at such a rate nothing is learned or lost
+
+
+def test_training_block_14_changes_it_and_nothing_before(
+    tmp_path: Path, pictures: Path, weights: Path, cache: Path
+) -> None:
+    config = dataclasses.replace(
+        HEAD, name="block14", first_trainable_block=14, epochs=1, views=1,
+        warmup_epochs=0.0, mixup_alpha=0.2, learning_rate=1e-3,
+    )  # fmt: skip
+    folder = train(config, dataset=pictures, weights=weights, runs=tmp_path, cache=cache)
+    pretrained = named_weights(build_backbone(SIZE, SIZE, weights))
+    model = keras.models.load_model(folder / "model.keras", compile=False)
+    changed = {
+        name
+        for name, value in named_weights(without_probabilities(model)).items()
+        if name in pretrained and not np.array_equal(value, pretrained[name])
+    }
+    assert changed
+    assert {name.split("_")[0] for name in changed} == {"block14"}
+    assert "block14_sepconv1/depthwise_kernel" in changed
+    assert "block14_sepconv2_bn/moving_mean" in changed
+
+
+# --- interrupted, and gone on with -------------------------------------------
+
+
+def command(pictures: Path, weights: Path, **options: Any) -> list[str]:
+    fixed = {
+        "dataset": pictures, "backbone-weights": weights, "size": SIZE, "views": 1,
+        "first-trainable-block": 15, "batch-size": 8, "learning-rate": 1e-2, "dropout": 0.1,
+        "mixup-alpha": 0.0, "ema-momentum": 0.5,
+    }  # fmt: skip
+    given = {**fixed, **{name.replace("_", "-"): value for name, value in options.items()}}
+    return ["train", *(f"--{name}={value}" for name, value in given.items())]
+
+
+def start(folder: Path, arguments: list[str], **more: Any) -> subprocess.Popen[str]:
+    """Start `python -m training` in another folder, where its runs and cache will be."""
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    return subprocess.Popen(
+        [sys.executable, "-m", "training", *arguments],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": path, "CUDA_VISIBLE_DEVICES": ""},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **more,
+    )
+
+
+def epochs_in(history: Path) -> list[int]:
+    if not history.exists():
+        return []
+    lines = history.read_text().splitlines()[1:]
+    return [int(line.split(",")[0]) for line in lines if line]
+
+
+def wait_for_epochs(process: subprocess.Popen[str], history: Path, count: int) -> None:
+    deadline = time.monotonic() + 240
+    while len(epochs_in(history)) < count:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def rows_in(history: Path) -> dict[int, list[float]]:
+    lines = history.read_text().splitlines()[1:]
+    rows = [[float(value) for value in line.split(",")] for line in lines]
+    return {int(row[0]): row[1:] for row in rows}
+
+
+@pytest.mark.slow
+def test_a_killed_run_loses_at_most_one_epoch_and_ends_as_if_nothing_had_been(
+    tmp_path: Path, pictures: Path, weights: Path, cache: Path
+) -> None:
+    # Without dropout nothing is random but what seed and epoch decide.
+    whole = dataclasses.replace(HEAD, name="whole", views=1, epochs=12, dropout=0.0)
+    train(whole, dataset=pictures, weights=weights, runs=tmp_path, cache=cache)
+
+    arguments = command(pictures, weights, name="killed", epochs=12, dropout=0.0)
+    history = tmp_path / "runs" / "killed" / "history.csv"
+    process = start(tmp_path, arguments)
+    wait_for_epochs(process, history, 3)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    before = epochs_in(history)
+    assert len(before) < 12
+    assert not (history.parent / "model.keras").exists()
+
+    process = start(tmp_path, arguments)
+    output, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+    after = epochs_in(history)
+    assert after[-1] == 11
+    # An epoch's row is written after its backup: the next epoch is where it goes on, or, when
+    # the kill fell between the two, the one after.
+    assert before[-1] + 1 <= after[len(before)] <= before[-1] + 2
+    assert output.count("Epoch ") <= 12 - len(before)
+    resumed, uninterrupted = rows_in(history), rows_in(tmp_path / "whole" / "history.csv")
+    for epoch in (after[len(before)], 11):
+        assert resumed[epoch] == pytest.approx(uninterrupted[epoch], abs=2e-4), epoch
+
+
+def test_an_interrupt_says_how_to_go_on(tmp_path: Path, pictures: Path, weights: Path) -> None:
+    process = start(tmp_path, command(pictures, weights, name="stopped", epochs=500))
+    wait_for_epochs(process, tmp_path / "runs" / "stopped" / "history.csv", 1)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert errors.rstrip().endswith("interrupted; the same command goes on from here")
+    assert "Traceback" not in errors
+    assert not list(tmp_path.rglob("unfinished*"))
+
+
+def test_a_finished_run_is_not_trained_again(
+    finished: Path, pictures: Path, weights: Path, cache: Path
+) -> None:
+    written = (finished / "model.keras").stat().st_mtime_ns
+    again = train(HEAD, dataset=pictures, weights=weights, runs=finished.parent, cache=cache)
+    assert again == finished
+    assert (finished / "model.keras").stat().st_mtime_ns == written
+
+
+# --- bad input ---------------------------------------------------------------
+
+
+def one_sentence(capsys: pytest.CaptureFixture[str]) -> str:
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1
+    return errors[0]
+
+
+def test_another_configuration_does_not_go_on_with_a_run(
+    finished: Path, pictures: Path, weights: Path
+) -> None:
+    other = dataclasses.replace(HEAD, dropout=0.2)
+    with pytest.raises(ConfigError, match="holds a run with other settings"):
+        train(other, dataset=pictures, weights=weights, runs=finished.parent)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("first_trainable_block", 1), ("views", 0), ("dropout", 1.0), ("learning_rate", 0.0),
+     ("warmup_epochs", 3.0), ("precision", "float64"), ("ema_momentum", 1.0)],
+)  # fmt: skip
+def test_a_setting_out_of_range_is_named_with_its_value(field: str, value: Any) -> None:
+    with pytest.raises(ConfigError, match=f"{field} is out of range. Received: {value!r}"):
+        dataclasses.replace(HEAD, **{field: value})
+
+
+def test_weights_that_do_not_fit_are_refused_in_one_line(
+    tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
+    model.save_weights(tmp_path / "other.weights.h5")
+    assert main(command(pictures, tmp_path / "other.weights.h5", name="x", epochs=2)) == 2
+    assert "other.weights.h5 cannot be used" in one_sentence(capsys)
+    (tmp_path / "text.weights.h5").write_text("no weights")
+    assert main(command(pictures, tmp_path / "text.weights.h5", name="x", epochs=2)) == 2
+    assert "text.weights.h5 cannot be used" in one_sentence(capsys)
+
+
+def test_weights_that_are_not_there_are_named(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match=r"no weights file at .*absent"):
+        find_weights(tmp_path / "absent.h5")
+
+
+def test_an_unreadable_image_is_named_and_what_was_finished_kept(
+    tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    generator = np.random.default_rng(0)
+    for split in ("train", "validation"):
+        for label in CLASSES[:2]:
+            (tmp_path / "data" / split / label).mkdir(parents=True)
+            for index in range(2):
+                draw(label, generator).save(tmp_path / "data" / split / label / f"{index}.png")
+    broken = tmp_path / "data" / "train" / "square" / "1.png"
+    whole = broken.read_bytes()
+    broken.write_bytes(whole[: len(whole) // 2])
+    arguments = command(tmp_path / "data", weights, name="x", epochs=2, batch_size=2)
+    assert main(arguments) == 2
+    assert "square/1.png cannot be used" in one_sentence(capsys)
+    assert not (tmp_path / "runs" / "x" / "model.keras").exists()
+    broken.write_bytes(whole)
+    assert main(arguments) == 0
+
+
+def test_validation_with_other_classes_is_refused(
+    tmp_path: Path, pictures: Path, weights: Path
+) -> None:
+    (tmp_path / "train").symlink_to(pictures / "train")
+    (tmp_path / "validation").mkdir()
+    for label in CLASSES[:2]:
+        (tmp_path / "validation" / label).symlink_to(pictures / "validation" / label)
+    with pytest.raises(ValueError, match=r"Missing: \['stripes'\]"):
+        train(HEAD, dataset=tmp_path, weights=weights, runs=tmp_path / "runs")
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_nothing_half_written(
+    tmp_path: Path, pictures: Path, weights: Path
+) -> None:
+    # A limit on the size of files stands for a full disk: the same error, from the same calls.
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+
+    arguments = command(pictures, weights, name="full", epochs=2, size=SIZE)
+    process = start(tmp_path, arguments, preexec_fn=limit)
+    _, errors = process.communicate(timeout=240)
+    assert process.returncode == 1, errors
+    last = errors.rstrip().splitlines()[-1]
+    assert last.startswith("error: ")
+    assert "no room for" in last
+    assert "Traceback" not in errors
+    assert not list(tmp_path.rglob("activations.npy"))
+    assert not list(tmp_path.rglob("*.keras"))
+
+
+# --- parts -------------------------------------------------------------------
+
+
+def views(config: TrainConfig, images: int = 20) -> CachedViews:
+    """Views whose activations tell image and view: 10 * image + view."""
+    rows = np.arange(images, dtype=np.float16)[:, None] * 10
+    return CachedViews([rows, rows + 1], np.arange(images) % 3, 3, config)
+
+
+def test_an_epoch_shows_every_image_once_but_the_incomplete_batch() -> None:
+    config = dataclasses.replace(HEAD, batch_size=6)
+    dataset = views(config)
+    dataset.start_epoch(0)
+    assert len(dataset) == 3
+    shown = np.concatenate([dataset[i][0] for i in range(3)])[:, 0]
+    images = (shown // 10).astype(int)
+    assert len(set(images)) == 18
+    assert set((shown % 10).astype(int)) == {0, 1}
+    targets = np.concatenate([dataset[i][1] for i in range(3)])
+    assert targets.argmax(axis=1).tolist() == (images % 3).tolist()
+
+
+def test_epochs_repeat_for_a_resumed_run_and_differ_from_each_other() -> None:
+    first, again = views(HEAD), views(HEAD)
+    first.start_epoch(0)
+    start_of_epoch_0 = first[0][0]
+    first.start_epoch(1)
+    again.start_epoch(1)
+    assert np.array_equal(first[0][0], again[0][0])
+    assert not np.array_equal(first[0][0], start_of_epoch_0)
+
+
+def test_mixup_blends_activations_and_targets_by_the_same_share() -> None:
+    dataset = views(dataclasses.replace(HEAD, mixup_alpha=1.0, batch_size=20), images=20)
+    dataset.start_epoch(0)
+    _, targets = dataset[0]
+    assert targets.sum(axis=1) == pytest.approx(np.ones(20), abs=1e-6)
+    shares = np.unique(np.round(targets[(targets > 0) & (targets < 1)], 5))
+    assert len(shares) == 2
+    assert shares.sum() == pytest.approx(1.0, abs=1e-4)
+
+
+def test_frozen_and_trained_parts_are_the_whole() -> None:
+    keras.utils.set_random_seed(1)
+    backbone = keras.applications.Xception(
+        weights=None, include_top=False, input_shape=(SIZE, SIZE, 3)
+    )
+    image = np.random.default_rng(0).uniform(-1, 1, (2, SIZE, SIZE, 3)).astype(np.float32)
+    for block in (2, 5, 13, 14, 15):
+        config = dataclasses.replace(HEAD, first_trainable_block=block, inner_units=7)
+        network = build_network(backbone, config, 3)
+        parts = network.trained.predict_on_batch(network.frozen.predict_on_batch(image))
+        whole = network.whole.predict_on_batch(image)
+        assert np.asarray(parts) == pytest.approx(np.asarray(whole), abs=1e-4), block
+        trainable = {
+            layer.name.split("_")[0]
+            for layer in network.trained.layers
+            if layer.name.startswith("block") and layer.trainable_weights
+        }
+        assert trainable == {f"block{n}" for n in range(block, 15)}
+        assert not network.frozen.trainable_weights
+
+
+def test_weights_of_another_shape_or_name_are_refused() -> None:
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, name="logits")])
+    with pytest.raises(WeightsError, match="has no weight 'inner/kernel'"):
+        assign_weights(model, {"inner/kernel": np.zeros((4, 2))})
+    with pytest.raises(WeightsError, match=r"has shape \(3, 2\)"):
+        assign_weights(model, {"logits/kernel": np.zeros((3, 2))})
+    assign_weights(model, {"logits/kernel": np.full((4, 2), 0.5)})
+    assert named_weights(model)["logits/kernel"].tolist() == [[0.5, 0.5]] * 4
+
+
+def test_probabilities_are_the_softmax_of_divided_logits() -> None:
+    inputs = keras.Input((2,))
+    model = with_probabilities(keras.Model(inputs, inputs), temperature=2.0)
+    found = np.asarray(model.predict_on_batch(np.array([[np.log(9.0), 0.0]], dtype=np.float32)))
+    # the square root of 9 to 1
+    assert found == pytest.approx(np.array([[0.75, 0.25]]), abs=1e-6)
