@@ -29,8 +29,7 @@ from lambda_function.url import parse_url
 IMAGE_TIMEOUT_S = 10.0  # where the caller has no deadline
 MODEL_TIMEOUT_S = 20.0  # a cold start: Lambda itself allows init 10 s, then starts it over
 MAX_MODEL_BYTES = 512 * 1024**2  # 512 MiB; this project's models have 22 to 84 MB
-ATTEMPTS = 3  # S3 asks for repetition when it answers 500 or 503
-RETRY_PAUSE_S = 0.2  # doubled each time
+RETRY_PAUSES_S = (0.2, 0.4)  # S3 asks for repetition when it answers 500 or 503
 
 _URI = re.compile(r"[sS]3://(?P<bucket>[^/]+)/(?P<key>.+)", re.DOTALL)
 _SHA256 = re.compile(r"(?<![0-9a-fA-F])[0-9a-fA-F]{64}(?![0-9a-fA-F])")
@@ -119,21 +118,27 @@ def _sha256_in(uri: str, key: str) -> str:
 
 def _download(bucket: str, key: str, max_bytes: int, deadline: float) -> bytes:
     region: str | None = None
-    for attempt in range(ATTEMPTS):
-        last = attempt == ATTEMPTS - 1
+    for pause_s in (*RETRY_PAUSES_S, None):
         try:
             return _get(bucket, key, region, max_bytes, deadline)
         except ServerStatusError as error:
-            hint = error.server_headers.get("x-amz-bucket-region")
-            if hint and hint != _client(region).meta.region_name and not last:
-                region = hint  # the bucket is elsewhere; the signature names the region
-                continue
-            if error.server_status in _NOT_THERE:
+            last = pause_s is None or time.monotonic() + pause_s >= deadline
+            elsewhere = _other_region(error, region)
+            if elsewhere and not last:
+                region = elsewhere
+            elif error.server_status in _NOT_THERE:
                 raise _not_there() from error
-            if error.server_status < 500 or last:
+            elif error.server_status < 500 or last:
                 raise
-        _pause(RETRY_PAUSE_S * 2**attempt, deadline)
+            else:
+                time.sleep(pause_s or 0)
     raise AssertionError("the last attempt returns or raises")
+
+
+def _other_region(error: ServerStatusError, region: str | None) -> str | None:
+    """Return where the bucket is, if S3 says that it is not where it was asked for."""
+    found: str | None = error.server_headers.get("x-amz-bucket-region")
+    return found if found != _client(region).meta.region_name else None
 
 
 def _get(bucket: str, key: str, region: str | None, max_bytes: int, deadline: float) -> bytes:
@@ -177,12 +182,6 @@ def _client(region: str | None) -> Any:
                 "s3", region_name=region, config=config
             )
         return _clients[region]
-
-
-def _pause(pause_s: float, deadline: float) -> None:
-    if time.monotonic() + pause_s >= deadline:
-        raise _too_slow()
-    time.sleep(pause_s)
 
 
 def _not_there() -> FetchError:

@@ -172,7 +172,7 @@ class LoopbackServer:
             self._listener.shutdown(socket.SHUT_RDWR)  # wakes accept
         self._listener.close()
         for thread in self._threads:
-            thread.join(5)
+            thread.join(30)
             assert not thread.is_alive(), "a play did not end"
 
     @property
@@ -198,7 +198,7 @@ class LoopbackServer:
                 self._start(self._serve, sock)
 
     def _serve(self, sock: socket.socket) -> None:
-        sock.settimeout(5)
+        sock.settimeout(30)
         with contextlib.ExitStack() as stack, contextlib.suppress(OSError):
             stack.callback(sock.close)
             if self._tls:

@@ -49,10 +49,10 @@ if TYPE_CHECKING:
 
     from tests.support_servers import Play, Stage
 
-LIMITS = FetchLimits(max_bytes=100_000, timeout_s=5.0)
+LIMITS = FetchLimits(max_bytes=100_000, timeout_s=30.0)
 OK = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
-SLACK_S = 1.5  # that a busy machine may add to a deadline
+SLACK_S = 3.0  # that a busy machine may add to a deadline
 PRIVATE_URLS = [
     "http://127.0.0.1/",
     "http://127.0.0.1:9001/2018-06-01/runtime/invocation/next",  # the Lambda runtime API
@@ -288,22 +288,27 @@ def test_private_and_not_there_take_the_same_time() -> None:
             raise socket.gaierror(socket.EAI_NONAME, "unknown")
         return ["10.0.0.1"]
 
-    taken_s = []
-    hosts = ("quick.example", "slower.example", "slowest.example", "10.0.0.1", "[::1]")
-    for host in hosts:
-        start = time.monotonic()
-        with pytest.raises(AddressNotAllowedError):
-            fetch_image(f"http://{host}/", LIMITS, resolve=resolve, connect=Nowhere())
-        taken_s.append(time.monotonic() - start)
-    assert min(taken_s) >= REFUSAL_GRID_S
-    assert max(taken_s) - min(taken_s) < 0.1  # less than the lookups differ
+    def spread_s() -> float:
+        taken_s = []
+        for host in ("quick.example", "slower.example", "slowest.example", "10.0.0.1", "[::1]"):
+            start = time.monotonic()
+            with pytest.raises(AddressNotAllowedError):
+                fetch_image(f"http://{host}/", LIMITS, resolve=resolve, connect=Nowhere())
+            taken_s.append(time.monotonic() - start)
+        assert min(taken_s) >= REFUSAL_GRID_S
+        return max(taken_s) - min(taken_s)
+
+    assert any(spread_s() < 0.1 for _ in range(5))  # the lookups differ by more; a machine may jerk
 
 
 def test_the_pause_before_a_refusal_keeps_the_deadline() -> None:
-    start = time.monotonic()
+    pauses: list[float] = []
     with pytest.raises(AddressNotAllowedError):
-        fetch_image("http://10.0.0.1/", LIMITS, connect=Nowhere(), deadline=start + 0.05)
-    assert time.monotonic() - start < REFUSAL_GRID_S
+        deadline = time.monotonic() + 0.05
+        fetch_image(
+            "http://10.0.0.1/", LIMITS, connect=Nowhere(), deadline=deadline, sleep=pauses.append
+        )
+    assert 0 <= pauses[0] <= 0.05
 
 
 def test_errors_repeat_neither_url_nor_what_the_server_said() -> None:
@@ -372,7 +377,7 @@ def test_slow_redirects_share_one_deadline() -> None:
 
 def test_a_redirect_to_a_trusted_host_is_followed_and_to_its_neighbour_is_not() -> None:
     with LoopbackServer({"/x": answer(b"ours")}) as ours, LoopbackServer({}) as neighbour:
-        trusted = FetchLimits(1000, 5.0, trusted_hosts=frozenset({ours.host}))
+        trusted = FetchLimits(1000, 30.0, trusted_hosts=frozenset({ours.host}))
 
         def fetch_redirect_to(location: str) -> bytes:
             with LoopbackServer({"/": redirect(location)}) as server:
@@ -418,6 +423,12 @@ def _times_out(*plays: Play, limits: FetchLimits | None = None) -> None:
 )
 def test_a_slow_answer_ends_at_the_deadline(slow: Play) -> None:
     _times_out(slow)
+
+
+def test_an_answer_that_never_pauses_ends_at_the_deadline_too() -> None:
+    _times_out(
+        endless(b"z" * 64, first=OK + b"\r\n"), limits=FetchLimits(max_bytes=10**9, timeout_s=0.3)
+    )
 
 
 def test_a_body_that_stops_short_of_its_length_ends_at_the_deadline() -> None:
@@ -543,11 +554,24 @@ def test_three_gigabytes_are_cut_off_early_and_never_held(first: bytes, block: b
     assert sent[0] < 20 * 10**6  # what sockets buffer; the rest was never asked for
 
 
-def test_a_length_over_the_limit_is_refused_before_the_body() -> None:
-    sent: list[int] = []
+def test_a_length_over_the_limit_is_refused_without_waiting_for_the_body() -> None:
+    def announce(stage: Stage) -> None:
+        stage.send(OK + b"Content-Length: 100001\r\n\r\n")
+        stage.wait(30)
+
     with pytest.raises(TooLargeError):
-        play(endless(ZEROS, first=OK + b"Content-Length: 3000000000\r\n\r\n", sent=sent))
-    assert sent[0] < 20 * 10**6
+        play(announce)
+
+
+@pytest.mark.parametrize(
+    "before_and_after", [(OK + b"\r\n", b""), (CHUNKED + b"186a1\r\n", b"\r\n0\r\n\r\n")]
+)
+def test_one_byte_too_many_is_refused_where_no_length_was_said(
+    before_and_after: tuple[bytes, bytes],
+) -> None:
+    before, after = before_and_after
+    with pytest.raises(TooLargeError):
+        play(raw(before + bytes(100_001) + after))
 
 
 @pytest.mark.parametrize(

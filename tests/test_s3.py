@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 SECRET = "not-a-secret-but-must-not-show"
 BUCKETS = frozenset({"pics", "gone"})
+SLACK_S = 3.0  # that a busy machine may add to a deadline
 MODEL = b"TFL3" + bytes(100_000)
 SHA256 = hashlib.sha256(MODEL).hexdigest()
 
@@ -79,7 +80,7 @@ def bucket(aws: pytest.MonkeyPatch, moto: str) -> Any:
     client.close()
 
 
-def read(uri: str, *, max_bytes: int = 10**6, deadline_s: float = 5.0) -> bytes:
+def read(uri: str, *, max_bytes: int = 10**6, deadline_s: float = 30.0) -> bytes:
     return read_object(
         uri, buckets=BUCKETS, max_bytes=max_bytes, deadline=time.monotonic() + deadline_s
     )
@@ -215,11 +216,11 @@ def test_a_failing_s3_is_asked_three_times_and_named(aws: pytest.MonkeyPatch) ->
     assert len(server.paths) == 3
 
 
-def test_asking_again_keeps_the_deadline(aws: pytest.MonkeyPatch) -> None:
-    with S3(aws, BUSY) as server, pytest.raises(DeadlineError):
-        start = _client_ready()
-        read_object("s3://pics/a.jpg", buckets=BUCKETS, max_bytes=9, deadline=start + 0.3)
-    assert len(server.paths) == 2
+def test_s3_is_not_asked_again_where_no_time_is_left(aws: pytest.MonkeyPatch) -> None:
+    aws.setattr(s3, "RETRY_PAUSES_S", (600.0,))
+    with S3(aws, BUSY) as server, pytest.raises(FetchError, match="503"):
+        read("s3://pics/a.jpg")
+    assert len(server.paths) == 1
 
 
 def _client_ready() -> float:
@@ -262,13 +263,14 @@ def test_a_slow_s3_ends_at_the_deadline(aws: pytest.MonkeyPatch, play: Play) -> 
         start = _client_ready()
         with pytest.raises(DeadlineError):
             read("s3://pics/a.jpg", deadline_s=0.3)
-        assert time.monotonic() - start < 2
+        assert time.monotonic() - start < 0.3 + SLACK_S
 
 
 def test_a_deadline_that_has_passed_asks_nothing(aws: pytest.MonkeyPatch) -> None:
     with S3(aws, answer(b"picture")) as server, pytest.raises(DeadlineError):
         read("s3://pics/a.jpg", deadline_s=-1)
     assert server.paths == []
+    assert not s3._clients  # nor is a second spent on making one
 
 
 def test_an_object_without_end_is_cut_off(aws: pytest.MonkeyPatch) -> None:

@@ -161,6 +161,11 @@ def test_what_is_not_a_url_to_fetch_is_a_bad_request(url: str) -> None:
     assert caught.value.code == "bad_request"
 
 
+def test_credentials_are_named_as_what_is_wrong() -> None:
+    with pytest.raises(BadRequestError, match="must not carry a user name or password"):
+        parse_url("http://user:password@example.com/")
+
+
 @pytest.mark.parametrize("host", ["256.256.256.256", "1.2.3.4.5", "4294967296", "08.8.8.8", "a.0x"])
 def test_a_number_that_is_no_address_is_refused_like_a_host_that_is_not_there(host: str) -> None:
     with pytest.raises(AddressNotAllowedError):
