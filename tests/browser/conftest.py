@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,7 +40,7 @@ CHROMIUM_FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-PATIENCE_MS = 20_000  # for one answer on a busy machine
+PATIENCE_MS = 40_000  # for one answer on a busy machine
 START_TIMEOUT_S = 60
 WATCH_POLICY = """
 window.policyViolations = [];
@@ -81,6 +82,16 @@ class Demo:
         """Wait for an error and return its text."""
         self.page.locator("#problem .wrong").wait_for()
         return self.page.locator("#problem").inner_text()
+
+    def wait(self, expression: str) -> None:
+        """Wait until a JavaScript expression is true of the page.
+
+        Playwright's own wait_for_function calls eval, which the page's policy refuses.
+        """
+        end = time.monotonic() + PATIENCE_MS / 1000
+        while not self.page.evaluate(f"() => Boolean({expression})"):
+            assert time.monotonic() < end, f"not true in time: {expression}"
+            self.page.wait_for_timeout(20)
 
     def violations(self) -> list[str]:
         """Return what the Content-Security-Policy refused so far."""

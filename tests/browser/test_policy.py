@@ -55,7 +55,7 @@ def test_a_changed_block_is_refused(
 
     demo.page.route(demo.origin + "/", change)
     demo.page.goto(demo.origin + "/")
-    demo.page.wait_for_function("window.policyViolations.length > 0")
+    demo.wait("window.policyViolations.length > 0")
     assert demo.violations() == [f"{directive} inline"]
 
 
@@ -65,7 +65,7 @@ def test_an_injected_handler_does_not_run(new_demo: Callable[..., Demo]) -> None
     demo.page.evaluate(
         "document.body.insertAdjacentHTML('beforeend', '<img src=\"data:,\" onerror=\"hit = 1\">')"
     )
-    demo.page.wait_for_function("window.policyViolations.length > 0")
+    demo.wait("window.policyViolations.length > 0")
     assert demo.violations() == ["script-src-attr inline"]
     assert demo.page.evaluate("typeof hit") == "undefined"
 

@@ -64,6 +64,29 @@ def test_a_large_photo_is_shrunk_upright_and_classified(demo: Demo, tmp_path: Pa
     assert "Content-Type: image/jpeg" in demo.page.locator("#curl").inner_text()
 
 
+def test_a_picture_that_was_replaced_while_shrinking_is_not_sent(
+    demo: Demo, tmp_path: Path
+) -> None:
+    Image.fromarray(noise(1200, 1400)).save(tmp_path / "large.png", compress_level=1)
+    assert (tmp_path / "large.png").stat().st_size > LIMIT_BYTES
+    demo.page.evaluate("""() => {
+      const shrink = HTMLCanvasElement.prototype.toBlob;
+      HTMLCanvasElement.prototype.toBlob = function (done, ...rest) {
+        const finish = (blob) => { done(blob); window.released = true; };
+        window.release = () => shrink.call(this, finish, ...rest);
+      };
+    }""")
+    demo.page.set_input_files("#file", tmp_path / "large.png")
+    demo.wait("window.release")
+    demo.page.click("#example")
+    demo.answer()
+    demo.page.evaluate("window.release()")
+    demo.wait("window.released")
+    assert demo.page.locator("#note").is_hidden()
+    assert "@example.webp" in demo.page.locator("#curl").inner_text()
+    assert "".join(demo.requests).count("/predict") == 1
+
+
 def test_what_is_transparent_becomes_white(demo: Demo, tmp_path: Path) -> None:
     pixels = noise(1200, 1200, channels=4)
     pixels[..., 3] = 255
