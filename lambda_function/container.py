@@ -237,11 +237,14 @@ def _gif(data: bytes, kind: str) -> Essentials:
     if len(data) < 13:
         raise _damaged(kind)
     position = 13 + (3 << (data[10] & 7) + 1 if data[10] & 0x80 else 0)
-    screen, control = data[:position], b""
+    palette, control = data[10:position], b""
     budget = iter(range(MAX_PARTS))
     for _ in budget:
         if data[position : position + 1] == b",":
-            return Essentials(kind, b"".join((screen, control, memoryview(data)[position:])))
+            screen = _gif_screen(data, position)
+            return Essentials(
+                kind, b"".join((screen, palette, control, memoryview(data)[position:]))
+            )
         if data[position : position + 1] != b"!":
             raise _damaged(kind)
         end = _end_of_blocks(data, position + 2, budget)
@@ -256,8 +259,20 @@ def _end_of_blocks(data: bytes, position: int, budget: Iterator[int]) -> int:
         size = data[position] if position < len(data) else 0
         position += 1 + size
         if not size:
-            return position
-    raise _too_many_parts("GIF")
+            break
+    return position
+
+
+def _gif_screen(data: bytes, frame: int) -> bytes:
+    """Return the header with a screen that holds the frame: Pillow warns where it must grow."""
+    if len(data) < frame + 9:
+        raise _damaged("GIF")
+    left, top, width, height = struct.unpack_from("<4H", data, frame + 1)
+    screen_width, screen_height = struct.unpack_from("<2H", data, 6)
+    size = (max(screen_width, left + width), max(screen_height, top + height))
+    if max(size) > 0xFFFF:
+        raise _damaged("GIF")
+    return data[:6] + struct.pack("<2H", *size)
 
 
 def _bmp(data: bytes, kind: str) -> Essentials:

@@ -76,6 +76,7 @@ def decode_image(
 
     Returns:
         An image of mode RGB; smaller than the encoded one only where ``target`` is given.
+        ``info["encoded_size"]`` is the (height, width) that it has without reduction.
 
     Raises:
         UnsupportedImageError: not an image type that is read here.
@@ -85,12 +86,15 @@ def decode_image(
     essentials = read_essentials(data)
     image = _open(essentials)
     _check_pixels(image, max_pixels)
+    encoded = (image.height, image.width)
     orientation = read_orientation(essentials.exif or image.info.get("exif") or b"")
     enough = _enough(target, orientation)
     _load(image, enough)
     profile = essentials.profile or image.info.get("icc_profile")
     rgb = _to_rgb(_reduce(_to_samples(image), enough), profile)
-    return rgb.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else rgb
+    upright = rgb.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else rgb
+    upright.info = {"encoded_size": encoded[::-1] if orientation >= 5 else encoded}
+    return upright
 
 
 def preprocess(image: Image.Image, spec: InputSpec) -> NDArray[np.float32]:
@@ -181,10 +185,10 @@ def _to_samples(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):
         image = _to_eight_bits(image)
     if image.has_transparency_data:
-        return image.convert("RGBA")
+        return image if image.mode == "RGBA" else image.convert("RGBA")
     if image.mode == "1":
         return image.convert("L")
-    return image if image.mode in ("L", "CMYK") else image.convert("RGB")
+    return image if image.mode in ("L", "RGB", "CMYK") else image.convert("RGB")
 
 
 def _to_eight_bits(image: Image.Image) -> Image.Image:

@@ -605,6 +605,12 @@ def test_what_follows_a_picture_is_not_looked_at():
 # --- bombs ---------------------------------------------------------------------------------
 
 
+def webp_canvas(height: int, width: int) -> bytes:
+    data = encode(photo(8, 8), "WebP", exif=exif(1))  # with EXIF there is an extended header
+    size = struct.pack("<I", width - 1)[:3] + struct.pack("<I", height - 1)[:3]
+    return data[:24] + size + data[30:]
+
+
 @pytest.mark.parametrize(
     "data",
     [
@@ -613,6 +619,8 @@ def test_what_follows_a_picture_is_not_looked_at():
         png_header(10_000, 8_948),  # where Pillow would only warn
         b"GIF89a" + struct.pack("<HHBBB", 65535, 65535, 0, 0, 0) + b",\0\0\0\0\1\0\1\0\0\2\0;",
         b"GIF89a\1\0\1\0\0\0\0," + struct.pack("<HHHHB", 0, 0, 65535, 65535, 0) + b"\2\0;",
+        b"GIF89a\1\0\1\0\0\0\0," + struct.pack("<HHHHB", 0, 0, 10_000, 10_000, 0) + b"\2\0;",
+        webp_canvas(16_383, 16_383),
     ],
 )
 def test_too_many_pixels_are_refused_before_decoding(data):
@@ -815,7 +823,10 @@ def test_reduced_picture_lying_on_its_side_keeps_enough_of_both_sides():
     spec = InputSpec(height=100, width=400)
     data = encode(photo(3200, 800), "JPEG", exif=exif(6))  # upright: 800 high, 3200 wide
 
-    assert decode_image(data, target=spec).size == (800, 200)
+    found = decode_image(data, target=spec)
+
+    assert found.size == (800, 200)
+    assert found.info == {"encoded_size": (800, 3200)}
 
 
 def test_reducing_mixes_no_colour_from_under_transparent_pixels():
