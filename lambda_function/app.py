@@ -161,14 +161,14 @@ def _route(event: dict[str, Any], method: str, path: str, call: Call) -> Respons
         raise NotFoundError(f"There is no {path[:100]!r} here. See /docs.")
     if method == "OPTIONS":
         return Response(204, "", headers={"allow": ", ".join(allowed_methods(path))})
-    handler = ROUTES[path].get("GET" if method == "HEAD" else method)
-    request = read_request(event)
-    call.log.add(gateway_request_id=request.gateway_id or None)
-    if handler is None:
+    name = "GET" if method == "HEAD" else method
+    if method and name not in ROUTES[path]:
         raise MethodNotAllowedError(
-            f"{path} does not answer {method[:20]!r}, but {', '.join(allowed_methods(path))}."
+            f"{path} answers {', '.join(allowed_methods(path))}. Received: {method[:20]!r}."
         )
-    return handler(request, call)
+    request = read_request(event)  # refuses an event without a method
+    call.log.add(gateway_request_id=request.gateway_id or None)
+    return ROUTES[path][name](request, call)
 
 
 def _answer_direct(event: Any, call: Call) -> dict[str, Any]:

@@ -22,6 +22,7 @@ import threading
 import time
 import urllib.parse
 import uuid
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,6 +40,7 @@ EXAMPLE_IMAGE = Path(__file__).parent.parent / "examples" / "pants.jpg"
 MAX_EVENT_BYTES = 6 * 1024**2  # Lambda's limit for a synchronous invoke; base64 adds a third
 TIMEOUT_S = 30.0  # that an HTTP API waits for its function
 BAR_WIDTH = 30
+Handler = Callable[[Any, Any], dict[str, Any]]
 _TEXT_TYPES = ("text/", "application/json", "application/javascript", "application/xml")
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
@@ -94,7 +96,7 @@ class LocalServer(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, address: tuple[str, int], handler: Any = app.lambda_handler) -> None:
+    def __init__(self, address: tuple[str, int], handler: Handler) -> None:
         """Listen; ``handler`` is called with (event, context)."""
         super().__init__(address, _RequestHandler)
         self._handler = handler
@@ -145,7 +147,7 @@ class _RequestHandler(BaseHTTPRequestHandler):
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name, value)
-        if status != http.HTTPStatus.NO_CONTENT:
+        if status != http.HTTPStatus.NO_CONTENT and self.command != "HEAD":
             self.send_header("content-length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -153,14 +155,32 @@ class _RequestHandler(BaseHTTPRequestHandler):
 
 def serve(host: str, port: int) -> None:
     """Serve until interrupted."""
-    app.predictor()
+    predictor = app.predictor()
+
+    def handler(event: Any, context: Any) -> dict[str, Any]:
+        return app.handle(event, context, predictor, write=lambda line: print(brief(line)))
+
     try:
-        server = LocalServer((host, port))
+        server = LocalServer((host, port), handler)
     except OSError as error:
         raise SystemExit(f"Cannot listen on {host}:{port}: {error.strerror}.") from error
     with server:
         print(f"Listening on http://{host}:{server.server_port}  (Ctrl-C ends it)", flush=True)
         server.serve_forever()
+
+
+def brief(line: str) -> str:
+    """Return the handler's log line as a person at a terminal likes it.
+
+    >>> brief('{"status": 200, "route": "GET /health", "Latency": 240.2}')
+    '200  GET /health  240.2 ms'
+    """
+    fields = json.loads(line)
+    result = fields.get("code") or fields.get("label") or ""
+    if "items" in fields:
+        result = f"{fields.get('items_done', 0)} of {fields['items']} images"
+    shown = f"{fields.get('status')}  {fields['route']}  {fields['Latency']} ms  {result}".rstrip()
+    return "\n".join([shown, *fields.get("exception", "").splitlines()])
 
 
 def predict(url: str | None = None, image: Path | None = None) -> str:

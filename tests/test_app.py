@@ -260,6 +260,11 @@ def test_wrong_method_is_405_and_says_which(
     assert reply.headers["allow"] == allow
 
 
+def test_wrong_method_is_405_whatever_its_body(api: Api) -> None:
+    event = http_event("PUT", "/predict", body=b"x", content_type="image/png")
+    assert api.invoke(event | {"body": "%%%"})["statusCode"] == 405
+
+
 def test_options_answers_without_a_body(api: Api) -> None:
     reply = api.send("OPTIONS", "/predict")
     assert (reply.status, reply.text) == (204, "")

@@ -6,6 +6,7 @@ import concurrent.futures
 import http.client
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -159,6 +160,46 @@ def test_a_port_that_is_taken_is_said_so(listening: local.LocalServer) -> None:
     assert ended.returncode == 1
     said = f"Cannot listen on 127.0.0.1:{listening.server_port}: Address already in use.\n"
     assert ended.stderr.endswith(said)
+
+
+@pytest.mark.parametrize(
+    ("fields", "shown"),
+    [
+        ({"status": 200, "label": "red"}, "200  GET /x  1.5 ms  red"),
+        ({"status": 400, "code": "bad_request"}, "400  GET /x  1.5 ms  bad_request"),
+        ({"status": 200, "items": 3, "items_done": 2}, "200  GET /x  1.5 ms  2 of 3 images"),
+        ({"status": 204}, "204  GET /x  1.5 ms"),
+        (
+            {"status": 500, "code": "internal_error", "exception": "Traceback\n  here\n"},
+            "500  GET /x  1.5 ms  internal_error\nTraceback\n  here",
+        ),
+    ],
+)
+def test_log_line_is_brief_at_a_terminal(fields: dict[str, Any], shown: str) -> None:
+    assert local.brief(json.dumps({"route": "GET /x", "Latency": 1.5, **fields})) == shown
+
+
+def test_serve_says_where_and_logs_briefly(server: PictureServer) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-u", "-m", "lambda_function.local", "serve", "--port", "0"],
+        env={"PATH": os.environ["PATH"], "MODEL_URI": str(TINY_MODEL)},
+        cwd=REPOSITORY,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as process:
+        try:
+            assert process.stdout
+            address = process.stdout.readline().split()[2]
+            connection = http.client.HTTPConnection(address.removeprefix("http://"), timeout=20)
+            connection.request("GET", "/health")
+            assert json.loads(connection.getresponse().read())["status"] == "ok"
+            connection.close()
+            assert process.stdout.readline().startswith("200  GET /health  ")
+            process.send_signal(signal.SIGINT)
+            assert process.wait(timeout=20) == 130
+        finally:
+            process.kill()
 
 
 def test_context_counts_down() -> None:
