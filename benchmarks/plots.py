@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import matplotlib as mpl
 
 mpl.use("Agg")  # no display
-from matplotlib import pyplot
+from matplotlib import pyplot, ticker
 
 from benchmarks.measure import RESULTS
 
@@ -66,12 +66,15 @@ def draw_growth(grown: dict[str, Any], path: Path) -> Path:
     for column, (key, title) in enumerate(ROWS):
         at = [point["at"] for point in grown[key]]
         latency, memory = axes[0][column], axes[1][column]
-        latency.plot(at, [p["elapsed_s"]["median"] for p in grown[key]], "o-", color=OURS_COLOUR)
-        memory.plot(at, [p["peak_mb"] for p in grown[key]], "o-", color=OURS_COLOUR)
-        memory.set_xlabel(title)
-        for axis in (latency, memory):
-            axis.set_ylim(bottom=0)
+        for axis, values in (
+            (latency, [point["elapsed_s"]["median"] for point in grown[key]]),
+            (memory, [point["peak_mb"] for point in grown[key]]),
+        ):
+            axis.plot(at, values, "o-", color=OURS_COLOUR)
+            axis.set_ylim(0, 1.1 * max(values))
             axis.spines[["top", "right"]].set_visible(False)
+        memory.set_xlabel(title)
+    axes[1][-1].xaxis.set_major_locator(ticker.MaxNLocator(integer=True))  # no half threads
     axes[0][0].set_ylabel("warm request, s")
     axes[1][0].set_ylabel("peak memory, MB")
     return _save(figure, path, grown)

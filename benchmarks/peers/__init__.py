@@ -31,6 +31,7 @@ EXAMPLES = REPOSITORY / "examples"
 COURSE_SIZE = 299  # pixels, height and width of the course's input
 SOURCE_NOTE = "source.json"  # beside the models: what they were made from
 CORE = max(os.sched_getaffinity(0))  # the handlers' own; measuring goes on on the others
+TIMEOUT_S = 120  # TensorFlow's start on a busy machine takes longer than an API would wait
 # AWS's base image brings the runtime client: it is no dependency of the function.
 _RUNTIME_CLIENT = {"awslambdaric", "simplejson", "snapshot-restore-py"}
 
@@ -137,6 +138,7 @@ class Peer:
             python=self.venv / "bin" / "python",
             cwd=self.cwd,
             env={"TRUSTED_IMAGE_HOSTS": ",".join(trusted_hosts)},
+            timeout_s=TIMEOUT_S,
             memory_mb=memory_mb,
             core=CORE,
         )
