@@ -102,6 +102,11 @@ class LocalServer(ThreadingHTTPServer):
         self._handler = handler
         self._one_at_a_time = threading.Lock()
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of a client that has gone: pages do that when another picture is chosen."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
     def answer(self, event: dict[str, Any]) -> dict[str, Any]:
         """Return the handler's response object."""
         with self._one_at_a_time:
@@ -158,7 +163,7 @@ def serve(host: str, port: int) -> None:
     predictor = app.predictor()
 
     def handler(event: Any, context: Any) -> dict[str, Any]:
-        return app.handle(event, context, predictor, write=lambda line: print(brief(line)))
+        return app.handle(event, context, predictor, write=_print_brief)
 
     try:
         server = LocalServer((host, port), handler)
@@ -167,6 +172,10 @@ def serve(host: str, port: int) -> None:
     with server:
         print(f"Listening on http://{host}:{server.server_port}  (Ctrl-C ends it)", flush=True)
         server.serve_forever()
+
+
+def _print_brief(line: str) -> None:
+    print(brief(line), flush=True)
 
 
 def brief(line: str) -> str:
@@ -193,14 +202,14 @@ def predict(url: str | None = None, image: Path | None = None) -> str:
     Raises:
         SystemExit: no prediction; carries one sentence that says why.
     """
-    source = url or str(image or EXAMPLE_IMAGE)
-    event = {"url": url} if url else {"image": _read_base64(image or EXAMPLE_IMAGE)}
+    path = image or Path(os.path.relpath(EXAMPLE_IMAGE))
+    event = {"url": url} if url else {"image": _read_base64(path)}
     with _native_chatter_hidden():
         predictor = app.predictor()
     answer = app.handle(event, LocalContext(), predictor, write=lambda _: None)
     if "predictions" not in answer:
         raise SystemExit(f"{answer['title']}: {answer['detail']} ({answer['code']})")
-    return render(source, answer)
+    return render(url or str(path), answer)
 
 
 def render(source: str, answer: dict[str, Any]) -> str:
