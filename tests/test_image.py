@@ -800,10 +800,10 @@ def test_training_sized_pictures_are_never_reduced(size):
 @pytest.mark.parametrize(
     ("kind", "options", "expected"),
     [
-        ("JPEG", {}, (600, 400)),  # at 1/4 both sides are still 2 * 150, at 1/8 no longer
-        ("JPEG", {"progressive": True}, (600, 400)),
-        ("PNG", {"compress_level": 1}, (480, 320)),  # fifths: 1600 // 300 = 5
-        ("BMP", {}, (480, 320)),
+        ("JPEG", {}, (1200, 800)),  # at 1/2 both sides are still 3 * 150, at 1/4 no longer
+        ("JPEG", {"progressive": True}, (1200, 800)),
+        ("PNG", {"compress_level": 1}, (800, 534)),  # thirds: 1600 // 450 = 3
+        ("BMP", {}, (800, 534)),
     ],
 )
 def test_large_picture_is_reduced_early_and_looks_the_same(kind, options, expected):
@@ -825,7 +825,7 @@ def test_reduced_picture_lying_on_its_side_keeps_enough_of_both_sides():
 
     found = decode_image(data, target=spec)
 
-    assert found.size == (800, 200)
+    assert found.size == (1600, 400)
     assert found.info == {"encoded_size": (800, 3200)}
 
 
