@@ -202,7 +202,7 @@ HTTP_EVENTS = st.fixed_dictionaries(
 
 
 @given(event=EVENTS | HTTP_EVENTS)
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=100, deadline=None, derandomize=True)
 @example(event={"rawPath": "/predict", "requestContext": {"http": {"method": "POST"}}, "body": 1})
 @example(event={"httpMethod": None, "path": 3})
 @example(event={"url": "\ud800"})
