@@ -23,7 +23,7 @@ from lambda_function.errors import (
     TooLargeError,
 )
 from lambda_function.s3 import ModelDownloadError, download_model, read_object
-from tests.support_servers import LoopbackServer, Stage, answer, drip, endless, silent
+from tests.support_servers import LoopbackServer, Stage, answer, drip, endless, redirect, silent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -237,6 +237,12 @@ def test_a_bucket_in_another_region_is_read_there(aws: pytest.MonkeyPatch) -> No
         assert read("s3://pics/a.jpg") == b"picture"
     regions = [parse_qs(path)["X-Amz-Credential"][0].split("/")[2] for path in server.paths]
     assert regions == ["eu-west-1", "ap-south-1"]
+
+
+def test_a_redirect_is_not_followed(aws: pytest.MonkeyPatch) -> None:
+    with S3(aws, redirect("/elsewhere", status="307 x")) as server, pytest.raises(FetchError):
+        read("s3://pics/a.jpg")
+    assert len(server.paths) == 1
 
 
 def test_a_bucket_that_is_always_elsewhere_is_given_up(aws: pytest.MonkeyPatch) -> None:
