@@ -1,0 +1,42 @@
+"""Runs the container tests with whatever Docker API there is: `make test-container`.
+
+Where ../shared/container is, its stand-in for AWS's base image and its engine are used; elsewhere
+the machine's own Docker; without either the tests are skipped and say why.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parent.parent.parent
+STANDIN = REPOSITORY.parent / "shared" / "container"
+
+
+def default_base_image() -> str:
+    """Return the Dockerfile's default of BASE_IMAGE."""
+    text = (REPOSITORY / "Dockerfile").read_text()
+    match = re.search(r"^ARG BASE_IMAGE=(\S+)", text, re.MULTILINE)
+    assert match
+    return match[1]
+
+
+def main() -> int:
+    tests = [sys.executable, "-m", "pytest", "-m", "container", "tests/container", *sys.argv[1:]]
+    if not STANDIN.is_dir():
+        return subprocess.run(tests, cwd=REPOSITORY).returncode
+    base = [str(STANDIN / "standin-base"), "--tag", default_base_image()]
+    made = subprocess.run(base, cwd=REPOSITORY)
+    if made.returncode:
+        return made.returncode
+    environment = {**os.environ, "CONTAINER_BASE": "stand-in"}
+    return subprocess.run(
+        [str(STANDIN / "engine"), "run", *tests], cwd=REPOSITORY, env=environment
+    ).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())
