@@ -22,7 +22,8 @@ from benchmarks.table import (
     readme_block,
     replace_block,
 )
-from tests.emulator import EmulatorError, Reply, emulator_binary
+from tests.emulator import EmulatorError, Reply
+from tests.support_emulator import require_emulator
 
 TINY = Path(__file__).parent / "data" / "tiny.tflite"
 
@@ -86,11 +87,10 @@ def test_multiply_adds_of_an_operation(name, weights, output, macs):
 
 def test_multiply_adds_of_the_tests_own_model():
     """It multiplies the means of three channels by a 3 x 4 matrix, and nothing else."""
-    from ai_edge_litert.interpreter import Interpreter
-
     from benchmarks.limit import count_macs, weights_type
 
-    interpreter = Interpreter(model_path=str(TINY))
+    litert = pytest.importorskip("ai_edge_litert.interpreter", reason="counts with ai-edge-litert")
+    interpreter = litert.Interpreter(model_path=str(TINY))
     interpreter.allocate_tensors()
     assert count_macs(interpreter) == 12
     assert weights_type(interpreter) == "float32"
@@ -150,13 +150,38 @@ def test_a_missing_model_is_named_with_the_command_that_makes_it(tmp_path):
         peer.stage()
 
 
+@pytest.mark.training
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_network_is_built_anew_at_another_size_with_its_weights(nested):
+    import keras
+    import numpy as np
+
+    from benchmarks.peers.build import resized
+
+    def layers(images):
+        hidden = keras.layers.Conv2D(4, 3, activation="relu")(images)
+        return keras.layers.GlobalAveragePooling2D()(hidden)
+
+    images = keras.Input((20, 20, 3))
+    if nested:
+        inner = keras.Input((20, 20, 3))
+        features = keras.Model(inner, layers(inner))(images)
+    else:
+        features = layers(images)
+    model = keras.Model(images, keras.layers.Dense(2, activation="softmax")(features))
+    fresh = resized(model, 30)
+
+    assert fresh.input_shape == (None, 30, 30, 3)
+    # An even picture has the same average at any size, so the answers must agree.
+    even = [np.full((1, size, size, 3), 0.5, np.float32) for size in (20, 30)]
+    before, after = (np.asarray(m(x)) for m, x in zip((model, fresh), even, strict=True))
+    np.testing.assert_allclose(after, before, rtol=1e-5)
+
+
 @pytest.mark.emulator
 @pytest.mark.timeout(120)
 def test_a_run_of_ours_yields_every_figure():
-    try:
-        emulator_binary()
-    except EmulatorError as error:
-        pytest.skip(str(error))
+    require_emulator()
     here = Path(sys.prefix)
     peer = dataclasses.replace(OURS, locks=(here.name,))
     if peer.venv != here:

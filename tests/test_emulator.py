@@ -23,6 +23,7 @@ from tests.emulator import (
     emulator_binary,
     http_event,
 )
+from tests.support_emulator import require_emulator
 from tests.support_server import PictureServer, Resource
 
 pytestmark = [pytest.mark.emulator, pytest.mark.timeout(180)]
@@ -47,12 +48,8 @@ def lambda_handler(event, context):
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _binary():
-    """Skip with the reason where the emulator is not to be had; in CI that is a failure."""
-    try:
-        emulator_binary()
-    except EmulatorError as error:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(str(error))
+def _emulator_here():
+    require_emulator()
 
 
 @pytest.fixture

@@ -23,7 +23,8 @@ import pytest
 from PIL import Image
 
 from benchmarks.measure import summarise, surroundings, write_result
-from tests.emulator import Emulator, EmulatorError, emulator_binary, http_event
+from tests.emulator import Emulator, http_event
+from tests.support_emulator import require_emulator
 from tests.support_server import PictureServer, Resource
 
 if TYPE_CHECKING:
@@ -59,17 +60,9 @@ class Soak:
     pids: set[int] = dataclasses.field(default_factory=set)
 
 
-@pytest.fixture
-def emulator_here():
-    try:
-        emulator_binary()
-    except EmulatorError as error:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(str(error))
-
-
 @pytest.mark.slow
-@pytest.mark.usefixtures("emulator_here")
 def test_mixed_requests_leave_memory_and_files_as_they_were():
+    require_emulator()
     soak = run_soak(REQUESTS)
     report = describe(soak)
     if os.environ.get("SOAK_WRITE") == "1":
