@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import boto3
-from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, NoRegionError
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, UnknownRegionError
 from samtranslator.yaml_helper import yaml_parse
 
 from lambda_function.metadata import MetadataError, read_metadata
@@ -145,10 +145,10 @@ def notes_on_parameters(parameters: Mapping[str, str]) -> Iterable[str]:
 
 def check_credentials(session: Any) -> str:
     """Ask AWS who we are."""
+    if not session.region_name:
+        raise Stop("No region is chosen: set AWS_REGION, or `aws configure`.")
     try:
         identity = session.client("sts").get_caller_identity()
-    except NoRegionError as error:
-        raise Stop("No region is chosen: set AWS_REGION, or `aws configure`.") from error
     except NoCredentialsError as error:
         raise Stop(
             "No AWS credentials were found: `aws configure`, `aws sso login`, or set AWS_PROFILE."
@@ -164,7 +164,10 @@ def check_credentials(session: Any) -> str:
 def check_region(session: Any) -> str:
     """Compare the chosen region with those where Lambda is known to be."""
     region = session.region_name
-    partition = session.get_partition_for_region(region)
+    try:
+        partition = session.get_partition_for_region(region)
+    except UnknownRegionError:
+        partition = "aws"
     known = session.get_available_regions("lambda", partition_name=partition)
     if region not in known:
         raise Stop(f"Lambda is not known in the region {region!r}. Known: {', '.join(known)}.")

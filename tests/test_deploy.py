@@ -1,0 +1,167 @@
+"""`make deploy` up to the border of an account: what would be run, in which order, with what."""
+
+from __future__ import annotations
+
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from botocore.exceptions import ClientError
+from samtranslator.yaml_helper import yaml_parse
+
+from tests.support_template import REPOSITORY
+from tools import deploy as deploying
+from tools.deploy import deploy, kept_parameters, sam_deploy_command, stamp
+from tools.preflight import Finding, Stop
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+TEMPLATE = (REPOSITORY / "template.yaml").read_text()
+CONFIG = """
+version = 0.1
+[default.deploy.parameters]
+stack_name = "clothes"
+parameter_overrides = "MemoryMb=\\"3008\\" AlarmEmail=\\"me@example.com\\""
+"""
+
+
+class Commands:
+    """Stands for subprocess.run; `fail` is a word of the command that does."""
+
+    def __init__(self, fail: str = "never") -> None:
+        self.ran: list[list[str]] = []
+        self._fail = fail
+
+    def __call__(self, command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
+        self.ran.append(command)
+        return subprocess.CompletedProcess(command, int(self._fail in command), "300000000", "")
+
+    @property
+    def words(self) -> list[str]:
+        return [next(w for w in ("build", "inspect", "deploy") if w in c) for c in self.ran]
+
+
+class Session:
+    """An account with one stack, or none."""
+
+    def __init__(self, parameters: dict[str, str] | None = None) -> None:
+        self._parameters = parameters
+
+    def client(self, _: str) -> Session:
+        return self
+
+    def describe_stacks(self, *, StackName: str) -> dict[str, Any]:  # noqa: N803 - boto3's
+        if self._parameters is None:
+            raise ClientError({"Error": {"Message": "does not exist"}}, "DescribeStacks")
+        pairs = self._parameters.items()
+        listed = [{"ParameterKey": key, "ParameterValue": value} for key, value in pairs]
+        return {"Stacks": [{"Parameters": listed}]}
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> dict[str, Path]:
+    built = tmp_path / "template.yaml"
+    built.write_text(TEMPLATE)
+    return {"config": tmp_path / "samconfig.toml", "built": built}
+
+
+def fine(*_: Any, **__: Any) -> list[Finding]:
+    return [Finding("ok", "fine")]
+
+
+def bad(*_: Any, **__: Any) -> list[Finding]:
+    return [Finding("stop", "no credentials")]
+
+
+def test_stamp_changes_the_description_with_the_parameters_and_nothing_else() -> None:
+    one, same, other = (stamp(TEMPLATE, p) for p in ({"A": "1"}, {"A": "1"}, {"A": "2"}))
+    assert one == same != other
+    template = yaml_parse(one)
+    description = template["Resources"]["Function"]["Properties"].pop("Description")
+    assert description.startswith("Classifies images of clothing (parameters ")
+    original = yaml_parse(TEMPLATE)
+    del original["Resources"]["Function"]["Properties"]["Description"]
+    assert template == original
+
+
+def test_a_stamped_description_publishes_a_version() -> None:
+    import boto3
+    from samtranslator.parser.parser import Parser
+    from samtranslator.translator.translator import Translator
+
+    from tests.support_template import PSEUDO
+
+    def version(parameters: dict[str, str]) -> str:
+        session = boto3.Session(region_name="eu-central-1")
+        template = yaml_parse(stamp(TEMPLATE, parameters))
+        values = {k: str(p["Default"]) for k, p in template["Parameters"].items()}
+        made = Translator({}, Parser(), boto_session=session).translate(
+            template, {**PSEUDO, **values, **parameters}
+        )
+        (name,) = [n for n, r in made["Resources"].items() if r["Type"] == "AWS::Lambda::Version"]
+        return name
+
+    assert version({"MemoryMb": "1769"}) != version({"MemoryMb": "3008"})
+    assert version({"MemoryMb": "3008"}) == version({"MemoryMb": "3008"})
+
+
+def test_a_template_without_the_description_is_not_deployed_unstamped() -> None:
+    with pytest.raises(Stop, match="0 descriptions"):
+        stamp("Resources: {}", {})
+
+
+def test_kept_answers_are_read_as_sam_writes_them(tmp_path: Path) -> None:
+    path = tmp_path / "samconfig.toml"
+    assert kept_parameters(path) == {}
+    path.write_text(CONFIG)
+    assert kept_parameters(path) == {"MemoryMb": "3008", "AlarmEmail": "me@example.com"}
+    path.write_text('[default.deploy.parameters]\nparameter_overrides = ["A=1", "B=2"]\n')
+    assert kept_parameters(path) == {"A": "1", "B": "2"}
+    path.write_text("[default.build.parameters]\ncached = true\n")
+    assert kept_parameters(path) == {}
+
+
+def test_first_deployment_is_guided_and_later_ones_ask_for_nothing_new() -> None:
+    assert "--guided" in sam_deploy_command("s", {}, guided=True)
+    later = sam_deploy_command("s", {"A": "x y"}, guided=False)
+    assert "--guided" not in later
+    assert {"--confirm-changeset", "--resolve-image-repos"} <= set(later)
+    assert later[-2:] == ["--parameter-overrides", 'A="x y"']
+
+
+def test_order_is_preflight_build_stamp_deploy(files: dict[str, Path]) -> None:
+    files["config"].write_text(CONFIG)
+    commands, seen = Commands(), []
+
+    def findings(parameters: dict[str, str], **_: Any) -> list[Finding]:
+        seen.append(dict(parameters))
+        return fine()
+
+    status = deploy(
+        {"MemoryMb": "2048"},
+        stack="s",
+        session=Session({"Tracing": "Active"}),
+        run=commands,
+        findings=findings,
+        **files,
+    )
+    assert status == 0
+    assert seen == [{"MemoryMb": "2048", "AlarmEmail": "me@example.com"}]
+    assert commands.words == ["build", "inspect", "deploy"]
+    assert 'MemoryMb="2048" AlarmEmail="me@example.com"' in commands.ran[-1][-1]
+    effective = {"Tracing": "Active", "MemoryMb": "2048", "AlarmEmail": "me@example.com"}
+    assert files["built"].read_text() == stamp(TEMPLATE, effective)
+
+
+@pytest.mark.parametrize("answer", [bad, fine], ids=["preflight", "build"])
+def test_nothing_half_done(files: dict[str, Path], answer: Any) -> None:
+    commands = Commands(fail="build")
+    assert deploy({}, stack="s", session=Session(), run=commands, findings=answer, **files) == 1
+    assert "deploy" not in commands.words
+    assert files["built"].read_text() == TEMPLATE
+
+
+def test_the_description_is_the_template_s() -> None:
+    template = yaml_parse(TEMPLATE)
+    assert template["Resources"]["Function"]["Properties"]["Description"] == deploying.DESCRIPTION
