@@ -40,6 +40,12 @@ class Split:
         """Return the images at ``indices``, in that order."""
         return Split(tuple(self.paths[i] for i in indices), self.labels[indices], self.class_names)
 
+    def thinned(self, limit: int) -> Split:
+        """Return about ``limit`` images, evenly spread over the classes; 0 is all."""
+        if not limit or limit >= len(self):
+            return self
+        return self.subset(np.linspace(0, len(self) - 1, limit).astype(np.int64))
+
 
 def find_dataset(path: Path | None = None) -> Path:
     """Return the root of the data set: the argument, ``CLOTHING_DATASET`` or the default.

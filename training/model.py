@@ -7,6 +7,7 @@ are cached, the trained part from there to the logits, and the whole.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import os
 from pathlib import Path
 from typing import Any
@@ -97,7 +98,7 @@ def build_network(backbone: keras.Model, config: TrainConfig, classes: int) -> N
         config: of the run.
         classes: number of logits.
     """
-    cut = _block_input(backbone, config.first_trainable_block)
+    cut = block_input(backbone, config.first_trainable_block)
     logits = _head(config, classes)(backbone.output)
     network = Network(
         frozen=keras.Model(backbone.input, cut, name="frozen"),
@@ -177,7 +178,17 @@ def _named_layers(model: keras.Model) -> list[tuple[str, Any]]:
     return named
 
 
-def _block_input(backbone: keras.Model, block: int) -> Any:
+def weights_id(model: keras.Model) -> str:
+    """Return a short hash of all weights: what cached activations depend on."""
+    digest = hashlib.sha256()
+    for name, value in named_weights(model).items():
+        digest.update(name.encode())
+        digest.update(value.tobytes())
+    return digest.hexdigest()[:16]
+
+
+def block_input(backbone: keras.Model, block: int) -> Any:
+    """Return the tensor that enters a block, 2..14; 15 is the backbone's output."""
     if block > LAST_BLOCK:
         return backbone.output
     first = f"block{block}_sepconv1"

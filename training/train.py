@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-import hashlib
 import json
 import os
 import platform
@@ -37,6 +36,7 @@ from training.model import (
     build_backbone,
     build_network,
     named_weights,
+    weights_id,
     with_probabilities,
     without_probabilities,
 )
@@ -77,8 +77,8 @@ def train(
     if (folder / "model.keras").is_file():
         print(f"{folder} is finished")
         return folder
-    training = _limited(load_split(dataset, "train"), limit)
-    validation = _limited(load_split(dataset, "validation", training.class_names), limit)
+    training = load_split(dataset, "train").thinned(limit)
+    validation = load_split(dataset, "validation", training.class_names).thinned(limit)
 
     keras.utils.set_random_seed(config.seed)
     network = _prepare_network(config, len(training.class_names), weights, runs)
@@ -209,12 +209,6 @@ def _open_run(folder: Path, config: TrainConfig, limit: int) -> Path:
     return folder
 
 
-def _limited(split: Split, limit: int) -> Split:
-    if not limit or limit >= len(split):
-        return split
-    return split.subset(np.linspace(0, len(split) - 1, limit).astype(np.int64))
-
-
 def _prepare_network(
     config: TrainConfig, classes: int, weights: Path | None, runs: Path
 ) -> Network:
@@ -233,14 +227,6 @@ def _prepare_network(
     return network
 
 
-def _weights_id(model: keras.Model) -> str:
-    digest = hashlib.sha256()
-    for name, value in named_weights(model).items():
-        digest.update(name.encode())
-        digest.update(value.tobytes())
-    return digest.hexdigest()[:16]
-
-
 def _fit(
     network: Network,
     config: TrainConfig,
@@ -250,7 +236,7 @@ def _fit(
     cache: Path,
 ) -> Path:
     """Train on cached activations and return the best checkpoint."""
-    identity = _weights_id(network.frozen)
+    identity = weights_id(network.frozen)
 
     def cached(split: Split, view: int, label: str) -> NDArray[np.float16]:
         return extract(

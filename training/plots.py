@@ -1,0 +1,140 @@
+"""Plots of training, by Matplotlib; every function writes one PNG and returns its path.
+
+Colours are Okabe and Ito's, which colour-blind readers can tell apart (jfly.uni-koeln.de/color).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from PIL import Image
+
+from training.files import replacing
+
+mpl.use("Agg")
+from matplotlib import pyplot as plt
+
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#666666", "#B8A800")
+_STYLE = {
+    "figure.dpi": 130,
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#e4e4e4",
+    "axes.edgecolor": "#888888",
+    "axes.titlelocation": "left",
+    "axes.titlesize": 11,
+    "legend.frameon": False,
+    "axes.axisbelow": True,
+}
+
+
+def learning_curves(
+    path: Path, histories: Mapping[str, Mapping[str, Sequence[float]]], title: str
+) -> Path:
+    """Draw accuracy of every epoch, validation solid and training dotted, one colour per trial.
+
+    Args:
+        path: of the PNG.
+        histories: by name, ``accuracy`` and ``val_accuracy`` of every epoch.
+        title: of the plot.
+    """
+    with plt.rc_context(_STYLE):
+        figure, axes = plt.subplots(figsize=(7.2, 4.2), layout="constrained")
+        for colour, (name, history) in zip(_cycle(len(histories)), histories.items(), strict=True):
+            epochs = np.arange(1, len(history["val_accuracy"]) + 1)
+            axes.plot(epochs, history["val_accuracy"], color=colour, label=name, linewidth=1.9)
+            axes.plot(epochs, history["accuracy"], color=colour, linestyle=":", linewidth=1.3)
+        axes.set(xlabel="epoch", ylabel="accuracy", title=title)
+        axes.set_ylim(top=1.005)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        legend = axes.legend(title="validation solid, training dotted", loc="lower right")
+        legend.get_title().set_fontsize(9)
+        return _save(figure, path)
+
+
+def comparison(
+    path: Path,
+    values: Mapping[str, float],
+    title: str,
+    *,
+    intervals: Mapping[str, tuple[float, float]] | None = None,
+    reference: Mapping[str, float] | None = None,
+    reference_name: str = "course",
+) -> Path:
+    """Draw one accuracy per name as a dot with its interval, and a reference's beside it."""
+    names = list(values)
+    with plt.rc_context(_STYLE):
+        height = 1.3 + 0.42 * len(names)
+        figure, axes = plt.subplots(figsize=(7.2, height), layout="constrained")
+        for y, name in enumerate(names):
+            if intervals:
+                axes.plot(intervals[name], (y, y), color=COLOURS[0], alpha=0.35, linewidth=5,
+                          solid_capstyle="round")  # fmt: skip
+            axes.plot(values[name], y, "o", color=COLOURS[0], label="ours" if y == 0 else None)
+            axes.annotate(f"{values[name]:.3f}", (values[name], y), xytext=(0, 7),
+                          textcoords="offset points", ha="center", fontsize=9)  # fmt: skip
+            if reference and name in reference:
+                axes.plot(reference[name], y, "D", color=COLOURS[1], markersize=6,
+                          label=reference_name if y == 0 else None)  # fmt: skip
+        axes.set(yticks=range(len(names)), yticklabels=names, xlabel="validation accuracy")
+        axes.set_ylim(len(names) - 0.5, -0.6)
+        axes.set_title(title)
+        if reference:
+            axes.legend(loc="best")
+        return _save(figure, path)
+
+
+def picture_grid(
+    path: Path, rows: Mapping[str, Sequence[Image.Image]], title: str, side: int = 150
+) -> Path:
+    """Draw pictures in rows, each row named."""
+    columns = max(len(images) for images in rows.values())
+    with plt.rc_context({**_STYLE, "axes.grid": False}):
+        figure, grid = plt.subplots(
+            len(rows), columns, figsize=(1.5 * columns + 0.6, 1.75 * len(rows) + 0.4),
+            layout="constrained", squeeze=False,
+        )  # fmt: skip
+        for line, (name, images) in zip(grid, rows.items(), strict=True):
+            for axes, image in zip(line, images, strict=False):
+                axes.imshow(image.resize((side, side), Image.Resampling.BICUBIC))
+            for axes in line:
+                axes.set(xticks=[], yticks=[])
+                axes.spines[:].set_visible(False)
+            line[0].set_ylabel(name)
+        figure.suptitle(title, x=0.01, ha="left", fontsize=11)
+        return _save(figure, path)
+
+
+def cost_and_accuracy(path: Path, points: Sequence[Mapping[str, Any]], title: str) -> Path:
+    """Draw accuracy against cost; points are ``name``, ``cost``, ``accuracies`` (one per seed)."""
+    with plt.rc_context(_STYLE):
+        figure, axes = plt.subplots(figsize=(7.2, 4.2), layout="constrained")
+        for colour, point in zip(_cycle(len(points)), points, strict=True):
+            found = np.asarray(point["accuracies"])
+            axes.plot([point["cost"]] * len(found), found, "o", color=colour, alpha=0.4)
+            axes.plot(point["cost"], found.mean(), "_", color=colour, markersize=22, mew=2.5)
+            axes.annotate(point["name"], (point["cost"], found.mean()), xytext=(14, -3),
+                          textcoords="offset points", fontsize=9)  # fmt: skip
+        axes.set(xlabel="billion multiply-adds per image", ylabel="validation accuracy")
+        axes.set_title(title)
+        axes.margins(x=0.18)
+        return _save(figure, path)
+
+
+def _cycle(count: int) -> list[str]:
+    return [COLOURS[index % len(COLOURS)] for index in range(count)]
+
+
+def _save(figure: Any, path: Path) -> Path:
+    try:
+        with replacing(path) as unfinished:
+            figure.savefig(unfinished, format="png")
+    finally:
+        plt.close(figure)
+    return path
