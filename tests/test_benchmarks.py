@@ -175,7 +175,7 @@ def test_a_network_is_built_anew_at_another_size_with_its_weights(nested):
     # An even picture has the same average at any size, so the answers must agree.
     even = [np.full((1, size, size, 3), 0.5, np.float32) for size in (20, 30)]
     before, after = (np.asarray(m(x)) for m, x in zip((model, fresh), even, strict=True))
-    np.testing.assert_allclose(after, before, rtol=1e-5)
+    np.testing.assert_allclose(after, before, atol=1e-4)  # sums in another order
 
 
 @pytest.mark.emulator
