@@ -155,14 +155,16 @@ _PRIMARIES = {
 }
 
 
-def rgb_profile(red: str = "red", green: str = "green", blue: str = "blue") -> bytes:
-    """Return a profile with sRGB's primaries, in any order, and a gamma of 2.2."""
+def rgb_profile(
+    red: str = "red", green: str = "green", blue: str = "blue", *, exponent: float = 2.2
+) -> bytes:
+    """Return a profile with sRGB's primaries, in any order, and a plain gamma curve."""
     primaries = {
         b"rXYZ": _PRIMARIES[red],
         b"gXYZ": _PRIMARIES[green],
         b"bXYZ": _PRIMARIES[blue],
     }
-    curves = {name: gamma(2.2) for name in (b"rTRC", b"gTRC", b"bTRC")}
+    curves = {name: gamma(exponent) for name in (b"rTRC", b"gTRC", b"bTRC")}
     return icc_profile(b"RGB ", {b"wtpt": _D50, **primaries, **curves})
 
 

@@ -389,10 +389,9 @@ def test_grey_profile_is_applied():
 
 
 def test_colour_profile_on_a_grey_picture_is_applied():
-    # Gamma 2.2 is all but sRGB's own curve.
-    data = encode(Image.new("L", (8, 8), 128), icc_profile=rgb_profile())
+    data = encode(Image.new("L", (8, 8), 128), icc_profile=rgb_profile(exponent=1.0))
 
-    assert_colour(pixels(data)[0, 0], (128, 128, 128), within=3)
+    assert_colour(pixels(data)[0, 0], (188, 188, 188))  # as above
 
 
 def test_cmyk_profile_decides_over_the_plain_formula():
@@ -411,7 +410,8 @@ def test_profile_of_a_phone_in_many_segments_is_joined_in_order():
     second = segment(0xE2, b"ICC_PROFILE\0\2\2" + profile[cut:])
 
     assert_colour(pixels(insert_segments(jpeg, second, first))[8, 8], BLUE, within=3)
-    assert_colour(pixels(insert_segments(jpeg, second))[8, 8], RED, within=3)
+    without_second = segment(0xE2, b"ICC_PROFILE\0\1\2" + profile)
+    assert_colour(pixels(insert_segments(jpeg, without_second))[8, 8], RED, within=3)
 
 
 @pytest.mark.parametrize(
@@ -519,7 +519,10 @@ def test_orientation_is_read_in_both_byte_orders_and_widths(order, kind):
 def test_unreadable_orientation_means_upright(block):
     data = insert_segments(encode(corners(), "JPEG"), segment(0xE1, block))
 
-    assert pixels(data).shape == (48, 64, 3)
+    found = decode_image(data)
+
+    assert found.size == (64, 48)
+    assert found.info == {"encoded_size": (48, 64)}
 
 
 # --- what is refused -----------------------------------------------------------------------
