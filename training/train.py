@@ -43,7 +43,7 @@ from training.model import (
 
 RUNS = Path("runs")
 DATASET_NAME = "clothing-dataset-small"
-LICENCE = "CC0-1.0"
+LICENCE = "MIT"  # of the weights; the data set is CC0-1.0
 
 
 def train(
