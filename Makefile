@@ -1,14 +1,18 @@
 # `make` alone prints this list.
 PYTHON ?= python3
+PYTHON311 ?= python3.11
 VENVS := .venv
 SERVING := $(VENVS)/serving
 TEST := $(VENVS)/test
 TRAINING := $(VENVS)/training
+TFLITE := $(VENVS)/tflite-runtime
+SAM := $(VENVS)/sam
+AUDIT := $(VENVS)/audit
 BROWSER := $(VENVS)/browser
 PIP_INSTALL := -m pip install -qq --disable-pip-version-check --require-hashes
 
 .DEFAULT_GOAL := help
-.PHONY: help predict run emulate train evaluate score test test-training test-browser check format lock clean benchmark benchmark-models soak
+.PHONY: help predict run emulate train evaluate score test test-training test-browser check format lock clean test-container test-tflite-runtime image preflight deploy smoke bulk destroy costs sbom audit benchmark benchmark-models soak
 
 help: ## print this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -46,6 +50,13 @@ test-training: $(TRAINING)/.ok ## run the tests that need Keras and TensorFlow
 test-browser: $(BROWSER)/.ok ## try the demo page in Chromium (WRITE_SCREENSHOTS=1 writes docs/images)
 	$(BROWSER)/bin/python -m pytest tests/browser $(ARGS)
 
+test-container: $(TEST)/.ok $(SAM)/.ok ## build and run the image, and SAM's local gateway, in containers
+	$(TEST)/bin/python -m tests.container $(ARGS)
+
+SERVING_TESTS := $(wildcard $(addprefix tests/test_,$(addsuffix .py,addresses app batch bulk fetch form gateway golden image local logs payload predictor s3 settings url)))
+test-tflite-runtime: $(TFLITE)/.ok ## run the serving tests on the other interpreter (needs Python 3.11)
+	$(TFLITE)/bin/python -m pytest -p no:cacheprovider -m "not training and not browser and not container and not emulator" $(SERVING_TESTS) $(ARGS)
+
 check: $(TEST)/.ok ## lint, formatting and types
 	$(TEST)/bin/ruff check .
 	$(TEST)/bin/ruff format --check .
@@ -71,6 +82,37 @@ benchmark-models: $(TRAINING)/.ok ## write the peers' models from a trained one:
 soak: $(TEST)/.ok ## 5,000 mixed requests through the emulator; keeps the figures
 	SOAK_REQUESTS=5000 SOAK_WRITE=1 $(TEST)/bin/python -m pytest -q tests/test_soak.py
 
+# --- deploy it ---------------------------------------------------------------
+
+STACK ?= clothing-classifier
+REGISTRY_ENV := BUILDX_NO_DEFAULT_ATTESTATIONS=1 # Lambda refuses an index of image and attestation
+image: ## build the container image: ARCH=arm64, BASE_IMAGE=..., REQUIREMENTS=tflite-runtime, BOTO3=locked
+	$(REGISTRY_ENV) docker build --platform linux/$(if $(filter arm64,$(ARCH)),arm64,amd64) $(foreach name,BASE_IMAGE REQUIREMENTS BOTO3,$(if $($(name)),--build-arg $(name)=$($(name)))) --tag clothing-classifier .
+
+preflight: $(SAM)/.ok ## what would stop a deployment: STACK=name PARAMS='MemoryMb=3008 ApiAuth=iam'
+	@$(SAM)/bin/python -m tools.preflight --stack '$(STACK)' $(PARAMS)
+
+deploy: $(SAM)/.ok ## look, build, deploy to AWS; asks for every parameter the first time
+	@SAM_CLI_TELEMETRY=0 $(SAM)/bin/python -m tools.deploy --stack '$(STACK)' $(PARAMS)
+
+smoke: ## ask a deployed endpoint real questions: URL=https://... (TOKEN=..., or IAM=1)
+	@$(if $(IAM),$(SAM)/bin/python,$(PYTHON)) -m tools.smoke '$(URL)' $(if $(IAM),--iam)
+
+bulk: $(SAM)/.ok ## deploy the bulk run: STACK=name PARAMS='ImageBucket=pictures ResultBucket=results'
+	@$(SAM)/bin/python -m tools.deploy_bulk --stack '$(STACK)' $(PARAMS)
+
+destroy: $(SAM)/.ok ## remove the stack and its images from AWS; asks first
+	SAM_CLI_TELEMETRY=0 $(SAM)/bin/sam delete --stack-name '$(STACK)'
+
+costs: ## write the cost tables of docs/deploy.md anew: MS=milliseconds of one warm request
+	@$(PYTHON) -m tools.costs $(if $(MS),--ms $(MS)) --write
+
+sbom: ## list what the image holds, with licences: .cache/sbom.json (CycloneDX)
+	@$(PYTHON) -m tools.sbom --output .cache/sbom.json
+
+audit: $(AUDIT)/.ok ## look the locked packages up in the public lists of vulnerabilities
+	$(AUDIT)/bin/python -m tools.audit
+
 # --- set-up ------------------------------------------------------------------
 
 $(SERVING)/.ok: requirements/serving.txt
@@ -84,6 +126,26 @@ $(TEST)/.ok: requirements/serving.txt requirements/s3.txt requirements/test.txt
 	@echo "setting up $(@D) (once, about a minute)"
 	@$(PYTHON) -m venv --clear $(@D)
 	@$(@D)/bin/python $(PIP_INSTALL) -r requirements/serving.txt -r requirements/s3.txt -r requirements/test.txt
+	@touch $@
+
+$(TFLITE)/.ok: requirements/tflite-runtime.txt requirements/s3.txt requirements/test.txt
+	@echo "setting up $(@D) (once; tflite-runtime ends at Python 3.11: $(PYTHON311))"
+	@$(PYTHON311) -m venv --clear $(@D)
+	@$(@D)/bin/python $(PIP_INSTALL) -r requirements/tflite-runtime.txt -r requirements/s3.txt -r requirements/test.txt
+	@touch $@
+
+# SAM pins extras of packages that it names without them, which pip's hash mode does not resolve;
+# the lock is complete, so nothing has to be resolved.
+$(SAM)/.ok: requirements/sam.txt
+	@echo "setting up $(@D) (once, about a minute)"
+	@$(PYTHON) -m venv --clear $(@D)
+	@$(@D)/bin/python $(PIP_INSTALL) --no-deps -r requirements/sam.txt
+	@touch $@
+
+$(AUDIT)/.ok: requirements/audit.txt
+	@echo "setting up $(@D) (once)"
+	@$(PYTHON) -m venv --clear $(@D)
+	@$(@D)/bin/python $(PIP_INSTALL) -r requirements/audit.txt
 	@touch $@
 
 $(TRAINING)/.ok: requirements/training.txt
@@ -100,7 +162,7 @@ $(BROWSER)/.ok: requirements/serving.txt requirements/s3.txt requirements/test.t
 
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header
 lock: ## write the hash-locked requirement files anew (needs uv)
-	cd requirements && for group in serving s3 test training browser; do $(LOCK) $$group.in -o $$group.txt || exit 1; done
+	cd requirements && for group in serving s3 test training browser sam audit; do $(LOCK) $$group.in -o $$group.txt || exit 1; done
 	cd requirements && uv pip compile --quiet --python-version 3.11 --python-platform x86_64-manylinux_2_28 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header tflite-runtime.in -o tflite-runtime.txt
 	cd requirements && uv pip compile --quiet --python-version 3.11 --python-platform x86_64-manylinux_2_28 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header peer-course.in -o peer-course.txt
 	cd requirements && for group in peer-ours peer-onnx peer-tensorflow peer-build; do $(LOCK) $$group.in -o $$group.txt || exit 1; done

@@ -12,6 +12,7 @@ from samtranslator.yaml_helper import yaml_parse
 from tests.support_template import REPOSITORY
 from tools import deploy as deploying
 from tools.deploy import deploy, kept_parameters, sam_deploy_command, stamp
+from tools.deploy_bulk import deploy_bulk
 from tools.preflight import Finding, Stop
 
 if TYPE_CHECKING:
@@ -165,3 +166,57 @@ def test_nothing_half_done(files: dict[str, Path], answer: Any) -> None:
 def test_the_description_is_the_template_s() -> None:
     template = yaml_parse(TEMPLATE)
     assert template["Resources"]["Function"]["Properties"]["Description"] == deploying.DESCRIPTION
+
+
+# --- bulk -----------------------------------------------------------------------------------
+
+ALIAS = "arn:aws:lambda:eu-central-1:123456789012:function:clothes-Function-1:live"
+BUCKETS = {"ImageBucket": "pictures", "ResultBucket": "results"}
+
+
+class Service:
+    """An account whose stack has been deployed, with these buckets to read."""
+
+    def __init__(self, buckets: str) -> None:
+        self._buckets = buckets
+
+    def client(self, _: str) -> Service:
+        return self
+
+    def describe_stacks(self, *, StackName: str) -> dict[str, Any]:  # noqa: N803 - boto3's
+        outputs = [{"OutputKey": "FunctionAlias", "OutputValue": ALIAS}]
+        parameters = [{"ParameterKey": "ImageBuckets", "ParameterValue": self._buckets}]
+        return {"Stacks": [{"Outputs": outputs, "Parameters": parameters}]}
+
+
+def test_bulk_is_deployed_with_the_service_s_alias() -> None:
+    commands = Commands()
+    assert deploy_bulk(BUCKETS, stack="s", session=Service("other,pictures"), run=commands) == 0
+    (command,) = commands.ran
+    assert command[command.index("--stack-name") + 1] == "s-bulk"
+    overrides = command[command.index("--parameter-overrides") + 1]
+    assert overrides == f'Function="{ALIAS}" ImageBucket="pictures" ResultBucket="results"'
+
+
+@pytest.mark.parametrize(
+    ("given", "buckets", "sentence"),
+    [
+        (BUCKETS, "", "PARAMS='ImageBuckets=pictures'"),
+        (BUCKETS, "other", "PARAMS='ImageBuckets=other,pictures'"),
+        ({"ImageBucket": "pictures"}, "pictures", "ResultBucket=..."),
+        ({**BUCKETS, "BatchSize": "0"}, "pictures", "BatchSize must be a whole number, 1 to 200"),
+        ({**BUCKETS, "Batch": "1"}, "pictures", "no parameter Batch"),
+    ],
+)
+def test_bulk_stops_before_anything_is_created(
+    given: dict[str, str], buckets: str, sentence: str
+) -> None:
+    commands = Commands()
+    with pytest.raises(Stop, match=sentence):
+        deploy_bulk(given, stack="s", session=Service(buckets), run=commands)
+    assert commands.ran == []
+
+
+def test_bulk_without_a_service_stops_with_what_to_do() -> None:
+    with pytest.raises(Stop, match="make deploy"):
+        deploy_bulk(BUCKETS, stack="s", session=Session())

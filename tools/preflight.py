@@ -110,7 +110,7 @@ def check_parameters(parameters: Mapping[str, str], template: Mapping[str, Any])
     for name, value in parameters.items():
         if name not in declared:
             raise Stop(f"There is no parameter {name}. Known: {', '.join(sorted(declared))}.")
-        problem = _rule_broken(declared[name], value)
+        problem = rule_broken(declared[name], value)
         if problem:
             raise Stop(f"{name} {problem}. Received: {value!r}.")
     effective = {k: str(p["Default"]) for k, p in declared.items()} | dict(parameters)
@@ -326,7 +326,7 @@ def _found(check: Callable[..., str | Finding], *arguments: Any, **named: Any) -
     return found if isinstance(found, Finding) else Finding("ok", found)
 
 
-def _rule_broken(rule: Mapping[str, Any], value: str) -> str:
+def rule_broken(rule: Mapping[str, Any], value: str) -> str:
     """Return what is wrong with a parameter's value, or ``""``."""
     if "AllowedValues" in rule and value not in [str(v) for v in rule["AllowedValues"]]:
         return f"must be one of {', '.join(str(v) for v in rule['AllowedValues'])}"

@@ -1,0 +1,103 @@
+"""Deploys deploy/bulk.yaml beside a deployed service: `make bulk`, or::
+
+    python -m tools.deploy_bulk --stack clothing-classifier ImageBucket=photos ResultBucket=answers
+
+Looks first: the service has to be there, and its function has to be allowed to read the bucket.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import boto3
+from botocore.exceptions import BotoCoreError, ClientError
+from samtranslator.yaml_helper import yaml_parse
+
+from tools.deploy import SAM
+from tools.preflight import REPOSITORY, Finding, Stop, read_parameters, rule_broken, show
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+TEMPLATE = "deploy/bulk.yaml"
+
+
+def service(session: Any, stack: str) -> tuple[str, list[str]]:
+    """Return the function's alias and the buckets that it may read.
+
+    Raises:
+        Stop: there is no such stack, or AWS cannot be asked.
+    """
+    try:
+        found = session.client("cloudformation").describe_stacks(StackName=stack)["Stacks"][0]
+        outputs = {o["OutputKey"]: o["OutputValue"] for o in found.get("Outputs", [])}
+        parameters = {p["ParameterKey"]: p["ParameterValue"] for p in found["Parameters"]}
+        return outputs["FunctionAlias"], parameters["ImageBuckets"].split(",")
+    except (BotoCoreError, ClientError, KeyError) as error:
+        raise Stop(
+            f"The service's stack {stack} cannot be looked at ({error}). Deploy it first (`make "
+            "deploy`), or name it: STACK=..."
+        ) from error
+
+
+def checked(given: Mapping[str, str], alias: str, buckets: list[str]) -> dict[str, str]:
+    """Return all parameters of the bulk stack.
+
+    Raises:
+        Stop: one is missing, unknown or not allowed, or the function may not read the bucket.
+    """
+    declared = yaml_parse((REPOSITORY / TEMPLATE).read_text())["Parameters"]
+    parameters = {"Function": alias, **given}
+    for name, value in parameters.items():
+        if name not in declared:
+            raise Stop(f"There is no parameter {name}. Known: {', '.join(sorted(declared))}.")
+        problem = rule_broken(declared[name], value)
+        if problem:
+            raise Stop(f"{name} {problem}. Received: {value!r}.")
+    missing = [n for n, rule in declared.items() if "Default" not in rule and n not in parameters]
+    if missing:
+        raise Stop(f"Say PARAMS='{' '.join(f'{name}=...' for name in missing)}'.")
+    if parameters["ImageBucket"] not in buckets:
+        raise Stop(
+            f"The function may not read the bucket {parameters['ImageBucket']}. First: make deploy "
+            f"PARAMS='ImageBuckets={','.join([*filter(None, buckets), parameters['ImageBucket']])}'"
+        )
+    return parameters
+
+
+def deploy_bulk(
+    given: Mapping[str, str],
+    *,
+    stack: str,
+    session: Any,
+    run: Callable[..., subprocess.CompletedProcess[str]] = subprocess.run,
+) -> int:
+    """Look, then deploy; returns an exit status."""
+    alias, buckets = service(session, stack)
+    parameters = checked(given, alias, buckets)
+    command = [*SAM, "deploy", "--template", TEMPLATE, "--stack-name", f"{stack}-bulk"]
+    command += ["--capabilities", "CAPABILITY_IAM", "--resolve-s3", "--confirm-changeset"]
+    overrides = " ".join(f'{name}="{value}"' for name, value in parameters.items())
+    command += ["--no-fail-on-empty-changeset", "--parameter-overrides", overrides]
+    return run(command, cwd=REPOSITORY).returncode
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Deploy; see the module."""
+    parser = argparse.ArgumentParser(prog="python -m tools.deploy_bulk", description=__doc__)
+    parser.add_argument("--stack", default="clothing-classifier")
+    parser.add_argument("parameters", nargs="*", metavar="Name=value")
+    options = parser.parse_args(arguments)
+    try:
+        given = read_parameters(options.parameters)
+        return deploy_bulk(given, stack=options.stack, session=boto3.Session())
+    except Stop as stop:
+        show([Finding("stop", str(stop))])
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
