@@ -473,7 +473,8 @@ def test_frozen_and_trained_parts_are_the_whole() -> None:
 
 
 def test_weights_of_another_shape_or_name_are_refused() -> None:
-    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, name="logits")])
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, keras.layers.Dense(2, name="logits")(inputs))
     with pytest.raises(WeightsError, match="has no weight 'inner/kernel'"):
         assign_weights(model, {"inner/kernel": np.zeros((4, 2))})
     with pytest.raises(WeightsError, match=r"has shape \(3, 2\)"):

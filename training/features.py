@@ -62,8 +62,7 @@ def extract(
     done = json.loads(progress.read_text())["done"] if progress.exists() else 0
     mode = "r+" if data.exists() and done else "w+"
     if done < len(split):
-        activations = np.lib.format.open_memmap(data, mode=mode, dtype=np.float16, shape=shape)
-        _claim_space(data)
+        activations = _open_activations(data, mode, shape)
         with tqdm(total=len(split), initial=done, desc=f"{label} view {view}", unit="image") as bar:
             for batch in batches(split, spec, start=done, view=view, seed=seed, size=CHUNK):
                 activations[done : done + len(batch)] = predict(frozen, batch).astype(np.float16)
@@ -74,12 +73,24 @@ def extract(
     return np.load(data, mmap_mode="r")
 
 
-def _claim_space(file: Path) -> None:
-    """Fill a sparse file's holes now: a full disk under a memory map kills the process.
+def _open_activations(file: Path, mode: Any, shape: tuple[int, ...]) -> NDArray[np.float16]:
+    """Map the file and claim its disk space: a disk full under a map kills the process.
 
     Raises:
         OSError: there is not enough space; the file is removed.
     """
+    try:
+        activations = np.lib.format.open_memmap(file, mode=mode, dtype=np.float16, shape=shape)
+        _claim_space(file)
+    except OSError as error:
+        file.unlink(missing_ok=True)
+        size_mb = 2 * np.prod(shape) / 1e6  # two bytes each
+        reason = f"no room for {size_mb:,.1f} MB of cached activations: {error.strerror}"
+        raise OSError(error.errno, reason) from error
+    return activations
+
+
+def _claim_space(file: Path) -> None:
     if not hasattr(os, "posix_fallocate"):  # macOS
         return
     with file.open("r+b") as opened:
@@ -87,11 +98,8 @@ def _claim_space(file: Path) -> None:
         try:
             os.posix_fallocate(opened.fileno(), 0, size_bytes)
         except OSError as error:
-            if error.errno in (errno.EOPNOTSUPP, errno.EINVAL):  # the file system cannot
-                return
-            file.unlink()
-            reason = f"no room for {size_bytes / 1e6:.0f} MB of cached activations"
-            raise OSError(error.errno, f"{reason} ({os.strerror(error.errno)})") from error
+            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):  # the file system cannot
+                raise
 
 
 def _entry(

@@ -16,7 +16,8 @@ REFRESH_S = 0.5
 class _Counter:
     """The part of tqdm's interface that is used here, on standard error."""
 
-    def __init__(self, total: int, label: str, unit: str) -> None:
+    def __init__(self, total: int, label: str, unit: str, *, quiet: bool) -> None:
+        self._quiet = quiet
         self._total, self._label, self._unit = total, label, unit
         self._done, self._shown_at = 0, 0.0
 
@@ -30,7 +31,8 @@ class _Counter:
         traceback: TracebackType | None,
     ) -> None:
         self._show()
-        sys.stderr.write("\n")
+        if not self._quiet:
+            sys.stderr.write("\n")
 
     def update(self, count: int) -> None:
         self._done += count
@@ -38,16 +40,18 @@ class _Counter:
             self._show()
 
     def _show(self) -> None:
+        if self._quiet:
+            return
         self._shown_at = time.monotonic()
         start = "\r" if sys.stderr.isatty() else ("\n" if self._done else "")
         sys.stderr.write(f"{start}{self._label}: {self._done} of {self._total} {self._unit}s")
         sys.stderr.flush()
 
 
-def progress_bar(total: int, label: str, *, unit: str = "image") -> Any:
-    """Return a context manager with ``update(count)``."""
+def progress_bar(total: int, label: str, *, unit: str = "image", quiet: bool = False) -> Any:
+    """Return a context manager with ``update(count)``; ``quiet`` shows nothing."""
     try:
         from tqdm import tqdm
     except ImportError:
-        return _Counter(total, label, unit)
-    return tqdm(total=total, desc=label, unit=unit)
+        return _Counter(total, label, unit, quiet=quiet)
+    return tqdm(total=total, desc=label, unit=unit, disable=quiet)

@@ -83,10 +83,11 @@ def load_scorer(path: Path) -> Scorer:
     raise ModelFileError(f"a model is a .tflite or a .keras file. Received: {file}")
 
 
-def score(scorer: Scorer, split: Split) -> NDArray[np.float64]:
+def score(scorer: Scorer, split: Split, *, quiet: bool = False) -> NDArray[np.float64]:
     """Return the probabilities of every image, float64, (images, classes), in ``split``'s order.
 
     Columns are in the order of ``split.class_names``, whatever the model's own is.
+    ``quiet`` shows no progress bar.
 
     Raises:
         ModelFileError: the model's labels are not the split's, or its answers are no
@@ -99,7 +100,7 @@ def score(scorer: Scorer, split: Split) -> NDArray[np.float64]:
             f"{sorted(split.class_names)}"
         )
     answers = []
-    with progress_bar(len(split), f"{scorer.kind} {scorer.name}") as bar:
+    with progress_bar(len(split), f"{scorer.kind} {scorer.name}", quiet=quiet) as bar:
         for batch in batches(split, scorer.input):
             answers.append(np.asarray(scorer.answer(batch), dtype=np.float64))
             bar.update(len(batch))

@@ -266,6 +266,7 @@ def _fit(
         dataset,
         validation_data=_weighted(held_out, np.eye(classes, dtype=np.float32)[validation.labels]),
         epochs=config.epochs,
+        shuffle=False,  # the dataset does; Keras would order its batches by the process's own dice
         callbacks=_callbacks(dataset, config, folder),
         verbose=2,
     )
