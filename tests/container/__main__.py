@@ -25,7 +25,8 @@ def default_base_image() -> str:
 
 
 def main() -> int:
-    tests = [sys.executable, "-m", "pytest", "-m", "container", "tests/container", *sys.argv[1:]]
+    folders = ["tests/container", "tests/test_requirements.py"]
+    tests = [sys.executable, "-m", "pytest", "-m", "container", *folders, *sys.argv[1:]]
     if not STANDIN.is_dir():
         return subprocess.run(tests, cwd=REPOSITORY).returncode
     base = [str(STANDIN / "standin-base"), "--tag", default_base_image()]

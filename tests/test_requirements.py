@@ -1,0 +1,81 @@
+"""The locks: complete, with hashes, without addresses, and their wheels fit Lambda's image."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+LOCKS = sorted((REPOSITORY / "requirements").glob("*.txt"))
+PIN = re.compile(r"^([A-Za-z0-9._-]+)(\[[a-z0-9,_-]+\])?==([^\s;]+)")
+
+
+def entries(lock: Path) -> list[str]:
+    """Return a lock's requirements, each with its hashes, without comments."""
+    lines = [line for line in lock.read_text().splitlines() if not line.lstrip().startswith("#")]
+    joined = "\n".join(lines).replace("\\\n", " ")
+    return [line for line in joined.splitlines() if line.strip()]
+
+
+@pytest.mark.parametrize("lock", LOCKS, ids=lambda path: path.stem)
+class TestEveryLock:
+    def test_every_entry_is_pinned_and_hashed(self, lock: Path) -> None:
+        assert entries(lock)
+        for entry in entries(lock):
+            assert PIN.match(entry), entry
+            assert re.findall(r"--hash=sha256:[0-9a-f]{64}\b", entry), entry
+
+    def test_no_address_and_no_option_is_in_it(self, lock: Path) -> None:
+        text = lock.read_text()
+        assert not re.search(
+            r"https?://|file:|git\+|@ |^-|--(extra-)?index-url|--find-links", text, re.MULTILINE
+        )
+
+    def test_it_holds_what_its_input_names(self, lock: Path) -> None:
+        wanted = lock.with_suffix(".in").read_text().splitlines()
+        names = {
+            re.split(r"[\s<>=!;\[#]", line)[0].lower() for line in wanted if line[:1].isalpha()
+        }
+        locked = {PIN.match(entry)[1].lower() for entry in entries(lock)}  # type: ignore[index]
+        assert names and names <= locked
+
+
+def test_every_input_has_a_lock() -> None:
+    inputs = {path.stem for path in (REPOSITORY / "requirements").glob("*.in")}
+    assert inputs == {path.stem for path in LOCKS}
+
+
+def test_what_is_deployed_is_what_is_tested() -> None:
+    def pins(name: str) -> set[str]:
+        found = entries(REPOSITORY / "requirements" / name)
+        return {entry.split(" --hash")[0].strip() for entry in found}
+
+    tested = pins("test.txt") | pins("serving.txt") | pins("s3.txt")
+    names = [re.split("[=;]", pin)[0] for pin in tested if ";" not in pin]
+    assert len(names) == len(set(names))  # one version of each
+
+
+def test_a_package_without_a_hash_would_be_noticed(tmp_path: Path) -> None:
+    lock = tmp_path / "bad.txt"
+    lock.write_text("numpy==2.5.5\n")
+    with pytest.raises(AssertionError):
+        TestEveryLock().test_every_entry_is_pinned_and_hashed(lock)
+
+
+@pytest.mark.container  # asks the package index, which the other default tests do not
+@pytest.mark.parametrize("architecture", ["x86_64", "arm64"])
+@pytest.mark.parametrize("name", ["serving", "s3"])
+def test_there_is_a_wheel_of_everything_for_lambda_s_image(name: str, architecture: str) -> None:
+    """CPython 3.13 and glibc 2.34, which Amazon Linux 2023 has, on both processors."""
+    checked = subprocess.run(
+        [sys.executable, "-m", "tools.wheels", f"requirements/{name}.txt", architecture],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert checked.returncode == 0, checked.stdout + checked.stderr
