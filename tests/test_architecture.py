@@ -143,8 +143,8 @@ def test_converter_uses_only_the_shared_middle_of_serving(path):
 
 
 def test_only_one_module_opens_images():
-    # Training, calibration, evaluation and benchmarks see pictures through image.py alone; they
-    # may hold and change a decoded one, but not decode bytes by themselves.
+    # Training, calibration, evaluation and benchmarks see pictures through image.py alone. The
+    # exception is the parity gate's other side: it must not share the code that it judges.
     openers = [
         path.relative_to(ROOT).as_posix()
         for package in ("lambda_function", "training", "converter")
@@ -152,7 +152,7 @@ def test_only_one_module_opens_images():
         if "Image.open(" in path.read_text() or "load_img(" in path.read_text()
     ]
 
-    assert openers == []
+    assert set(openers) <= {"converter/reference.py"}
 
 
 # Each module is imported as if it were the first of ours; libraries stay loaded, to save time.
