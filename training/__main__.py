@@ -13,7 +13,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before Keras: no start-up 
 
 from lambda_function.classifier import ArtifactError
 from lambda_function.metadata import InputSpec, MetadataError
-from training import evaluate, release, robustness, tune
+from training import evaluate, label_noise, release, robustness, tune
 from training.config import ConfigError, TrainConfig, WeightsError
 from training.dataset import DatasetError, find_dataset
 from training.ledger import LedgerError
@@ -53,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_train(commands.add_parser("train", help="fine-tune Xception; writes runs/<name>/"))
     evaluate.add_arguments(commands)
+    label_noise.add_arguments(commands)
     release.add_arguments(commands)
     robustness.add_arguments(commands)
     tune.add_arguments(commands)

@@ -23,6 +23,7 @@ from lambda_function.metadata import InputSpec
 from training.config import fingerprint
 from training.dataset import Split
 from training.distribution import predict
+from training.files import write_json
 from training.images import batches
 
 CACHE = Path(".cache") / "features"
@@ -59,8 +60,9 @@ def extract(
     folder.mkdir(parents=True, exist_ok=True)
     data, progress = folder / "activations.npy", folder / "progress.json"
     shape = (len(split), *frozen.output.shape[1:])
-    done = json.loads(progress.read_text())["done"] if progress.exists() else 0
-    mode = "r+" if data.exists() and done else "w+"
+    both = data.exists() and progress.exists()
+    done = json.loads(progress.read_text())["done"] if both else 0
+    mode = "r+" if done else "w+"
     if done < len(split):
         activations = _open_activations(data, mode, shape)
         with tqdm(total=len(split), initial=done, desc=f"{label} view {view}", unit="image") as bar:
@@ -68,7 +70,7 @@ def extract(
                 activations[done : done + len(batch)] = predict(frozen, batch).astype(np.float16)
                 activations.flush()
                 done += len(batch)
-                progress.write_text(json.dumps({"done": done}))
+                write_json(progress, {"done": done})
                 bar.update(len(batch))
     return np.load(data, mmap_mode="r")
 
@@ -77,13 +79,14 @@ def _open_activations(file: Path, mode: Any, shape: tuple[int, ...]) -> NDArray[
     """Map the file and claim its disk space: a disk full under a map kills the process.
 
     Raises:
-        OSError: there is not enough space; the file is removed.
+        OSError: there is not enough space; a new file is removed.
     """
     try:
         activations = np.lib.format.open_memmap(file, mode=mode, dtype=np.float16, shape=shape)
         _claim_space(file)
     except OSError as error:
-        file.unlink(missing_ok=True)
+        if mode == "w+":
+            file.unlink(missing_ok=True)
         size_mb = 2 * np.prod(shape) / 1e6  # two bytes each
         reason = f"no room for {size_mb:,.1f} MB of cached activations: {error.strerror}"
         raise OSError(error.errno, reason) from error

@@ -92,11 +92,16 @@ def report_html(report: dict[str, Any], thumbnails: dict[str, str]) -> str:
     alone = len(models) == 1
     body += [_model(figures, images["classes"], thumbnails, alone=alone) for figures in models]
     body.append(_origin(report))
+    return page(title, "\n".join(body))
+
+
+def page(title: str, body: str) -> str:
+    """Return a whole HTML page around a body, in this module's style."""
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{escape(title)}</title>\n<style>{_STYLE}</style></head>\n<body><main>\n"
-        + "\n".join(body)
+        + body
         + "\n</main></body></html>\n"
     )
 
