@@ -13,7 +13,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before Keras: no start-up 
 
 from lambda_function.classifier import ArtifactError
 from lambda_function.metadata import InputSpec, MetadataError
-from training import evaluate, label_noise, release, robustness, tune
+from training import evaluate, label_noise, release, robustness, steps, tune
 from training.config import ConfigError, TrainConfig, WeightsError
 from training.dataset import DatasetError, find_dataset
 from training.ledger import LedgerError
@@ -56,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     label_noise.add_arguments(commands)
     release.add_arguments(commands)
     robustness.add_arguments(commands)
+    steps.add_arguments(commands)
     tune.add_arguments(commands)
     return parser
 

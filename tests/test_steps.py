@@ -1,0 +1,86 @@
+"""The course's steps: named as there, quick to try, and tabled as they were measured."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from training import steps
+from training.__main__ import main
+from training.config import ConfigError
+
+TINY = Path(__file__).parent / "data" / "tiny.tflite"
+COLOURS = {"red": (250, 5, 5), "green": (5, 250, 5), "blue": (5, 5, 250), "dark": (5, 5, 5)}
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Path:
+    for label, colour in COLOURS.items():
+        folder = tmp_path / "data" / "validation" / label
+        folder.mkdir(parents=True)
+        Image.new("RGB", (60, 40), colour).save(folder / "0.png")
+    return tmp_path / "data"
+
+
+def options(tmp_path: Path, dataset: Path, **more: Any) -> list[str]:
+    given = {"dataset": dataset, "out": tmp_path / "out", "results": tmp_path / "results", **more}
+    return [f"--{name}={value}" for name, value in given.items()]
+
+
+def test_there_are_nine_steps_in_the_courses_order() -> None:
+    assert [step.number for step in steps.STEPS] == list(range(1, 10))
+    assert [step.name for step in steps.STEPS] == [
+        "look", "transfer", "learning-rate", "checkpoint", "inner", "dropout", "augmentation",
+        "larger", "use",
+    ]  # fmt: skip
+
+
+def test_the_model_is_used_on_validation_and_on_one_image(
+    tmp_path: Path, dataset: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = dataset / "validation" / "red" / "0.png"
+    arguments = options(tmp_path, dataset, model=TINY, image=image)
+    assert main(["steps", "use", *arguments]) == 0
+    assert "accuracy   1.0000" in capsys.readouterr().out
+    found = json.loads((tmp_path / "results" / "use.json").read_text())
+    assert (found["step"], found["prediction"], found["metrics"]["images"]) == (9, "red", 4)
+    assert "| 9. Using the model | `python -m training steps use` | no figure | 1.000" in (
+        steps.table(tmp_path / "results")
+    )
+
+
+def test_the_table_shows_course_and_ours_and_what_is_not_measured(tmp_path: Path) -> None:
+    (tmp_path / "inner.json").write_text(
+        json.dumps({"course": {"10": 0.815, "100": 0.815}, "ours": {"10": 0.82, "100": 0.84}})
+    )
+    lines = steps.table(tmp_path).splitlines()
+    assert len(lines) == 2 + 9
+    assert lines[6].endswith("| 10: 0.815, 100: 0.815 | 10: 0.820, 100: 0.840 |")
+    assert lines[9].endswith("| 0.8978 notebook, 0.9032 book (test) | not measured yet |")
+
+
+def test_an_unknown_step_is_named() -> None:
+    with pytest.raises(ConfigError, match="Received: '10'"):
+        steps.run(argparse.Namespace(step="10"))
+
+
+@pytest.mark.training
+def test_an_image_is_looked_at_and_what_is_missing_said(
+    tmp_path: Path, dataset: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    pytest.importorskip("matplotlib", reason="needs Matplotlib: make test-training")
+    monkeypatch.setattr(steps, "KERAS_CACHE", tmp_path / "empty")
+    image = dataset / "validation" / "red" / "0.png"
+    assert main(["steps", "1", *options(tmp_path, dataset, image=image)]) == 0
+    shown = capsys.readouterr().out
+    assert "red/0.png: (40, 60, 3) uint8, the first pixel RGB [250, 5, 5]" in shown
+    # 250 / 127.5 - 1 and 5 / 127.5 - 1
+    assert "the first pixel [0.961, -0.961, -0.961]" in shown
+    assert "ImageNet classification skipped: xception_weights" in shown
+    assert (tmp_path / "out" / "look" / "image.png").read_bytes().startswith(b"\x89PNG")

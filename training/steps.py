@@ -1,0 +1,412 @@
+"""`python -m training steps NAME`: the course's nine steps, each a command with a plot or table.
+
+Every step writes to ``runs/steps/<name>/``, and its figures, beside the course's, as JSON to
+``--results``; ``steps table`` prints README's table from those files. Nothing here reads test:
+``use`` scores on validation, and `python -m training evaluate --split test` is for releases.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lambda_function.image import decode_image, preprocess
+from lambda_function.metadata import InputSpec
+from training.augment import augment
+from training.config import ConfigError
+from training.dataset import find_dataset, load_split
+from training.files import write_json, write_text
+from training.metrics import wilson_interval
+from training.provenance import provenance
+
+OUTPUT = Path("runs") / "steps"
+RESULTS = Path(__file__).resolve().parents[1] / "benchmarks" / "results" / "course"
+SHIPPED = Path(__file__).resolve().parents[1] / "lambda_function" / "model.tflite"
+KERAS_CACHE = Path.home() / ".keras" / "models"
+IMAGENET_FILES = (
+    "xception_weights_tf_dim_ordering_tf_kernels.h5",
+    "imagenet_class_index.json",
+)
+
+# What the course publishes for the steps that `tune` does not cover (see training/course.py).
+COURSE_FIGURES = {
+    "look": "no figure",
+    "transfer": "0.82 to 0.85 (validation)",
+    "checkpoint": "no figure",
+    "augmentation": "no figure",
+    "larger": "0.8978 notebook, 0.9032 book (test)",
+    "use": "no figure",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """One step of the course: its number and name there, and what does it here."""
+
+    number: int
+    name: str
+    title: str
+    run: Callable[[argparse.Namespace, Path], dict[str, Any]]
+
+
+def add_arguments(commands: Any) -> None:
+    """Add this command to the others of ``python -m training``."""
+    names = [step.name for step in STEPS]
+    parser = commands.add_parser("steps", help="the course's nine steps, one by one")
+    parser.add_argument("step", help=f"a number, or one of {', '.join(names)}, all, table")
+    parser.add_argument("--image", type=Path, help="for look and use; default: a validation image")
+    parser.add_argument("--model", type=Path, default=SHIPPED, help="for use; default: ours")
+    parser.add_argument("--size", type=int, default=0, help="instead of the step's own, pixels")
+    parser.add_argument("--epochs", type=int, default=0, help="instead of the step's own")
+    parser.add_argument("--limit", type=int, default=0, help="images per split, for a quick try")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--dataset", type=Path, help="default: $CLOTHING_DATASET or ../shared/...")
+    parser.add_argument("--backbone-weights", type=Path, help="see train")
+    parser.add_argument("--out", type=Path, default=OUTPUT, help=f"default: {OUTPUT}")
+    parser.add_argument("--results", type=Path, help="also write the figures' JSON to this folder")
+    parser.set_defaults(run=run)
+
+
+def run(parsed: argparse.Namespace) -> None:
+    """Run one step, or all, or print the table."""
+    if parsed.step == "table":
+        print(table(parsed.results or RESULTS))
+        return
+    for step in _chosen(parsed.step):
+        print(f"\n=== step {step.number}: {step.title}")
+        folder = parsed.out / step.name
+        found = step.run(parsed, folder)
+        written = {
+            "step": step.number,
+            "title": step.title,
+            "command": f"python -m training steps {step.name}",
+            "course": COURSE_FIGURES.get(step.name),
+            **found,
+            "provenance": provenance(),
+        }
+        if step.name not in _SEARCHES:  # tune writes its own
+            write_json(folder / "result.json", written)
+            if parsed.results:
+                write_json(parsed.results / f"{step.name}.json", written)
+
+
+def table(results: Path) -> str:
+    """Return 'Follow the course' as Markdown, from the figures that have been measured."""
+    lines = [
+        "| step | command | course | ours |",
+        "| --- | --- | --- | --- |",
+    ]
+    for step in STEPS:
+        file = results / f"{step.name}.json"
+        found = json.loads(file.read_text()) if file.is_file() else None
+        command = f"`python -m training steps {step.name}`"
+        lines.append(
+            f"| {step.number}. {step.title} | {command} | {_course_cell(step, found)} | "
+            f"{_our_cell(found)} |"
+        )
+    return "\n".join(lines)
+
+
+# --- the steps ---------------------------------------------------------------
+
+
+def look(parsed: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Step 1: an image as an array, and what ImageNet's classes say about it."""
+    from training.plots import picture_grid
+
+    path = _image(parsed)
+    image = decode_image(path.read_bytes())
+    pixels = np.asarray(image)
+    spec = InputSpec(parsed.size or 299, parsed.size or 299)
+    tensor = preprocess(image, spec)
+    first = np.round(tensor[0, 0, 0], 3).tolist()
+    print(
+        f"{path.parent.name}/{path.name}: {pixels.shape} {pixels.dtype}, the first pixel RGB "
+        f"{pixels[0, 0].tolist()}\nthe model's input: {tensor.shape} {tensor.dtype}, "
+        f"{tensor.min():.2f} to {tensor.max():.2f}, the first pixel {first}"
+    )
+    channels = [image.getchannel(i).convert("RGB") for i in range(3)]
+    plot = picture_grid(
+        folder / "image.png", {"image and channels": [image, *channels]}, "image, red, green, blue"
+    )
+    print(f"wrote {plot}")
+    guesses, skipped = _imagenet_guesses(tensor)
+    for name, probability in guesses:
+        print(f"  ImageNet: {name} {probability:.3f}")
+    if skipped:
+        print(f"ImageNet classification skipped: {skipped}")
+    return {
+        "array": list(pixels.shape),
+        "ours": "array and plot" + (f"; {guesses[0][0]}" if guesses else ""),
+        "note": skipped,
+    }
+
+
+def transfer(parsed: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Step 2: frozen base, average pooling, dense layer, at 150 px."""
+    from training.heads import HeadConfig
+
+    config = HeadConfig(learning_rate=1e-2, epochs=parsed.epochs or 10, seed=parsed.seed)
+    return _train_head(parsed, folder, config, parsed.size or 150, "Frozen base, 150 px")
+
+
+def search(name: str) -> Callable[[argparse.Namespace, Path], dict[str, Any]]:
+    """Return steps 3, 5 and 6: ``tune`` under the course's numbers."""
+
+    def step(parsed: argparse.Namespace, folder: Path) -> dict[str, Any]:
+        from training import tune
+
+        options = argparse.Namespace(
+            **{**vars(parsed), "searches": [name], "grid": None, "out": folder.parent / "tune"}
+        )
+        options.size = parsed.size or 150
+        tune.run(options)
+        return {}
+
+    return step
+
+
+def checkpoint(parsed: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Step 4: keep the best epoch; kill the training and go on with it."""
+    size, epochs = parsed.size or 150, parsed.epochs or 8
+    name = f"step4-{size}px"
+    command = [sys.executable, "-m", "training", "train", f"--name={name}", f"--size={size}",
+               "--views=1", f"--epochs={epochs}", f"--limit={parsed.limit}",
+               f"--seed={parsed.seed}"]  # fmt: skip
+    sources = {"dataset": parsed.dataset, "backbone-weights": parsed.backbone_weights}
+    command += [f"--{option}={value}" for option, value in sources.items() if value]
+    history = Path("runs") / name / "history.csv"
+    if (history.parent / "model.keras").is_file():
+        raise ConfigError(f"{history.parent} is finished; remove it to see this step again")
+    killed_after = _kill_after_epochs(command, history, min(3, epochs - 1))
+    print(f"killed after epoch {killed_after}; starting the same command again")
+    subprocess.run(command, check=True)
+    rows = [line.split(",") for line in history.read_text().splitlines()[1:]]
+    resumed_at = int(rows[killed_after][0]) + 1
+    kept = sorted(file.name for file in (history.parent / "checkpoints").glob("*.keras"))
+    text = (
+        f"Killed after epoch {killed_after}, went on with epoch {resumed_at}.\n"
+        + "".join(f"- {name}\n" for name in kept)
+    )  # fmt: skip
+    print(text)
+    write_text(folder / "checkpoints.md", text)
+    return {
+        "killed_after_epoch": killed_after,
+        "resumed_with_epoch": resumed_at,
+        "checkpoints": kept,
+        "ours": f"killed after epoch {killed_after}, resumed with {resumed_at}; best epoch kept",
+    }
+
+
+def augmentation(parsed: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Step 7: augmented training images, plain validation; with a picture of them."""
+    from training.heads import HeadConfig, pooled_features, train_head
+    from training.model import find_weights
+    from training.plots import learning_curves, picture_grid
+
+    split = load_split(find_dataset(parsed.dataset), "train").thinned(parsed.limit)
+    chosen = np.linspace(0, len(split) - 1, 5).astype(int)
+    rows = {
+        f"view {view}": [
+            augment(decode_image(split.paths[i].read_bytes()), view=view, index=int(i),
+                    seed=parsed.seed)
+            for i in chosen
+        ]
+        for view in range(4)
+    }  # fmt: skip
+    print(f"wrote {picture_grid(folder / 'samples.png', rows, 'augmented training images')}")
+    size = parsed.size or 150
+    features = pooled_features(
+        find_dataset(parsed.dataset),
+        InputSpec(size, size),
+        weights=find_weights(parsed.backbone_weights),
+        views=4,
+        limit=parsed.limit,
+        seed=parsed.seed,
+    )
+    config = HeadConfig(
+        inner_units=100, dropout=0.2, epochs=parsed.epochs or 40, seed=parsed.seed
+    )  # fmt: skip
+    plain = dataclasses.replace(features, training=features.training[:1])
+    histories = {
+        "plain images": train_head(plain, config)[1],
+        "4 views": train_head(features, config)[1],
+    }
+    learning_curves(folder / "curves.png", histories, f"Augmentation, {size} px")
+    best = {name: max(history["val_accuracy"]) for name, history in histories.items()}
+    print(best)
+    images = len(features.validation_labels)
+    return {
+        "best_validation_accuracy": best,
+        "validation_images": images,
+        "frozen_blocks": features.block,
+        "ours": ", ".join(f"{name} {value:.3f}" for name, value in best.items()) + " (validation)",
+    }
+
+
+def larger(parsed: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Step 8: the course's final recipe at 299 px."""
+    from training.heads import HeadConfig
+
+    config = HeadConfig(
+        learning_rate=5e-4, inner_units=100, dropout=0.2, epochs=parsed.epochs or 50,
+        seed=parsed.seed,
+    )  # fmt: skip
+    return _train_head(parsed, folder, config, parsed.size or 299, "The larger model, 299 px")
+
+
+def use(parsed: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Step 9: load the model, score it on validation, classify one image."""
+    from training.evaluate import evaluate, to_text
+    from training.images import load_image
+    from training.scorer import load_scorer
+
+    scorer = load_scorer(parsed.model)
+    split = load_split(find_dataset(parsed.dataset), "validation").thinned(parsed.limit)
+    figures = evaluate(scorer, split).to_dict()
+    print(to_text(figures))
+    path = _image(parsed)
+    probabilities = scorer.answer(load_image(path, scorer.input)[np.newaxis])[0]
+    ranked = sorted(zip(scorer.labels, probabilities.tolist(), strict=True), key=lambda r: -r[1])
+    print(f"\n{path.parent.name}/{path.name}:")
+    for label, probability in ranked:
+        print(f"  {label:<12}{probability:.4f}")
+    write_json(folder / "prediction.json", dict(ranked))
+    accuracy = figures["metrics"]["accuracy"]
+    return {
+        "model": scorer.describe(),
+        "metrics": figures["metrics"],
+        "prediction": ranked[0][0],
+        "ours": f"{accuracy:.3f} (validation); {ranked[0][0]} {ranked[0][1]:.2f}",
+    }
+
+
+_SEARCHES = ("learning-rate", "inner", "dropout")
+STEPS = (
+    Step(1, "look", "Load an image, look at it as an array", look),
+    Step(2, "transfer", "Transfer learning at 150 px", transfer),
+    Step(3, "learning-rate", "Learning rate", search("learning-rate")),
+    Step(4, "checkpoint", "Checkpointing and resuming", checkpoint),
+    Step(5, "inner", "Inner layer size", search("inner")),
+    Step(6, "dropout", "Dropout", search("dropout")),
+    Step(7, "augmentation", "Data augmentation", augmentation),
+    Step(8, "larger", "The larger model, 299 px", larger),
+    Step(9, "use", "Using the model", use),
+)
+
+
+def _chosen(wanted: str) -> list[Step]:
+    if wanted == "all":
+        return list(STEPS)
+    chosen = [step for step in STEPS if wanted in (step.name, str(step.number))]
+    if not chosen:
+        names = [step.name for step in STEPS]
+        raise ConfigError(f"a step is a number from 1 to 9 or one of {names}. Received: {wanted!r}")
+    return chosen
+
+
+def _image(parsed: argparse.Namespace) -> Path:
+    if parsed.image:
+        return Path(parsed.image)
+    split = load_split(find_dataset(parsed.dataset), "validation")
+    wanted = "pants" if "pants" in split.class_names else split.class_names[0]
+    return split.paths[int(np.flatnonzero(split.labels == split.class_names.index(wanted))[0])]
+
+
+def _imagenet_guesses(tensor: Any) -> tuple[list[tuple[str, float]], str | None]:
+    """Return ImageNet's five best classes, or why there are none."""
+    missing = [name for name in IMAGENET_FILES if not (KERAS_CACHE / name).is_file()]
+    if missing:
+        return [], (
+            f"{' and '.join(missing)} not in ~/.keras/models; with a network, "
+            '`keras.applications.Xception(weights="imagenet")` fetches them'
+        )
+    if tensor.shape[1:3] != (299, 299):
+        return [], "ImageNet's Xception takes 299 px"
+    from keras.applications.xception import Xception, decode_predictions
+
+    answers = np.asarray(Xception(weights="imagenet").predict_on_batch(tensor))
+    return [(name, float(value)) for _, name, value in decode_predictions(answers, top=5)[0]], None
+
+
+def _train_head(
+    parsed: argparse.Namespace, folder: Path, config: Any, size: int, title: str
+) -> dict[str, Any]:
+    from training.heads import pooled_features, train_head
+    from training.model import find_weights
+    from training.plots import learning_curves
+    from training.progress import progress_bar
+
+    features = pooled_features(
+        find_dataset(parsed.dataset),
+        InputSpec(size, size),
+        weights=find_weights(parsed.backbone_weights),
+        limit=parsed.limit,
+        seed=parsed.seed,
+    )
+    with progress_bar(config.epochs, title, unit="epoch") as bar:
+        _, history = train_head(features, config, on_epoch_end=lambda: bar.update(1))
+    best = max(history["val_accuracy"])
+    images = len(features.validation_labels)
+    low, high = wilson_interval(round(best * images), images)
+    plot = learning_curves(folder / "curves.png", {"head": history}, title)
+    print(
+        f"best validation accuracy {best:.4f} ({low:.4f} to {high:.4f}, {images} images), epoch "
+        f"{history['val_accuracy'].index(best) + 1} of {config.epochs}; blocks 1-{features.block} "
+        f"frozen; wrote {plot}"
+    )
+    return {
+        "config": dataclasses.asdict(config),
+        "size": list(features.size),
+        "frozen_blocks": features.block,
+        "best_validation_accuracy": best,
+        "interval_95": [low, high],
+        "validation_images": images,
+        "history": history,
+        "ours": f"{best:.3f} (validation)",
+    }
+
+
+def _kill_after_epochs(command: list[str], history: Path, epochs: int) -> int:
+    """Start a training, kill it when so many epochs are written; return how many are."""
+    process = subprocess.Popen(command, env={**os.environ, "PYTHONUNBUFFERED": "1"})
+    try:
+        while process.poll() is None:
+            lines = history.read_text().splitlines() if history.is_file() else []
+            if len(lines) - 1 >= epochs:
+                process.send_signal(signal.SIGKILL)
+                break
+            time.sleep(0.2)
+    finally:
+        process.kill()
+        process.wait()
+    done = len(history.read_text().splitlines()) - 1 if history.is_file() else 0
+    if done < epochs:
+        raise ConfigError("the training ended by itself; its own message says why")
+    return done
+
+
+def _course_cell(step: Step, found: dict[str, Any] | None) -> str:
+    course = found.get("course") if found else COURSE_FIGURES.get(step.name)
+    if isinstance(course, dict):
+        return ", ".join(f"{key}: {value:.3f}" for key, value in course.items())
+    return course or ""
+
+
+def _our_cell(found: dict[str, Any] | None) -> str:
+    if found is None:
+        return "not measured yet"
+    if isinstance(found["ours"], dict):
+        return ", ".join(f"{key}: {value:.3f}" for key, value in found["ours"].items())
+    return str(found["ours"])
