@@ -25,8 +25,9 @@ RUN locked="-r ${REQUIREMENTS}.txt" \
 
 # Refuse a build without a model, or with one that does not fit, with a sentence.
 COPY lambda_function/ app/lambda_function/
-COPY deploy/check_model.py ./
-RUN PYTHONPATH=deps:app python check_model.py app/lambda_function/model.tflite
+COPY deploy/check_model.py deploy/sbom.py ./
+RUN PYTHONPATH=deps:app python check_model.py app/lambda_function/model.tflite \
+ && PYTHONPATH=app python sbom.py deps app/lambda_function/model.tflite > app/sbom.cdx.json
 
 # Lambda's file system is read-only: without byte code every cold start would compile. It is never
 # checked against the source (unchecked-hash), nor does it hold a time: equal input, equal bytes.

@@ -107,8 +107,8 @@ destroy: $(SAM)/.ok ## remove the stack and its images from AWS; asks first
 costs: ## write the cost tables of docs/deploy.md anew: MS=milliseconds of one warm request
 	@$(PYTHON) -m tools.costs $(if $(MS),--ms $(MS)) --write
 
-sbom: ## list what the image holds, with licences: .cache/sbom.json (CycloneDX)
-	@$(PYTHON) -m tools.sbom --output .cache/sbom.json
+sbom: ## show what the image of `make image` holds, with licences (CycloneDX)
+	@docker run --rm --entrypoint cat clothing-classifier /var/task/sbom.cdx.json
 
 audit: $(AUDIT)/.ok ## look the locked packages up in the public lists of vulnerabilities
 	$(AUDIT)/bin/python -m tools.audit

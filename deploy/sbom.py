@@ -1,0 +1,100 @@
+"""List what an image holds, as CycloneDX 1.6 JSON: `python sbom.py DEPS MODEL > sbom.cdx.json`.
+
+Run by the Dockerfile on the very tree that is copied into the image, so the list cannot differ
+from the contents: Python packages with versions and licences, the native libraries inside their
+wheels, and the model. It carries no time and no random number: equal trees give equal lists.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from lambda_function.metadata import read_metadata
+
+# Packages whose metadata names no licence; each was read on the page of its release.
+_LICENCES: dict[str, str] = {}
+
+
+def sbom(deps: Path, model: Path) -> dict[str, Any]:
+    """Return the list.
+
+    Args:
+        deps: a tree made by ``pip install --target``.
+        model: the artifact.
+    """
+    return {
+        "bomFormat": "CycloneDX",
+        "specVersion": "1.6",
+        "version": 1,
+        "metadata": {"component": {"type": "application", "name": "clothing-classifier"}},
+        "components": [*_packages(deps), *_native_libraries(deps), _model(model)],
+    }
+
+
+def licence(metadata: Any) -> str:
+    """Return a distribution's licence: an SPDX expression, or what its metadata says instead."""
+    expression = metadata.get("License-Expression")
+    if expression:
+        return str(expression)
+    classifiers = [
+        c.rpartition(" :: ")[2]
+        for c in metadata.get_all("Classifier", [])
+        if c.startswith("License :: ") and c != "License :: OSI Approved"
+    ]
+    stated = (metadata.get("License") or "").strip()
+    short = stated if stated and len(stated) < 60 and "\n" not in stated else ""
+    return short or " AND ".join(classifiers) or _LICENCES.get(metadata["Name"].lower(), "unknown")
+
+
+def _packages(deps: Path) -> list[dict[str, Any]]:
+    found = importlib.metadata.distributions(path=[str(deps)])
+    packages = []
+    for distribution in sorted(found, key=lambda d: d.metadata["Name"].lower()):
+        name, version = distribution.metadata["Name"], distribution.version
+        packages.append(
+            {
+                "type": "library",
+                "name": name,
+                "version": version,
+                "purl": f"pkg:pypi/{re.sub(r'[-_.]+', '-', name).lower()}@{version}",
+                "licenses": [{"license": {"name": licence(distribution.metadata)}}],
+            }
+        )
+    return packages
+
+
+def _native_libraries(deps: Path) -> list[dict[str, Any]]:
+    """List the shared libraries that wheels bring along (numpy.libs, pillow.libs)."""
+    return [
+        {
+            "type": "file",
+            "name": path.relative_to(deps).as_posix(),
+            "hashes": [{"alg": "SHA-256", "content": _sha256(path)}],
+        }
+        for path in sorted(deps.glob("*.libs/*.so*"))
+    ]
+
+
+def _model(model: Path) -> dict[str, Any]:
+    metadata = read_metadata(model)
+    return {
+        "type": "machine-learning-model",
+        "name": metadata.name,
+        "version": metadata.version,
+        "hashes": [{"alg": "SHA-256", "content": _sha256(model)}],
+        "licenses": [{"license": {"name": metadata.licence}}],
+    }
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+if __name__ == "__main__":
+    print(json.dumps(sbom(Path(sys.argv[1]), Path(sys.argv[2])), indent=1))
