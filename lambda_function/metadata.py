@@ -13,7 +13,9 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import math
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,10 @@ METADATA_FILE = "metadata.json"
 LABELS_FILE = "labels.txt"
 RESIZE_FILTERS = ("bilinear", "bicubic", "lanczos")
 NORMALISATIONS = ("xception",)
+_TEXTS = ("name", "version", "recipe", "source_sha256", "dataset", "licence")
+_OBJECTS = ("metrics", "training", "conversion")
+# What reading a damaged archive raises: also for "encrypted" and for an unknown compression.
+_ZIP_ERRORS = (zipfile.BadZipFile, RuntimeError, NotImplementedError, zlib.error, OSError)
 _ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time a ZIP can hold
 
 
@@ -77,6 +83,7 @@ class ModelMetadata:
         licence: SPDX identifier of the weights.
         metrics: measured figures with their sample sizes and intervals.
         training: configuration of the training run.
+        conversion: versions of the tools, and the calibration images' number and seed.
         output: kind of the output tensor; always ``"probabilities"``.
         format_version: of this very structure.
     """
@@ -97,10 +104,18 @@ class ModelMetadata:
     format_version: int = FORMAT_VERSION
 
     def __post_init__(self) -> None:
+        for name in _TEXTS:
+            _check(isinstance(getattr(self, name), str), f"{name} must be text", self, name)
+        for name in _OBJECTS:
+            _check(isinstance(getattr(self, name), dict), f"{name} must be an object", self, name)
         if len(self.labels) < 2 or len(set(self.labels)) != len(self.labels):
             raise MetadataError(f"labels must be two or more different names: {self.labels!r}")
-        if self.output != "probabilities":
-            raise MetadataError(f"output must be 'probabilities'. Received: {self.output!r}")
+        number = isinstance(self.temperature, (int, float)) and not isinstance(
+            self.temperature, bool
+        )
+        positive = number and 0 < self.temperature < math.inf
+        _check(positive, "temperature must be a number above 0", self, "temperature")
+        _check(self.output == "probabilities", "output must be 'probabilities'", self, "output")
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON types, nested."""
@@ -121,9 +136,13 @@ class ModelMetadata:
             )
         try:
             spec = InputSpec(**fields["input"])
-            return cls(**{**fields, "labels": tuple(fields["labels"]), "input": spec})
+            labels = fields["labels"]
+            if not (isinstance(labels, list) and all(isinstance(name, str) for name in labels)):
+                raise MetadataError(f"labels must be a list of names. Received: {labels!r}")
+            return cls(**{**fields, "labels": tuple(labels), "input": spec})
         except (TypeError, KeyError) as error:
-            raise MetadataError(f"the artifact's metadata does not fit: {error}") from error
+            what = f"{error} is missing" if isinstance(error, KeyError) else error
+            raise MetadataError(f"the artifact's metadata does not fit: {what}") from error
 
 
 def embed_metadata(model: bytes, metadata: ModelMetadata) -> bytes:
@@ -156,16 +175,23 @@ def read_metadata(artifact: bytes | Path) -> ModelMetadata:
     """
     source = io.BytesIO(artifact) if isinstance(artifact, bytes) else artifact
     try:
-        with zipfile.ZipFile(source) as archive:
-            text = archive.read(METADATA_FILE)
-        fields = json.loads(text)
+        archive = zipfile.ZipFile(source)
     except zipfile.BadZipFile as error:
         raise MetadataError(
             "the artifact carries no metadata: not made by `python -m converter`, or cut short"
         ) from error
-    except (KeyError, ValueError, EOFError) as error:
-        raise MetadataError(f"the artifact's {METADATA_FILE} cannot be read: {error}") from error
+    try:
+        with archive:
+            fields = json.loads(archive.read(METADATA_FILE))
+    except (*_ZIP_ERRORS, KeyError, ValueError, EOFError, RecursionError) as error:
+        what = error.args[0] if isinstance(error, KeyError) else error
+        raise MetadataError(f"the artifact's {METADATA_FILE} cannot be read: {what}") from error
     return ModelMetadata.from_dict(fields)
+
+
+def _check(holds: bool, rule: str, metadata: ModelMetadata, name: str) -> None:
+    if not holds:
+        raise MetadataError(f"{rule}. Received: {getattr(metadata, name)!r}")
 
 
 def _add(archive: zipfile.ZipFile, name: str, text: str) -> None:
