@@ -54,7 +54,7 @@ HEAD = TrainConfig(
     views=2,
     epochs=3,
     batch_size=8,
-    learning_rate=1e-2,
+    learning_rate=0.1,  # block 14 may be random: its activations are small
     dropout=0.1,
     mixup_alpha=0.0,
     ema_momentum=0.5,
@@ -217,7 +217,7 @@ def test_training_block_14_changes_it_and_nothing_before(
 def command(pictures: Path, weights: Path, **options: Any) -> list[str]:
     fixed = {
         "dataset": pictures, "backbone-weights": weights, "size": SIZE, "views": 1,
-        "first-trainable-block": 15, "batch-size": 8, "learning-rate": 1e-2, "dropout": 0.1,
+        "first-trainable-block": 15, "batch-size": 8, "learning-rate": 0.1, "dropout": 0.1,
         "mixup-alpha": 0.0, "ema-momentum": 0.5,
     }  # fmt: skip
     given = {**fixed, **{name.replace("_", "-"): value for name, value in options.items()}}

@@ -130,7 +130,7 @@ def look(parsed: argparse.Namespace, folder: Path) -> dict[str, Any]:
     pixels = np.asarray(image)
     spec = InputSpec(parsed.size or 299, parsed.size or 299)
     tensor = preprocess(image, spec)
-    first = np.round(tensor[0, 0, 0], 3).tolist()
+    first = [round(float(value), 3) for value in tensor[0, 0, 0]]
     print(
         f"{path.parent.name}/{path.name}: {pixels.shape} {pixels.dtype}, the first pixel RGB "
         f"{pixels[0, 0].tolist()}\nthe model's input: {tensor.shape} {tensor.dtype}, "
