@@ -53,7 +53,7 @@ test-browser: $(BROWSER)/.ok ## try the demo page in Chromium (WRITE_SCREENSHOTS
 test-container: $(TEST)/.ok $(SAM)/.ok ## build and run the image, and SAM's local gateway, in containers
 	$(TEST)/bin/python -m tests.container $(ARGS)
 
-SERVING_TESTS := $(wildcard $(addprefix tests/test_,$(addsuffix .py,addresses app batch bulk fetch form gateway golden image local logs payload predictor s3 settings url)))
+SERVING_TESTS := $(wildcard $(addprefix tests/test_,$(addsuffix .py,addresses app batch bulk fetch form gateway image local logs payload predictor s3 settings url)))
 test-tflite-runtime: $(TFLITE)/.ok ## run the serving tests on the other interpreter (needs Python 3.11)
 	$(TFLITE)/bin/python -m pytest -p no:cacheprovider -m "not training and not browser and not container and not emulator" $(SERVING_TESTS) $(ARGS)
 
@@ -71,7 +71,7 @@ openapi: $(TEST)/.ok ## write openapi.json and the /docs page from the code
 
 # --- measure it --------------------------------------------------------------
 
-KERAS ?= .cache/release.keras
+KERAS ?= runs/release-1.0.0/model.keras
 benchmark: $(TEST)/.ok ## measure ours beside its peers in one run (ARGS=--quick: once, keeps nothing)
 	@$(TEST)/bin/python -m benchmarks $(ARGS)
 

@@ -35,7 +35,7 @@ class Prediction:
         scores: (label, probability) of every class, best first; they sum to 1.
         timings_ms: of fetch, decode, preprocess and inference.
         image_bytes: of the encoded image.
-        image_size: (height, width) of the upright image, in pixels.
+        image_size: (height, width) of the upright image as it was encoded, in pixels.
     """
 
     scores: tuple[tuple[str, float], ...]
@@ -154,7 +154,7 @@ class Predictor:
                 "inference": inference_ms,
             },
             image_bytes=len(data),
-            image_size=(image.height, image.width),
+            image_size=image.info["encoded_size"],
         )
 
     def self_test_ms(self) -> float:

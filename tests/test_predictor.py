@@ -74,6 +74,13 @@ def test_size_is_height_and_width_of_the_picture(tiny: Classifier) -> None:
     assert prediction.image_size == (30, 50)
 
 
+def test_size_is_that_of_the_sent_picture_where_it_is_reduced_while_decoding(
+    tiny: Classifier,
+) -> None:
+    prediction = Predictor(Settings(), tiny).classify(picture("red", (900, 1200)))
+    assert prediction.image_size == (900, 1200)
+
+
 def test_the_settings_choose_model_and_threads() -> None:
     predictor = load_predictor(Settings(model_uri=str(TINY_MODEL), interpreter_threads=2))
     assert predictor.classifier.metadata.name == "tiny"
