@@ -13,8 +13,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before Keras: no start-up 
 
 from lambda_function.classifier import ArtifactError
 from lambda_function.metadata import InputSpec, MetadataError
-from training import evaluate, label_noise, release, robustness, steps, tune
+from training import data, evaluate, label_noise, release, robustness, steps, tune
 from training.config import ConfigError, TrainConfig, WeightsError
+from training.data import DownloadError
 from training.dataset import DatasetError, find_dataset
 from training.ledger import LedgerError
 from training.scorer import ModelFileError
@@ -24,6 +25,7 @@ EXPECTED_ERRORS = (
     ArtifactError,
     ConfigError,
     DatasetError,
+    DownloadError,
     LedgerError,
     MetadataError,
     ModelFileError,
@@ -52,6 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_train(commands.add_parser("train", help="fine-tune Xception; writes runs/<name>/"))
+    data.add_arguments(commands)
     evaluate.add_arguments(commands)
     label_noise.add_arguments(commands)
     release.add_arguments(commands)

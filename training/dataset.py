@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 SPLITS = ("train", "validation", "test")
 ENVIRONMENT_VARIABLE = "CLOTHING_DATASET"
+FETCHED_ROOT = Path(__file__).resolve().parents[1] / "data" / "clothing-dataset-small"
 DEFAULT_ROOT = Path(__file__).resolve().parents[2] / "shared" / "clothing-dataset-small"
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".avif"})
 
@@ -48,17 +49,18 @@ class Split:
 
 
 def find_dataset(path: Path | None = None) -> Path:
-    """Return the root of the data set: the argument, ``CLOTHING_DATASET`` or the default.
+    """Return the data set's root: the argument, ``CLOTHING_DATASET``, `make data`'s, the default.
 
     Raises:
         DatasetError: no such folder; the message says where it was looked for.
     """
-    root = path or Path(os.environ.get(ENVIRONMENT_VARIABLE) or DEFAULT_ROOT)
+    default = FETCHED_ROOT if FETCHED_ROOT.is_dir() else DEFAULT_ROOT
+    root = path or Path(os.environ.get(ENVIRONMENT_VARIABLE) or default)
     if not root.is_dir():
         raise DatasetError(
             f"no data set at {root}. Name one with --dataset or {ENVIRONMENT_VARIABLE}: a folder "
             "with train/, validation/ and test/, each holding one folder of images per class "
-            "(clothing-dataset-small, for example)."
+            "(clothing-dataset-small, for example: `make data` fetches it)."
         )
     return root
 

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.config import ConfigError, TrainConfig, WeightsError
+from training.data import FETCHED_WEIGHTS
 
 ENVIRONMENT_VARIABLE = "BACKBONE_WEIGHTS"
 DEFAULT_WEIGHTS = (
@@ -44,7 +45,7 @@ class Network:
 
 
 def find_weights(path: Path | None = None) -> Path | None:
-    """Return the ImageNet weights file: the argument, ``BACKBONE_WEIGHTS`` or the default.
+    """Return the weights file: the argument, ``BACKBONE_WEIGHTS``, `make fetch`'s, the default.
 
     Returns:
         None where no file was named and there is none at the default place: Keras then
@@ -58,7 +59,8 @@ def find_weights(path: Path | None = None) -> Path | None:
         raise WeightsError(
             f"no weights file at {named} (--backbone-weights, {ENVIRONMENT_VARIABLE})"
         )
-    return named or (DEFAULT_WEIGHTS if DEFAULT_WEIGHTS.is_file() else None)
+    defaults = (file for file in (FETCHED_WEIGHTS, DEFAULT_WEIGHTS) if file.is_file())
+    return named or next(defaults, None)
 
 
 def build_backbone(height: int, width: int, weights: Path | None) -> keras.Model:
