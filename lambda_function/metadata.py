@@ -16,8 +16,10 @@ import json
 import math
 import zipfile
 import zlib
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 FORMAT_VERSION = 1
 METADATA_FILE = "metadata.json"
