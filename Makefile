@@ -5,6 +5,7 @@ VENVS := .venv
 SERVING := $(VENVS)/serving
 TEST := $(VENVS)/test
 TRAINING := $(VENVS)/training
+JAX := $(VENVS)/jax
 TFLITE := $(VENVS)/tflite-runtime
 SAM := $(VENVS)/sam
 AUDIT := $(VENVS)/audit
@@ -12,7 +13,7 @@ BROWSER := $(VENVS)/browser
 PIP_INSTALL := -m pip install -qq --disable-pip-version-check --require-hashes
 
 .DEFAULT_GOAL := help
-.PHONY: help predict run emulate train evaluate score test test-training test-browser check format lock clean test-container test-tflite-runtime image preflight deploy smoke bulk destroy costs sbom audit benchmark benchmark-models soak
+.PHONY: help predict run emulate train evaluate tune steps data fetch model score test-jax test test-training test-browser check format lock clean test-container test-tflite-runtime image preflight deploy smoke bulk destroy costs sbom audit benchmark benchmark-models soak
 
 help: ## print this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -36,6 +37,32 @@ train: $(TRAINING)/.ok ## fine-tune Xception: ARGS='--name mine --size 224'
 evaluate: $(TRAINING)/.ok ## score a model: MODEL=runs/mine [SECOND=...] [FOLDER=... or SPLIT=validation]
 	@$(TRAINING)/bin/python -m training evaluate $(or $(MODEL),lambda_function/model.tflite) $(SECOND) $(if $(FOLDER),--folder '$(FOLDER)') $(if $(SPLIT),--split $(SPLIT)) $(ARGS)
 
+DATA := $(if $(DATASET),--dataset '$(DATASET)')
+SOURCES := $(DATA) $(if $(WEIGHTS),--backbone-weights '$(WEIGHTS)')
+tune: $(TRAINING)/.ok ## search learning rate, inner layer, dropout: the course's eleven trials
+	@$(TRAINING)/bin/python -m training tune $(SOURCES) $(ARGS)
+
+steps: $(TRAINING)/.ok ## the course, step by step: STEP=1 to 9, all, or table
+	@$(TRAINING)/bin/python -m training steps $(or $(STEP),all) $(SOURCES) $(ARGS)
+
+data: $(TEST)/.ok ## fetch the data set at its pinned commit, checked, to data/
+	@$(TEST)/bin/python -m training data
+
+fetch: $(TRAINING)/.ok ## fetch ImageNet weights and wheels to data/: afterwards no network is needed
+	@$(TRAINING)/bin/python -m training weights
+	@$(TRAINING)/bin/python -m pip download -qq --disable-pip-version-check --require-hashes -r requirements/training.txt -d data/wheels
+
+RUN ?= rebuilt
+RECIPE ?= int8_float_head
+OUTPUT ?= runs/$(RUN)/model.tflite
+REBUILD := runs/$(RUN)/evaluation
+model: $(TRAINING)/.ok ## rebuild offline, resumable: DATASET=... WEIGHTS=... RUN=rebuilt RECIPE=... TRAIN='--size 224'
+	@$(TRAINING)/bin/python -m training train --name '$(RUN)' $(SOURCES) $(TRAIN)
+	@$(TRAINING)/bin/python -m converter 'runs/$(RUN)/model.keras' --recipe '$(RECIPE)' --output '$(OUTPUT)' $(DATA)
+	@$(TRAINING)/bin/python -m training evaluate '$(OUTPUT)' 'runs/$(RUN)' --split validation --out '$(REBUILD)' $(DATA)
+	@$(TRAINING)/bin/python -m training card '$(REBUILD)/report.json' --out 'runs/$(RUN)/card.md'
+	@echo "wrote $(OUTPUT), $(REBUILD)/report.html and runs/$(RUN)/card.md"
+
 score: $(TEST)/.ok ## score the shipped model on the test split again; must repeat the record
 	@$(TEST)/bin/python -m training evaluate lambda_function/model.tflite --split test --must-be-recorded --no-gallery $(ARGS)
 
@@ -46,6 +73,9 @@ test: $(TEST)/.ok ## run the tests of everything that is deployed
 
 test-training: $(TRAINING)/.ok ## run the tests that need Keras and TensorFlow
 	$(TRAINING)/bin/python -m pytest -m training $(ARGS)
+
+test-jax: $(JAX)/.ok ## train on JAX, without TensorFlow, on one device and on two
+	KERAS_BACKEND=jax $(JAX)/bin/python -m pytest -m training tests/test_training_jax.py $(ARGS)
 
 test-browser: $(BROWSER)/.ok ## try the demo page in Chromium (WRITE_SCREENSHOTS=1 writes docs/images)
 	$(BROWSER)/bin/python -m pytest tests/browser $(ARGS)
@@ -148,6 +178,12 @@ $(AUDIT)/.ok: requirements/audit.txt
 	@$(@D)/bin/python $(PIP_INSTALL) -r requirements/audit.txt
 	@touch $@
 
+$(JAX)/.ok: requirements/jax.txt
+	@echo "setting up $(@D) (once, about a minute)"
+	@$(PYTHON) -m venv --clear $(@D)
+	@$(@D)/bin/python $(PIP_INSTALL) -r requirements/jax.txt
+	@touch $@
+
 $(TRAINING)/.ok: requirements/training.txt
 	@echo "setting up $(@D) (once, some minutes: TensorFlow is large)"
 	@$(PYTHON) -m venv --clear $(@D)
@@ -162,7 +198,7 @@ $(BROWSER)/.ok: requirements/serving.txt requirements/s3.txt requirements/test.t
 
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header
 lock: ## write the hash-locked requirement files anew (needs uv)
-	cd requirements && for group in serving s3 test training browser sam audit; do $(LOCK) $$group.in -o $$group.txt || exit 1; done
+	cd requirements && for group in serving s3 test training jax browser sam audit; do $(LOCK) $$group.in -o $$group.txt || exit 1; done
 	cd requirements && uv pip compile --quiet --python-version 3.11 --python-platform x86_64-manylinux_2_28 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header tflite-runtime.in -o tflite-runtime.txt
 	cd requirements && uv pip compile --quiet --python-version 3.11 --python-platform x86_64-manylinux_2_28 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header peer-course.in -o peer-course.txt
 	cd requirements && for group in peer-ours peer-onnx peer-tensorflow peer-build; do $(LOCK) $$group.in -o $$group.txt || exit 1; done

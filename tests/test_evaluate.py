@@ -272,6 +272,19 @@ def test_an_artifact_is_scored_where_keras_is_not_installed(
     assert (tmp_path / "out" / "report.html").exists()
 
 
+def test_the_model_card_takes_its_figures_from_a_report(
+    tmp_path: Path, options: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["evaluate", str(TINY), *options]) == 0
+    report = tmp_path / "out" / "report.json"
+    assert main(["card", str(report), f"--out={tmp_path / 'card.md'}"]) == 0
+    text = (tmp_path / "card.md").read_text()
+    assert text in capsys.readouterr().out
+    assert "| accuracy | 0.8333 (10 of 12) | 0.5520 to 0.9530 |  |" in text  # Wilson
+    assert "| green | 3 | 0.600 | 1.000 (" in text  # five were called green
+    assert main(["card", str(tmp_path / "absent.json")]) == 2
+
+
 # --- bad input ---------------------------------------------------------------
 
 

@@ -1,4 +1,4 @@
-"""`python -m training COMMAND`: train, and more to come; `--help` lists them."""
+"""`python -m training COMMAND`: from pictures to a scored model; `--help` lists the commands."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before Keras: no start-up 
 
 from lambda_function.classifier import ArtifactError
 from lambda_function.metadata import InputSpec, MetadataError
-from training import data, evaluate, label_noise, release, robustness, steps, tune
+from training import card, data, evaluate, label_noise, release, robustness, steps, tune
 from training.config import ConfigError, TrainConfig, WeightsError
 from training.data import DownloadError
 from training.dataset import DatasetError, find_dataset
@@ -54,6 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_train(commands.add_parser("train", help="fine-tune Xception; writes runs/<name>/"))
+    card.add_arguments(commands)
     data.add_arguments(commands)
     evaluate.add_arguments(commands)
     label_noise.add_arguments(commands)
