@@ -69,8 +69,7 @@ class Ranges:
 
         everything = recipe_manager.RecipeManager()
         everything.load_quantization_recipe(recipe.static_wi8_ai8())
-        with warnings.catch_warnings(), quiet():
-            warnings.simplefilter("ignore")  # keeping every tensor is what calibration is for
+        with quiet():
             measuring = calibrator.Calibrator(
                 self._float_model, num_threads=2, qsv_update_func=min_max_update
             )
@@ -103,6 +102,14 @@ def choose_images(
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Swallow ai-edge-quantizer's own progress bars, which count tensors, not images."""
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+    """Swallow ai-edge-quantizer's progress bars, which count tensors, and its warning that
+    keeping all tensors takes memory: that is what calibration is.
+    """
+    nowhere = io.StringIO()
+    with (
+        warnings.catch_warnings(),
+        contextlib.redirect_stdout(nowhere),
+        contextlib.redirect_stderr(nowhere),
+    ):
+        warnings.simplefilter("ignore")
         yield

@@ -116,10 +116,10 @@ def check_servable(artifact: bytes) -> None:
             "Replace the layers that they come from."
         )
     expected = {SIGNATURE: ((INPUT_NAME,), (OUTPUT_NAME,))}
-    if flatbuffer.signatures() != expected:
+    if flatbuffer.signatures != expected:
         raise ConversionError(
             f"the converted model must have the signature {expected}. "
-            f"Received: {flatbuffer.signatures()}"
+            f"Received: {flatbuffer.signatures}"
         )
     try:
         Classifier(artifact)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import struct
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -48,10 +49,18 @@ class LayerType:
 
 
 class Flatbuffer:
-    """A TFLite model, parsed.
+    """A TFLite model, read as a whole when it is opened.
 
     Args:
         content: the file; whatever is appended to the flatbuffer is ignored.
+
+    Attributes:
+        operators: names, in the order of execution; foreign ones begin with ``CUSTOM:``.
+        inputs, outputs: of the model.
+        signatures: name -> (input names, output names).
+        layer_types: operator -> count and size of constants, largest first. A constant that
+            several operators read is counted for the first; weights kept in half precision
+            are read by ``DEQUANTIZE``.
 
     Raises:
         InspectionError: not a TFLite model, or cut short.
@@ -72,18 +81,20 @@ class Flatbuffer:
             self._graph = self._model.Subgraphs(0)
             self._sizes = [_buffer_size(self._model, content, i) for i in self._buffers()]
             self.operators = [self._operator(i) for i in range(self._graph.OperatorsLength())]
-        except (struct.error, IndexError, TypeError, ValueError, AttributeError) as error:
+            self.inputs = self._tensors(self._graph.Inputs, self._graph.InputsLength())
+            self.outputs = self._tensors(self._graph.Outputs, self._graph.OutputsLength())
+            self.signatures = self._read_signatures()
+            self.layer_types = self._read_layer_types()
+        except (struct.error, LookupError, TypeError, ValueError, AttributeError) as error:
             raise InspectionError(
-                f"this TFLite model is damaged or cut short: {type(error).__name__} in its "
-                f"{len(content):,} bytes"
+                f"this TFLite model of {len(content):,} bytes is damaged or cut short"
             ) from error
 
     def foreign_operators(self) -> list[str]:
         """Return the operators that TFLite's own set does not hold: Flex and custom ones."""
         return sorted({name for name in self.operators if name.startswith("CUSTOM:")})
 
-    def signatures(self) -> dict[str, tuple[tuple[str, ...], tuple[str, ...]]]:
-        """Return name -> (input names, output names)."""
+    def _read_signatures(self) -> dict[str, tuple[tuple[str, ...], tuple[str, ...]]]:
         found = {}
         for i in range(self._model.SignatureDefsLength()):
             signature = self._model.SignatureDefs(i)
@@ -92,22 +103,7 @@ class Flatbuffer:
             found[signature.SignatureKey().decode()] = (_texts(inputs), _texts(outputs))
         return found
 
-    def inputs(self) -> list[TensorInfo]:
-        """Return the model's inputs."""
-        graph = self._graph
-        return [self._tensor(int(graph.Inputs(i))) for i in range(graph.InputsLength())]
-
-    def outputs(self) -> list[TensorInfo]:
-        """Return the model's outputs."""
-        graph = self._graph
-        return [self._tensor(int(graph.Outputs(i))) for i in range(graph.OutputsLength())]
-
-    def layer_types(self) -> dict[str, LayerType]:
-        """Return operator -> count and size of constants, largest first.
-
-        A constant that several operators read is counted for the first. Weights that are kept
-        in half precision are read by ``DEQUANTIZE``.
-        """
+    def _read_layer_types(self) -> dict[str, LayerType]:
         counts = collections.Counter(self.operators)
         sizes: collections.Counter[str] = collections.Counter()
         dtypes: dict[str, set[str]] = collections.defaultdict(set)
@@ -137,10 +133,16 @@ class Flatbuffer:
         # Codes above 127 live in the newer field; the older one then says 127.
         return self._operators[max(code.BuiltinCode(), code.DeprecatedBuiltinCode())]
 
-    def _tensor(self, index: int) -> TensorInfo:
-        tensor = self._graph.Tensors(index)
-        shape = tuple(int(n) for n in np.atleast_1d(tensor.ShapeAsNumpy()))
-        return TensorInfo(tensor.Name().decode(), self._dtypes[tensor.Type()], shape)
+    def _tensors(self, index: Callable[[int], Any], count: int) -> tuple[TensorInfo, ...]:
+        tensors = [self._graph.Tensors(int(index(i))) for i in range(count)]
+        return tuple(
+            TensorInfo(
+                tensor.Name().decode(),
+                self._dtypes[tensor.Type()],
+                tuple(int(n) for n in np.atleast_1d(tensor.ShapeAsNumpy())),
+            )
+            for tensor in tensors
+        )
 
 
 def _buffer_size(model: Any, content: bytes, index: int) -> int:

@@ -30,8 +30,8 @@ def describe(path: Path) -> str:
         "",
         *_metadata_lines(metadata),
         "",
-        *_tensor_lines("input", flatbuffer.inputs()),
-        *_tensor_lines("output", flatbuffer.outputs()),
+        *_tensor_lines("input", flatbuffer.inputs),
+        *_tensor_lines("output", flatbuffer.outputs),
         *_signature_lines(flatbuffer),
         "",
         *_layer_lines(flatbuffer),
@@ -56,19 +56,19 @@ def _metadata_lines(metadata: ModelMetadata) -> list[str]:
     return lines
 
 
-def _tensor_lines(kind: str, tensors: list[TensorInfo]) -> list[str]:
+def _tensor_lines(kind: str, tensors: tuple[TensorInfo, ...]) -> list[str]:
     return [f"{kind:<10} {t.name}  {t.dtype} {list(t.shape)}" for t in tensors]
 
 
 def _signature_lines(flatbuffer: Flatbuffer) -> list[str]:
     return [
         f"signature  {name}({', '.join(inputs)}) -> {', '.join(outputs)}"
-        for name, (inputs, outputs) in flatbuffer.signatures().items()
+        for name, (inputs, outputs) in flatbuffer.signatures.items()
     ]
 
 
 def _layer_lines(flatbuffer: Flatbuffer) -> list[str]:
-    layers = flatbuffer.layer_types()
+    layers = flatbuffer.layer_types
     lines = [f"{'operator':<22}{'count':>6}{'bytes of constants':>20}  stored as"]
     lines += [
         f"{name:<22}{layer.count:>6}{layer.constant_bytes:>20,}  {', '.join(layer.weight_dtypes)}"
