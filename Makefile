@@ -13,7 +13,7 @@ BROWSER := $(VENVS)/browser
 PIP_INSTALL := -m pip install -qq --disable-pip-version-check --require-hashes
 
 .DEFAULT_GOAL := help
-.PHONY: help predict run emulate train evaluate tune steps data fetch model score test-jax test test-training test-browser check format lock clean test-container test-tflite-runtime image preflight deploy smoke bulk destroy costs sbom audit benchmark benchmark-models soak
+.PHONY: help predict run emulate train evaluate tune steps data fetch model score test-jax test test-training test-browser check format lock clean test-container test-tflite-runtime image preflight deploy smoke bulk destroy costs sbom audit benchmark benchmark-models soak convert inspect publish frontier
 
 help: ## print this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -66,6 +66,17 @@ model: $(TRAINING)/.ok ## rebuild offline, resumable: DATASET=... WEIGHTS=... RU
 score: $(TEST)/.ok ## score the shipped model on the test split again; must repeat the record
 	@$(TEST)/bin/python -m training evaluate lambda_function/model.tflite --split test --must-be-recorded --no-gallery $(ARGS)
 
+# --- convert it --------------------------------------------------------------
+
+convert: $(TRAINING)/.ok ## convert and gate a model: MODEL=runs/mine/model.keras RECIPE=... OUTPUT=...
+	@$(TRAINING)/bin/python -m converter '$(or $(MODEL),runs/$(RUN)/model.keras)' --recipe $(RECIPE) --output '$(OUTPUT)' $(DATA) $(ARGS)
+
+inspect: $(TEST)/.ok ## print all that an artifact says and holds: FILE=model.tflite
+	@$(TEST)/bin/python -m converter inspect '$(or $(FILE),lambda_function/model.tflite)'
+
+publish: $(TEST)/.ok ## upload an artifact by its content's hash: TO=s3://bucket/prefix FILE=model.tflite
+	@$(TEST)/bin/python -m converter publish '$(or $(FILE),lambda_function/model.tflite)' --to '$(TO)'
+
 # --- test it -----------------------------------------------------------------
 
 test: $(TEST)/.ok ## run the tests of everything that is deployed
@@ -108,6 +119,10 @@ benchmark: $(TEST)/.ok ## measure ours beside its peers in one run (ARGS=--quick
 benchmark-models: $(TRAINING)/.ok ## write the peers' models from a trained one: KERAS=path
 	@$(TRAINING)/bin/python $(PIP_INSTALL) -r requirements/peer-build.txt
 	@$(TRAINING)/bin/python -m benchmarks.peers.build '$(KERAS)'
+
+frontier: $(TRAINING)/.ok ## every recipe of trained models, side by side: RUNS='runs/a runs/b' ARGS=--prepare
+	@$(TRAINING)/bin/python $(PIP_INSTALL) -r requirements/peer-build.txt
+	@$(TRAINING)/bin/python -m benchmarks.frontier $(or $(RUNS),runs/$(RUN)) $(DATA) $(ARGS)
 
 soak: $(TEST)/.ok ## 5,000 mixed requests through the emulator; keeps the figures
 	SOAK_REQUESTS=5000 SOAK_WRITE=1 $(TEST)/bin/python -m pytest -q tests/test_soak.py
