@@ -17,8 +17,8 @@ from typing import Any
 
 from lambda_function.metadata import read_metadata
 
-# Packages whose metadata names no licence; each was read on the page of its release.
-_LICENCES: dict[str, str] = {}
+
+_VAGUE = ("License :: OSI Approved", "License :: Other/Proprietary License")
 
 
 def sbom(deps: Path, model: Path) -> dict[str, Any]:
@@ -37,19 +37,31 @@ def sbom(deps: Path, model: Path) -> dict[str, Any]:
     }
 
 
-def licence(metadata: Any) -> str:
-    """Return a distribution's licence: an SPDX expression, or what its metadata says instead."""
+def licence(distribution: importlib.metadata.Distribution) -> str:
+    """Return a distribution's licence: an SPDX expression, or what its metadata says instead.
+
+    The last resort is the title of its licence file.
+    """
+    metadata = distribution.metadata
     expression = metadata.get("License-Expression")
     if expression:
         return str(expression)
     classifiers = [
         c.rpartition(" :: ")[2]
         for c in metadata.get_all("Classifier", [])
-        if c.startswith("License :: ") and c != "License :: OSI Approved"
+        if c.startswith("License :: ") and c not in _VAGUE
     ]
     stated = (metadata.get("License") or "").strip()
     short = stated if stated and len(stated) < 60 and "\n" not in stated else ""
-    return short or " AND ".join(classifiers) or _LICENCES.get(metadata["Name"].lower(), "unknown")
+    return short or " AND ".join(classifiers) or _title_of_licence_file(distribution) or "unknown"
+
+
+def _title_of_licence_file(distribution: importlib.metadata.Distribution) -> str:
+    for file in distribution.files or []:
+        if file.parent.name == "licenses" and file.name.upper().startswith(("LICENSE", "LICENCE")):
+            lines = (line.strip() for line in file.read_text(encoding="utf-8").splitlines())
+            return next((line for line in lines if line), "")
+    return ""
 
 
 def _packages(deps: Path) -> list[dict[str, Any]]:
@@ -63,7 +75,7 @@ def _packages(deps: Path) -> list[dict[str, Any]]:
                 "name": name,
                 "version": version,
                 "purl": f"pkg:pypi/{re.sub(r'[-_.]+', '-', name).lower()}@{version}",
-                "licenses": [{"license": {"name": licence(distribution.metadata)}}],
+                "licenses": [{"license": {"name": licence(distribution)}}],
             }
         )
     return packages

@@ -32,6 +32,14 @@ def tree(tmp_path: Path) -> Path:
         (folder / "METADATA").write_text(
             f"Metadata-Version: 2.4\nName: {name}\nVersion: 1.0\n{licence}\n"
         )
+    vague = tmp_path / "epsilon-1.0.dist-info"
+    (vague / "licenses").mkdir(parents=True)
+    (vague / "licenses" / "LICENCE").write_text("\n   DO WHAT YOU LIKE LICENSE\n   Version 2\n")
+    (vague / "METADATA").write_text(
+        "Metadata-Version: 2.4\nName: epsilon\nVersion: 1.0\n"
+        "Classifier: License :: Other/Proprietary License\n"
+    )
+    (vague / "RECORD").write_text("epsilon-1.0.dist-info/licenses/LICENCE,,\n")
     (tmp_path / "beta.libs").mkdir()
     (tmp_path / "beta.libs" / "libjpeg-0123.so.62").write_bytes(b"jpeg")
     return tmp_path
@@ -59,6 +67,7 @@ def test_packages_native_libraries_and_model_are_listed_with_licences(tree: Path
         "beta": "Apache-2.0",
         "gamma": "BSD License",
         "delta": "unknown",
+        "epsilon": "DO WHAT YOU LIKE LICENSE",
         "tiny": "MIT",
     }
     assert by_name["Alpha_One"]["purl"] == "pkg:pypi/alpha-one@1.0"

@@ -1,0 +1,54 @@
+"""The GitHub workflow runs what .ci/run runs, by targets that exist."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+MAKEFILE = (REPOSITORY / "Makefile").read_text()
+
+
+def jobs() -> dict[str, Any]:
+    workflow = yaml.safe_load((REPOSITORY / ".github/workflows/ci.yml").read_text())
+    found: dict[str, Any] = workflow["jobs"]
+    return found
+
+
+def commands() -> list[str]:
+    return [step["run"] for job in jobs().values() for step in job["steps"] if "run" in step]
+
+
+def targets(text: str) -> set[str]:
+    return set(re.findall(r"\bmake ([a-z][a-z0-9-]+)", text))
+
+
+def test_every_make_target_exists() -> None:
+    used = targets("\n".join(commands()))
+    assert used
+    for target in used:
+        assert re.search(rf"^{target}:", MAKEFILE, re.MULTILINE), target
+
+
+def test_it_runs_everything_that_ci_run_runs() -> None:
+    local = targets((REPOSITORY / ".ci/run").read_text())
+    needs_private_data = {"score"}
+    assert local - needs_private_data <= targets("\n".join(commands()))
+
+
+def test_every_job_ends_and_has_few_rights() -> None:
+    workflow = yaml.safe_load((REPOSITORY / ".github/workflows/ci.yml").read_text())
+    assert workflow["permissions"] == {"contents": "read"}
+    assert all(job["timeout-minutes"] <= 60 for job in jobs().values())
+
+
+def test_dependabot_watches_locks_base_image_and_actions() -> None:
+    config = yaml.safe_load((REPOSITORY / ".github/dependabot.yml").read_text())
+    assert {(u["package-ecosystem"], u["directory"]) for u in config["updates"]} == {
+        ("pip", "/requirements"),
+        ("docker", "/"),
+        ("github-actions", "/"),
+    }
