@@ -69,6 +69,10 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     _add_sources(parser)
     parser.add_argument("--size", type=int, default=224, help="input height and width, pixels")
     parser.add_argument("--limit", type=int, default=0, help="images per split, for a quick try")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of all runs")
+    parser.add_argument(
+        "--cache", type=Path, default=Path(".cache") / "features", help="of activations, gigabytes"
+    )
     for field in dataclasses.fields(TrainConfig):
         if field.name != "input":
             parser.add_argument(
@@ -101,6 +105,8 @@ def _train(parsed: argparse.Namespace) -> None:
         config,
         dataset=find_dataset(parsed.dataset),
         weights=find_weights(parsed.backbone_weights),
+        runs=parsed.runs,
+        cache=parsed.cache,
         limit=parsed.limit,
     )
     print(f"wrote {folder}/model.keras")
