@@ -18,7 +18,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +86,10 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     if not parsed.prepare:
-        _write(measure(points, CACHE / "measurements.json", again=parsed.again))
+        notes = CACHE / "measurements.json"
+        if parsed.again:
+            notes.unlink(missing_ok=True)
+        _write(measure(points, notes, _pythons()))
     return 0
 
 
@@ -100,21 +103,18 @@ def prepare(run: Path, dataset: Path, recipes: Iterable[str]) -> list[Point]:
     return [*scored, Point(run.name, "onnx", source.spec.height, _onnx(source, folder), None)]
 
 
-def measure(points: list[Point], notes: Path, *, again: bool = False) -> dict[str, Any]:
+def measure(points: list[Point], notes: Path, pythons: Mapping[str, Path | str]) -> dict[str, Any]:
     """Measure every point in every runtime, each in a process of its own.
 
     Args:
         points: what to measure.
-        notes: file that keeps finished measurements until the result is written.
-        again: whether to forget them first.
+        notes: file that keeps finished measurements; those that it holds are not repeated.
+        pythons: interpreter of each runtime, or the reason why there is none.
 
     Returns:
         The result file's content.
     """
-    pythons = _pythons()
-    known: dict[str, Any] = {}
-    if notes.is_file() and not again:
-        known = json.loads(notes.read_text())
+    known: dict[str, Any] = json.loads(notes.read_text()) if notes.is_file() else {}
     jobs = [
         (point, runtime, threads)
         for point in points
