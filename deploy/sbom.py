@@ -17,7 +17,6 @@ from typing import Any
 
 from lambda_function.metadata import read_metadata
 
-
 _VAGUE = ("License :: OSI Approved", "License :: Other/Proprietary License")
 
 
