@@ -26,6 +26,9 @@ OTHERS = {
     "TypeError",
     "ServerError",
     "ColdStart",
+    "AutoPublishAlias",
+    "AutoPublishAliasAllProperties",
+    "DeploymentPreference",
 }
 
 

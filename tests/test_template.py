@@ -347,6 +347,14 @@ def test_jwt_authorizer_has_issuer_and_audiences() -> None:
     }
 
 
+def test_jwt_without_an_issuer_is_refused_before_anything_is_created() -> None:
+    """The rule as CloudFormation will get it; it evaluates rules first. preflight checks the same."""
+    rule = translate(SERVICE)["Rules"]["JwtNeedsAnIssuer"]
+    assert rule["RuleCondition"] == {"Fn::Equals": [{"Ref": "ApiAuth"}, "jwt"]}
+    asserted = json.dumps([assertion["Assert"] for assertion in rule["Assertions"]])
+    assert "JwtIssuer" in asserted and "JwtAudience" in asserted
+
+
 def test_what_stays_open_is_what_the_function_serves_as_pages() -> None:
     open_routes = {key for key, r in routes(**JWT).items() if r["AuthorizationType"] == "NONE"}
     served = {f"GET {path}" for path, methods in app.ROUTES.items() if methods["GET"] is app.static}
