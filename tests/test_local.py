@@ -201,6 +201,7 @@ def test_serve_says_where_and_logs_briefly(server: PictureServer) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
+        preexec_fn=_heed_interrupts,
     ) as process:
         try:
             assert process.stdout
@@ -214,6 +215,11 @@ def test_serve_says_where_and_logs_briefly(server: PictureServer) -> None:
             assert process.wait(timeout=20) == 130
         finally:
             process.kill()
+
+
+def _heed_interrupts() -> None:
+    """Undo what a shell does to a test run in the background: there, Ctrl-C is ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def test_context_counts_down() -> None:
