@@ -62,7 +62,7 @@ class TestPage:
     def test_every_setting_and_error_code_exists(self, page: str) -> None:
         variables = {variable.name for variable in VARIABLES}
         build = {"BASE_IMAGE", "REQUIREMENTS", "BOTO3", "ARCH", "PARAMS", "STACK", "MS", "URL"}
-        other = {"BUILDX_NO_DEFAULT_ATTESTATIONS", "ROLLBACK_COMPLETE"}
+        other = {"BUILDX_NO_DEFAULT_ATTESTATIONS", "ROLLBACK_COMPLETE", "KERAS_BACKEND"}
         upper = set(re.findall(r"`([A-Z][A-Z0-9]*_[A-Z0-9_]+)(?:=[^`]*)?`", PAGES[page]))
         assert upper <= variables | build | other, upper - variables - build - other
         codes = {e.code for e in vars(errors).values() if hasattr(e, "code")}

@@ -348,7 +348,7 @@ def test_jwt_authorizer_has_issuer_and_audiences() -> None:
 
 
 def test_jwt_without_an_issuer_is_refused_before_anything_is_created() -> None:
-    """The rule as CloudFormation will get it; it evaluates rules first. preflight checks the same."""
+    """CloudFormation evaluates rules first; preflight checks the same."""
     rule = translate(SERVICE)["Rules"]["JwtNeedsAnIssuer"]
     assert rule["RuleCondition"] == {"Fn::Equals": [{"Ref": "ApiAuth"}, "jwt"]}
     asserted = json.dumps([assertion["Assert"] for assertion in rule["Assertions"]])
