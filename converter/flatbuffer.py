@@ -79,7 +79,7 @@ class Flatbuffer:
         try:
             self._model = schema.Model.GetRootAs(content, 0)
             self._graph = self._model.Subgraphs(0)
-            self._sizes = [_buffer_size(self._model, content, i) for i in self._buffers()]
+            self._sizes = [_buffer_size(self._model, i) for i in self._buffers()]
             self.operators = [self._operator(i) for i in range(self._graph.OperatorsLength())]
             self.inputs = self._tensors(self._graph.Inputs, self._graph.InputsLength())
             self.outputs = self._tensors(self._graph.Outputs, self._graph.OutputsLength())
@@ -145,11 +145,9 @@ class Flatbuffer:
         )
 
 
-def _buffer_size(model: Any, content: bytes, index: int) -> int:
+def _buffer_size(model: Any, index: int) -> int:
     buffer = model.Buffers(index)
     size = int(buffer.DataLength() or buffer.Size())
-    if size > len(content):
-        raise ValueError("a buffer is larger than the file")
     if buffer.DataLength():
         buffer.Data(buffer.DataLength() - 1)  # its last byte must be there
     return size

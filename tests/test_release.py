@@ -35,6 +35,8 @@ def world(tmp_path_factory):
     network = build_network(build_backbone(71, 71, weights), config, len(LABELS))
     generator = np.random.default_rng(2)
     for layer in network.trained.layers:
+        if layer.name == "block14_sepconv1_bn":
+            continue  # as the partial ImageNet file has it; kept all the same
         layer.set_weights(
             [w + generator.normal(0, 0.02, w.shape).astype("float32") for w in layer.get_weights()]
         )
@@ -124,7 +126,7 @@ def test_full_imagenet_weights_do_as_well_as_the_partial_file(world, released, t
 
     backbone = keras.applications.Xception(weights=None, include_top=False, input_shape=(71, 71, 3))
     backbone.load_weights(world["weights"])
-    for name in ("block14_sepconv1", "block14_sepconv2_bn"):
+    for name in ("block14_sepconv1", "block14_sepconv1_bn"):
         layer = backbone.get_layer(name)
         layer.set_weights([w + 0.5 for w in layer.get_weights()])
     full = tmp_path / "full.weights.h5"
