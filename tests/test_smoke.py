@@ -118,3 +118,16 @@ def test_requests_carry_what_authorises_them(
 def test_an_address_without_a_scheme_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert smoking.main(["example.com"]) == 1
     assert "must start with https://" in capsys.readouterr().out
+
+
+def test_errors_of_another_content_type_are_noticed(
+    serve: Any, handler: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def plain(event: Any, context: Any) -> dict[str, Any]:
+        response: dict[str, Any] = handler(event, context)
+        if response["statusCode"] == 405:
+            return response | {"headers": {"content-type": "application/json"}}
+        return response
+
+    assert smoke(Endpoint(serve(plain))) == 1
+    assert "expected 405 as application/problem+json" in capsys.readouterr().out
