@@ -224,10 +224,21 @@ def command(pictures: Path, weights: Path, **options: Any) -> list[str]:
     return ["train", *(f"--{name}={value}" for name, value in given.items())]
 
 
+STARTED: list[subprocess.Popen[str]] = []
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_running() -> Iterator[None]:
+    yield
+    while STARTED:
+        with STARTED.pop() as process:  # closes its pipes
+            process.kill()
+
+
 def start(folder: Path, arguments: list[str], **more: Any) -> subprocess.Popen[str]:
     """Start `python -m training` in another folder, where its runs and cache will be."""
     path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    return subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, "-m", "training", *arguments],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": path, "CUDA_VISIBLE_DEVICES": ""},
@@ -236,6 +247,8 @@ def start(folder: Path, arguments: list[str], **more: Any) -> subprocess.Popen[s
         text=True,
         **more,
     )
+    STARTED.append(process)
+    return process
 
 
 def epochs_in(history: Path) -> list[int]:
@@ -292,7 +305,11 @@ def test_a_killed_run_loses_at_most_one_epoch_and_ends_as_if_nothing_had_been(
 
 
 def test_an_interrupt_says_how_to_go_on(tmp_path: Path, pictures: Path, weights: Path) -> None:
-    process = start(tmp_path, command(pictures, weights, name="stopped", epochs=500))
+    def hear_interrupts() -> None:  # a shell's background job is started deaf to them
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    arguments = command(pictures, weights, name="stopped", epochs=500)
+    process = start(tmp_path, arguments, preexec_fn=hear_interrupts)
     wait_for_epochs(process, tmp_path / "runs" / "stopped" / "history.csv", 1)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=120)

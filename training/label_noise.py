@@ -138,9 +138,7 @@ def suspects(
     """Return the images that another class fits better than their label, worst first."""
     rows = []
     for path, label, row in zip(paths, labels, probabilities, strict=True):
-        others = row.copy()
-        others[label] = -1.0
-        best = int(others.argmax())
+        best = int(row.argmax())
         if row[best] <= row[label]:
             continue
         rows.append(
