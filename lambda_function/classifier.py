@@ -7,7 +7,6 @@ tflite-runtime where that is what is installed. Both have the same API.
 from __future__ import annotations
 
 import threading
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +14,8 @@ import numpy as np
 from lambda_function.metadata import ModelMetadata, read_metadata
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from numpy.typing import NDArray
 
 
