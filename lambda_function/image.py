@@ -45,10 +45,10 @@ MAX_PIXELS = 50_000_000  # 50 megapixels: above any phone's, 200 MB as Pillow ho
 # levels of 255 on average, at 3 by 0.07-0.14; saving as JPEG of quality 95 alone makes 0.28.
 # benchmarks/large_photos.py measures it, November 2026.
 REDUCE_MARGIN = 3.0
-# Below this many pixels there are 20 ms to win at most, and an integer model answers a hair
-# differently to a tensor that differs by a hair: at 3.4 megapixels the first class of 5 of 341
-# validation pictures, all undecided ones, changed (with a float32 model: of none).
-REDUCE_ABOVE_PIXELS = 4_000_000
+# Below this many pixels there is little to win, and an integer model answers a hair differently
+# to a tensor that differs by a hair: when pictures of 3.4 megapixels were reduced, the first class
+# of 5 of 341 validation pictures, all undecided ones, changed (benchmarks/large_photos.py).
+REDUCE_ABOVE_PIXELS = 6_000_000
 _FILTERS = {
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,

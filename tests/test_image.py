@@ -803,15 +803,15 @@ def test_training_sized_pictures_are_never_reduced(size):
 @pytest.mark.parametrize(
     ("kind", "options", "expected"),
     [
-        ("JPEG", {}, (1280, 850)),  # at 1/2 both sides are still 3 * 150, at 1/4 no longer
-        ("JPEG", {"progressive": True}, (1280, 850)),
-        ("PNG", {"compress_level": 1}, (854, 567)),  # thirds: 1700 // 450 = 3
-        ("BMP", {}, (854, 567)),
+        ("JPEG", {}, (760, 500)),  # at 1/4 both sides are still 3 * 150, at 1/8 no longer
+        ("JPEG", {"progressive": True}, (760, 500)),
+        ("PNG", {"compress_level": 1}, (760, 500)),  # quarters: 2000 // 450 = 4
+        ("BMP", {}, (760, 500)),
     ],
 )
 def test_large_picture_is_reduced_early_and_looks_the_same(kind, options, expected):
     spec = InputSpec(height=150, width=150)
-    data = encode(photo(1700, 2560), kind, **options)
+    data = encode(photo(2000, 3040), kind, **options)
 
     reduced = decode_image(data, target=spec)
 
@@ -822,11 +822,11 @@ def test_large_picture_is_reduced_early_and_looks_the_same(kind, options, expect
     assert difference.max() < 8
 
 
-def test_a_picture_of_four_megapixels_is_the_largest_that_is_not_reduced():
+def test_a_picture_of_six_megapixels_is_the_largest_that_is_not_reduced():
     spec = InputSpec(height=100, width=100)
 
-    assert decode_image(encode(photo(2000, 2000), "JPEG"), target=spec).size == (2000, 2000)
-    assert decode_image(encode(photo(2000, 2001), "JPEG"), target=spec).size < (2000, 2000)
+    assert decode_image(encode(photo(2000, 3000), "JPEG"), target=spec).size == (3000, 2000)
+    assert decode_image(encode(photo(2000, 3001), "JPEG"), target=spec).size < (3000, 2000)
 
 
 def test_reduced_picture_lying_on_its_side_keeps_enough_of_both_sides():
@@ -840,7 +840,7 @@ def test_reduced_picture_lying_on_its_side_keeps_enough_of_both_sides():
 
 
 def test_reducing_mixes_no_colour_from_under_transparent_pixels():
-    samples = np.zeros((2400, 2400, 4), np.uint8)
+    samples = np.zeros((3000, 3000, 4), np.uint8)
     samples[::2] = (0, 0, 255, 255)
     samples[1::2] = (255, 0, 0, 0)  # invisible red rows
 

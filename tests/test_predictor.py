@@ -77,8 +77,8 @@ def test_size_is_height_and_width_of_the_picture(tiny: Classifier) -> None:
 def test_size_is_that_of_the_sent_picture_where_it_is_reduced_while_decoding(
     tiny: Classifier,
 ) -> None:
-    prediction = Predictor(Settings(), tiny).classify(picture("red", (2000, 2100)))
-    assert prediction.image_size == (2000, 2100)
+    prediction = Predictor(Settings(), tiny).classify(picture("red", (2400, 2600)))
+    assert prediction.image_size == (2400, 2600)
 
 
 def test_the_settings_choose_model_and_threads() -> None:
