@@ -76,6 +76,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("runs", type=Path, nargs="+", help="run folders, one for each input size")
     parser.add_argument("--dataset", type=Path, help="default: $CLOTHING_DATASET or ../shared/...")
     parser.add_argument("--recipes", nargs="+", choices=RECIPES, default=list(RECIPES))
+    parser.add_argument("--output", type=Path, default=RESULTS, help="folder of the results")
     parser.add_argument("--prepare", action="store_true", help="convert and score, no timing")
     parser.add_argument("--again", action="store_true", help="forget an interrupted measurement")
     parsed = parser.parse_args(arguments)
@@ -89,7 +90,8 @@ def main(arguments: list[str] | None = None) -> int:
         notes = CACHE / "measurements.json"
         if parsed.again:
             notes.unlink(missing_ok=True)
-        _write(measure(points, notes, _pythons()))
+        _write(measure(points, notes, _pythons()), parsed.output)
+        notes.unlink(missing_ok=True)
     return 0
 
 
@@ -203,7 +205,9 @@ def _onnx(source: Source, folder: Path) -> Path:
     if not path.is_file():
         try:
             unfinished = folder / "unfinished.onnx"
-            source.load().export(str(unfinished), format="onnx", verbose=False)
+            model = source.load()
+            model(np.zeros((1, source.spec.height, source.spec.width, 3), np.float32))  # Keras asks
+            model.export(str(unfinished), format="onnx", verbose=False)
             unfinished.replace(path)
         except Exception as error:  # an optional exporter, of many kinds of errors
             reason = str(error).strip().partition("\n")[0]
@@ -317,12 +321,12 @@ def _table_row(row: dict[str, Any]) -> str:
         cells.append(f"{accuracy.get('agreement_with_float32', float('nan')):.4f}")
     else:
         cells += ["", ""]
-    cells += [
-        _cell(one, "load_s", 1, 2),
-        _cell(one, "median_s", 1000, 0),
-        _cell(two, "median_s", 1000, 0),
-        _cell(one, "resident_mb", 1, 0),
-    ]
+    cells.append(_cell(one, "load_s", 1, 2))
+    if "error" in one:  # said once is enough
+        cells += ["", "", ""]
+    else:
+        cells += [_cell(m, "median_s", 1000, 0) for m in (one, two)]
+        cells.append(_cell(one, "resident_mb", 1, 0))
     other = row["runtimes"].get(TFLITE_RUNTIME)
     cells.append("" if other is None else _cell(other["1"], "median_s", 1000, 0, " ms"))
     if row["on_front"]:
@@ -337,15 +341,14 @@ def _cell(measured: dict[str, Any], name: str, factor: float, digits: int, unit:
     return "" if value is None else f"{value * factor:.{digits}f}{unit}"
 
 
-def _write(result: dict[str, Any]) -> None:
-    write_json(RESULTS / "frontier.json", result)
-    write_text(RESULTS / "frontier.md", to_table(result))
-    draw(result)
-    (CACHE / "measurements.json").unlink(missing_ok=True)
+def _write(result: dict[str, Any], folder: Path) -> None:
+    write_json(folder / "frontier.json", result)
+    write_text(folder / "frontier.md", to_table(result))
+    draw(result, folder)
     print(to_table(result))
 
 
-def draw(result: dict[str, Any], folder: Path = RESULTS) -> None:
+def draw(result: dict[str, Any], folder: Path) -> None:
     """Plot accuracy against time, with intervals and the Pareto front; SVG and PNG."""
     import matplotlib as mpl
 
@@ -353,7 +356,7 @@ def draw(result: dict[str, Any], folder: Path = RESULTS) -> None:
     from matplotlib import pyplot
 
     mpl.rcParams["svg.hashsalt"] = "frontier"  # equal input gives equal bytes
-    figure, axes = pyplot.subplots(figsize=(9, 5.5), layout="constrained")
+    figure, axes = pyplot.subplots(figsize=(10, 5), layout="constrained")
     markers = dict(zip(sorted({row["size"] for row in result["rows"]}), "osD^vP", strict=False))
     colours = dict(zip(RECIPES, COLOURS, strict=True))
     for row in result["rows"]:
@@ -367,14 +370,9 @@ def draw(result: dict[str, Any], folder: Path = RESULTS) -> None:
                 color=colours[row["recipe"]],
                 ecolor="#dddddd",
                 markersize=8,
+                markeredgecolor="black" if row["on_front"] else colours[row["recipe"]],
+                label=f"{row['recipe']}, {row['size']} px, {row['bytes'] / 1e6:.0f} MB",
                 zorder=3,
-            )
-            axes.annotate(
-                f"{row['recipe']}, {row['size']} px, {row['bytes'] / 1e6:.0f} MB",
-                (place[0] * 1000, place[1]),
-                xytext=(7, 5),
-                textcoords="offset points",
-                fontsize=8,
             )
     front = pareto_front(place for row in result["rows"] if (place := _place(row)))
     axes.step(
@@ -391,7 +389,7 @@ def draw(result: dict[str, Any], folder: Path = RESULTS) -> None:
     axes.set_xlim(left=0)
     axes.set_title(f"{result['date']}, {result['processor']}", fontsize=9, loc="left")
     axes.grid(alpha=0.25)
-    axes.legend(loc="lower right")
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8, frameon=False)
     for suffix in ("svg", "png"):
         metadata = {"Date": None} if suffix == "svg" else {"Software": None}
         figure.savefig(folder / f"frontier.{suffix}", metadata=metadata, dpi=120)
