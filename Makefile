@@ -82,8 +82,10 @@ publish: $(TEST)/.ok ## upload an artifact by its content's hash: TO=s3://bucket
 test: $(TEST)/.ok ## run the tests of everything that is deployed
 	$(TEST)/bin/python -m pytest -m "not training and not browser and not container" $(ARGS)
 
+# Only files with such tests: the others import what the training environment does not have.
+TRAINING_TESTS := $(shell grep -l 'mark\.training' tests/test_*.py)
 test-training: $(TRAINING)/.ok ## run the tests that need Keras and TensorFlow
-	$(TRAINING)/bin/python -m pytest -m training $(ARGS)
+	$(TRAINING)/bin/python -m pytest -m training $(TRAINING_TESTS) $(ARGS)
 
 test-jax: $(JAX)/.ok ## train on JAX, without TensorFlow, on one device and on two
 	KERAS_BACKEND=jax $(JAX)/bin/python -m pytest -m training tests/test_training_jax.py $(ARGS)
