@@ -17,6 +17,7 @@ import contextlib
 import http
 import json
 import os
+import re
 import sys
 import threading
 import time
@@ -129,7 +130,7 @@ class _RequestHandler(BaseHTTPRequestHandler):
 
     def _answer(self) -> None:
         length = self.headers.get("content-length", "0")
-        if not length.isdecimal() or "transfer-encoding" in self.headers:
+        if not re.fullmatch("[0-9]{1,15}", length) or "transfer-encoding" in self.headers:
             self._refuse(http.HTTPStatus.LENGTH_REQUIRED)
             return
         event = {}
@@ -167,8 +168,11 @@ def serve(host: str, port: int) -> None:
 
     try:
         server = LocalServer((host, port), handler)
-    except OSError as error:
-        raise SystemExit(f"Cannot listen on {host}:{port}: {error.strerror}.") from error
+    except (OSError, OverflowError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "ports are 0 to 65535"
+        raise SystemExit(
+            f"Cannot listen on {host}:{port}: {reason}. --port names another."
+        ) from error
     with server:
         print(f"Listening on http://{host}:{server.server_port}  (Ctrl-C ends it)", flush=True)
         server.serve_forever()

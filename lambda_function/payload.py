@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 MAX_URLS = 32
 SOURCES = ("url", "urls", "image")
 KEYS = (*SOURCES, "top_k")
+FORM_KEYS = ("image", "url", "top_k")  # a form has no lists
 _DATA_URL = re.compile(r"data:[\w.+/-]{0,100}(?:;[\w=.+-]{1,100})*;base64,", re.ASCII)
+_FORM_LINE = re.compile(rb"(?:url|urls|image|top_k)=")  # as no picture begins
 _EXAMPLE = '{"url": "https://example.com/pants.jpg"}'
 
 
@@ -55,6 +57,11 @@ def read_asked(request: Request, classes: int) -> Asked:
         UnsupportedImageError: the body's content type is not read here.
     """
     fields = _query_fields(request)
+    if request.method != "POST" and "url" not in fields:
+        raise BadRequestError(
+            "Give the image's address in the query, percent-encoded: "
+            "/predict?url=https%3A%2F%2Fexample.com%2Fpants.jpg"
+        )
     if request.method == "POST":
         body_fields = _body_fields(request)
         for name in fields:
@@ -93,6 +100,8 @@ def _query_fields(request: Request) -> dict[str, Any]:
     known = ("url", "top_k") if request.method != "POST" else ("top_k",)
     fields: dict[str, Any] = {}
     for name, value in request.query:
+        if name == "url" and name not in known:
+            raise BadRequestError(f"A POST names the image in its body. Example: {_EXAMPLE}.")
         if name not in known:
             raise BadRequestError(
                 f"Unknown query parameter {_shown(name)}. Known: {', '.join(known)}. "
@@ -116,8 +125,11 @@ def _body_fields(request: Request) -> dict[str, Any]:
         return {"image": request.body}
     # curl's -d and --data-binary say application/x-www-form-urlencoded, whatever they send
     if kind in ("", "application/x-www-form-urlencoded"):
-        is_json = request.body.lstrip()[:1] == b"{"
-        return _json_fields(request.body) if is_json else {"image": request.body}
+        if request.body.lstrip()[:1] in (b"{", b"["):
+            return _json_fields(request.body)
+        if _FORM_LINE.match(request.body):
+            raise BadRequestError(f"Send the fields as JSON, not as a form. Example: {_EXAMPLE}.")
+        return {"image": request.body}
     raise UnsupportedImageError(
         f"A body of type {_shown(kind)} is not read here. "
         "Send application/json, image/* or multipart/form-data."
@@ -144,6 +156,10 @@ def _form_fields(request: Request) -> dict[str, Any]:
 
     fields: dict[str, Any] = {}
     for part in read_form(request.headers["content-type"], request.body):
+        if part.name not in FORM_KEYS:
+            raise BadRequestError(
+                f"Unknown form field {_shown(part.name)}. Known: {', '.join(FORM_KEYS)}."
+            )
         if part.name in fields:
             raise BadRequestError(f"The form field {_shown(part.name)} is given twice.")
         if part.name == "image":

@@ -245,6 +245,9 @@ def test_the_emulator_and_all_that_it_started_end_with_the_block(own):
         pids = [emulator._process.pid, emulator.handler_pid(), child]
         assert all(alive(pid) for pid in pids)
         raise RuntimeError("ours")
+    until = time.monotonic() + 5  # a killed process takes a moment on a busy machine
+    while any(alive(pid) for pid in pids) and time.monotonic() < until:
+        time.sleep(0.02)
     assert not any(alive(pid) for pid in pids)
     with pytest.raises(EmulatorError, match="no answer"):
         emulator.invoke({})

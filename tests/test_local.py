@@ -172,8 +172,15 @@ def test_built_event_carries_what_was_sent(kind: str | None, body: bytes) -> Non
 def test_a_port_that_is_taken_is_said_so(listening: local.LocalServer) -> None:
     ended = command("serve", "--port", str(listening.server_port))
     assert ended.returncode == 1
-    said = f"Cannot listen on 127.0.0.1:{listening.server_port}: Address already in use.\n"
-    assert ended.stderr.endswith(said)
+    said = f"Cannot listen on 127.0.0.1:{listening.server_port}: Address already in use. "
+    assert ended.stderr.endswith(f"{said}--port names another.\n")
+
+
+def test_serve_says_what_a_port_is() -> None:
+    ended = command("serve", "--port", "99999")
+    assert ended.returncode == 1
+    assert "ports are 0 to 65535" in ended.stderr
+    assert "Traceback" not in ended.stderr
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,28 @@ def test_missing_body_is_400(api: Api, kind: str | None, body: bytes | None) -> 
 
 
 def test_missing_url_in_the_query_is_400(api: Api) -> None:
-    assert "Give exactly one" in check_problem(api.get("/predict"), 400, "bad_request")
+    assert "/predict?url=" in check_problem(api.get("/predict"), 400, "bad_request")
+
+
+def test_a_post_with_its_address_in_the_query_is_told_where_it_belongs(api: Api) -> None:
+    reply = api.send("POST", "/predict", query="url=https://a.example", body=b"{}")
+    assert "names the image in its body" in check_problem(reply, 400, "bad_request")
+
+
+@pytest.mark.parametrize("body", [b"url=https://a.example/a.jpg", b"top_k=3"])
+def test_a_form_in_the_body_is_told_to_be_json(api: Api, body: bytes) -> None:
+    kind = "application/x-www-form-urlencoded"
+    reply = api.send("POST", "/predict", body=body, content_type=kind)
+    assert "as JSON" in check_problem(reply, 400, "bad_request")
+
+
+@pytest.mark.parametrize("name", [b"file", b"urls"])
+def test_an_unknown_form_field_is_named_with_the_known_ones(api: Api, name: bytes) -> None:
+    head = b'--B\r\nContent-Disposition: form-data; name="' + name + b'"\r\n\r\n'
+    kind = "multipart/form-data; boundary=B"
+    reply = api.send("POST", "/predict", body=head + b"\xff\xd8\r\n--B--", content_type=kind)
+    detail = check_problem(reply, 400, "bad_request")
+    assert detail == f"Unknown form field {name.decode()!r}. Known: image, url, top_k."
 
 
 def test_address_that_was_not_percent_encoded_is_explained(api: Api) -> None:
