@@ -75,7 +75,9 @@ def _answer_batch(urls: tuple[str, ...], top_k: int, call: Call) -> dict[str, An
 
     results = run_batch(
         urls,
-        load=lambda url: call.predictor.load(url, deadline=call.deadline, allow_s3=call.allow_s3),
+        load=lambda url, admit: call.predictor.load(
+            url, deadline=call.deadline, allow_s3=call.allow_s3, admit=admit
+        ),
         classify=classify,
         refuse=refuse,
         deadline=call.deadline,

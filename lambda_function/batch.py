@@ -1,6 +1,7 @@
 """Many pictures in one request: downloads run side by side and overlap inference.
 
-Downloads take slots; a slot is free again when its picture is classified. So at most ``slots``
+Servers are waited for side by side; a picture's bytes are read only in one of few slots, and a slot
+is free again when its picture is classified. So a slow server costs no slot, and at most ``slots``
 pictures are in memory, whatever the order in which they arrive. Inference stays in the calling
 thread, which takes whichever picture is there first. All threads have ended when ``run_batch``
 returns: Lambda freezes what is left running, and it would wake inside the next request.
@@ -21,56 +22,95 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 SLOTS = 4  # 4 pictures of 50 megapixels are 600 MB as RGB, were all decoded at once
+CONNECTIONS = 16  # so that servers taking 200 ms keep an inference of 20 ms busy
 
 
 def run_batch(
     urls: Sequence[str],
     *,
-    load: Callable[[str], bytes],
+    load: Callable[[str, Callable[[], None]], bytes],
     classify: Callable[[bytes, float], T],
     refuse: Callable[[Exception], T],
     deadline: float,
     slots: int = SLOTS,
+    connections: int = CONNECTIONS,
 ) -> list[T]:
     """Load and classify each address.
 
     Args:
         urls: of the pictures.
-        load: returns a picture's bytes; must itself give up at the deadline, since it is waited
-            for. Called in several threads.
+        load: of (address, admit); returns a picture's bytes. Must call ``admit`` before it holds
+            them, which waits for a slot, and must itself give up at the deadline, since it is
+            waited for. Called in several threads.
         classify: of (bytes, milliseconds that the download took); called in this thread.
         refuse: turns what went wrong into the item's result, at once: an exception kept would
             keep its traceback, and that the picture.
         deadline: ``time.monotonic()`` moment; what is not done by then is a ``DeadlineError``.
-        slots: most pictures in memory at once, and most downloads at a time.
+        slots: most pictures in memory at once.
+        connections: most servers waited for at once.
 
     Returns:
         For each address, in order, what ``classify`` or ``refuse`` made of it.
     """
     results: dict[int, T] = {}
-    arrived: queue.SimpleQueue[tuple[int, bytes | Exception, float]] = queue.SimpleQueue()
+    arrived: queue.SimpleQueue[tuple[int, bytes | Exception, float, bool]] = queue.SimpleQueue()
     free = threading.Semaphore(slots)
 
     def download(index: int) -> None:
-        free.acquire()  # given back once per arrival, so this waits no longer than one of them
+        slot = _Slot(free, deadline)
         start = time.perf_counter()
-        arrived.put((index, _try(load, urls[index], deadline), _since_ms(start)))
+        loaded = _try(load, urls[index], slot, deadline)
+        fetch_ms = _since_ms(start + slot.waited_s)
+        if isinstance(loaded, Exception):
+            slot.give_back()
+        arrived.put((index, loaded, fetch_ms, slot.is_held))
 
-    with concurrent.futures.ThreadPoolExecutor(slots, "download") as pool:
+    with concurrent.futures.ThreadPoolExecutor(connections, "download") as pool:
         for index in range(len(urls)):
             pool.submit(download, index)
         for _ in urls:
-            index, loaded, fetch_ms = arrived.get()
+            index, loaded, fetch_ms, is_held = arrived.get()
             results[index] = _settle(loaded, fetch_ms, classify, refuse, deadline)
             del loaded  # before its slot is given away
-            free.release()
+            if is_held:
+                free.release()
     return [results[index] for index in range(len(urls))]
 
 
-def _try(load: Callable[[str], bytes], url: str, deadline: float) -> bytes | Exception:
+class _Slot:
+    """One download's claim to a place in memory; calling it is ``admit``.
+
+    Attributes:
+        is_held: whether the claim was granted and not given back.
+        waited_s: for the grant.
+    """
+
+    def __init__(self, free: threading.Semaphore, deadline: float) -> None:
+        self._free = free
+        self._deadline = deadline
+        self.is_held = False
+        self.waited_s = 0.0
+
+    def __call__(self) -> None:
+        if self.is_held:
+            return
+        start = time.perf_counter()
+        self.is_held = self._free.acquire(timeout=max(0.0, self._deadline - time.monotonic()))
+        self.waited_s = time.perf_counter() - start
+        _check_time(self._deadline)
+
+    def give_back(self) -> None:
+        if self.is_held:
+            self.is_held = False
+            self._free.release()
+
+
+def _try(
+    load: Callable[[str, Callable[[], None]], bytes], url: str, slot: _Slot, deadline: float
+) -> bytes | Exception:
     try:
         _check_time(deadline)
-        return load(url)
+        return load(url, slot)
     except Exception as error:
         return error
 

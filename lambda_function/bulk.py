@@ -101,8 +101,14 @@ def classify_batch(
         # A batch that is lost says nothing about its objects, so nothing is logged for them.
         return {} if gate.lost else refuse(error)
 
+    def load_admitted(address: str, admit: Callable[[], None]) -> bytes:
+        admit()
+        return gate(address)
+
     addresses = [f"s3://{batch.bucket}/{key}" for key in batch.keys]
-    parts = run_batch(addresses, load=gate, classify=classify, refuse=settle, deadline=deadline)
+    parts = run_batch(
+        addresses, load=load_admitted, classify=classify, refuse=settle, deadline=deadline
+    )
     if gate.lost:
         raise gate.lost
     if len(parts) > 1 and gate.unreadable == len(parts):

@@ -120,6 +120,7 @@ def fetch_image(
     limits: FetchLimits,
     *,
     deadline: float | None = None,
+    admit: Callable[[], None] | None = None,
     resolve: Callable[[str], Sequence[str]] | None = None,
     connect: Callable[[str, int, float], socket.socket] | None = None,
     tls_context: Callable[[], ssl.SSLContext] | None = None,
@@ -132,6 +133,8 @@ def fetch_image(
         limits: what it may cost.
         deadline: a moment of ``time.monotonic()``; the earlier of it and ``limits.timeout_s``
             from now holds.
+        admit: called once the server has begun to answer with an image, before its bytes are read;
+            may wait, until there is memory to hold them, or raise a ServiceError.
         resolve: name to addresses; an empty answer or an OSError means there are none.
         connect: (address, port, timeout_s) to a connected socket.
         tls_context: made when first needed.
@@ -156,6 +159,7 @@ def fetch_image(
         connect or connect_to,
         tls_context or _default_tls_context,
         sleep,
+        admit or _always,
     )
     return download.follow(url)
 
@@ -198,6 +202,7 @@ class _Download:
     connect: Callable[[str, int, float], socket.socket]
     tls_context: Callable[[], ssl.SSLContext]
     sleep: Callable[[float], None]
+    admit: Callable[[], None]
 
     def follow(self, url: str) -> bytes:
         target = parse_url(url)
@@ -307,6 +312,7 @@ class _Download:
         declared = response.length
         if declared is not None and declared > self.limits.max_bytes:
             raise self._too_large()
+        self.admit()
         body = io.BytesIO()  # getvalue() hands its buffer over without a copy
         while chunk := response.read(CHUNK_BYTES):
             body.write(chunk)
@@ -358,6 +364,10 @@ class _Wire(io.RawIOBase):
         if self._left < 0:
             raise TooLargeError("The image's server sends more than is accepted.")
         return count
+
+
+def _always() -> None:
+    """Admit every image at once."""
 
 
 def _look_up(

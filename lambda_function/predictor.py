@@ -97,24 +97,35 @@ class Predictor:
         data = self.load(url, deadline=deadline, allow_s3=allow_s3)
         return self.classify(data, fetch_ms=watch.lap_ms())
 
-    def load(self, url: str, *, deadline: float | None, allow_s3: bool) -> bytes:
+    def load(
+        self,
+        url: str,
+        *,
+        deadline: float | None,
+        allow_s3: bool,
+        admit: Callable[[], None] | None = None,
+    ) -> bytes:
         """Return the bytes behind an address.
 
         Args:
             url: http, https, or s3 where allowed.
             deadline: a ``time.monotonic()`` moment.
             allow_s3: whether this caller may name S3 objects.
+            admit: called before the bytes are read; may wait, for memory to hold them.
 
         Raises:
             ServiceError: refused, or not to be had; says why.
         """
         if not url.lower().startswith(_S3):
-            return self._fetch(url, self._limits, deadline=deadline)
+            waiting = {"admit": admit} if admit else {}
+            return self._fetch(url, self._limits, deadline=deadline, **waiting)
         if not allow_s3:
             raise BadRequestError(
                 "s3:// addresses are accepted from direct invokes, and over HTTP only where "
                 "the API authorises its callers."
             )
+        if admit:
+            admit()
         return self._s3_reader()(
             url,
             buckets=self.settings.image_buckets,

@@ -30,6 +30,11 @@ class Resource:
     delay_s: float = 0.0
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 128  # the base's 5 drops connections made at once; each costs a second
+
+
 class PictureServer:
     """Serves resources by path on 127.0.0.1 for the length of a ``with`` block.
 
@@ -40,8 +45,7 @@ class PictureServer:
     def __init__(self, resources: Mapping[str, Resource], *, port: int = 0) -> None:
         self.resources = dict(resources)
         self.requests = 0
-        self._server = ThreadingHTTPServer(("127.0.0.1", port), self._handler_class())
-        self._server.daemon_threads = True
+        self._server = _Server(("127.0.0.1", port), self._handler_class())
 
     def __enter__(self) -> PictureServer:
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()

@@ -32,7 +32,12 @@ def run(urls: list[str], load: Callable[[str], bytes], **changed: Any) -> list[A
         "refuse": lambda error: type(error).__name__,
         "deadline": far(),
     }
-    return run_batch(urls, load=load, **options | changed)
+
+    def load_admitted(url: str, admit: Callable[[], None]) -> bytes:
+        admit()
+        return load(url)
+
+    return run_batch(urls, load=load_admitted, **options | changed)
 
 
 def test_results_keep_the_order_of_the_addresses() -> None:
@@ -95,6 +100,61 @@ def test_at_most_four_pictures_are_in_memory() -> None:
 
     run(["u"] * 32, load, classify=classify)
     assert most == 4
+
+
+def test_servers_are_waited_for_without_a_slot_and_pictures_are_not_held_without_one() -> None:
+    lock, waiting, most_waiting, held, most_held = threading.Lock(), 0, 0, 0, 0
+
+    def load(url: str, admit: Callable[[], None]) -> bytes:
+        nonlocal waiting, most_waiting, held, most_held
+        with lock:
+            waiting += 1
+            most_waiting = max(most_waiting, waiting)
+        time.sleep(0.1)
+        with lock:
+            waiting -= 1
+        admit()
+        with lock:
+            held += 1
+            most_held = max(most_held, held)
+        return b"x"
+
+    def classify(data: bytes, fetch_ms: float) -> float:
+        nonlocal held
+        time.sleep(0.01)
+        with lock:
+            held -= 1
+        return fetch_ms
+
+    results = run_batch(
+        ["u"] * 16,
+        load=load,
+        classify=classify,
+        refuse=lambda error: pytest.fail(str(error)),
+        deadline=far(),
+    )
+    assert (most_waiting, most_held) == (16, 4)
+    assert all(90 < fetch_ms < 160 for fetch_ms in results)  # the wait for a slot is no download
+
+
+def test_a_picture_that_no_slot_is_free_for_is_a_deadline_error() -> None:
+    def load(url: str, admit: Callable[[], None]) -> bytes:
+        admit()
+        return b"x"
+
+    def classify(data: bytes, fetch_ms: float) -> str:
+        time.sleep(0.2)
+        return "done"
+
+    results = run_batch(
+        ["u"] * 4,
+        load=load,
+        classify=classify,
+        refuse=lambda error: type(error).__name__,
+        deadline=time.monotonic() + 0.1,
+        slots=1,
+    )
+    assert sorted(results) == ["DeadlineError"] * 3 + ["done"]
 
 
 def test_a_failed_download_gives_its_slot_back() -> None:
