@@ -59,6 +59,23 @@ def test_a_body_comes_as_it_is() -> None:
     assert fetch(answer(BODY)) == BODY
 
 
+def test_a_body_is_admitted_once_after_redirects_and_before_it_is_read() -> None:
+    admitted = []
+    with LoopbackServer({"/": redirect("/body"), "/body": answer(BODY)}) as server:
+        found = fetch_image(server.url(), limits(server), admit=lambda: admitted.append(1))
+    assert (found, admitted) == (BODY, [1])
+
+
+def test_what_is_no_image_asks_for_no_place_in_memory() -> None:
+    admitted: list[int] = []
+    with (
+        LoopbackServer({"/": raw(b"HTTP/1.1 404 Not Found\r\n\r\n")}) as server,
+        pytest.raises(ServerStatusError),
+    ):
+        fetch_image(server.url(), limits(server), admit=lambda: admitted.append(1))
+    assert admitted == []
+
+
 def test_a_body_of_unknown_length_ends_with_the_connection() -> None:
     assert fetch(raw(b"HTTP/1.0 200 OK\r\n\r\n" + BODY)) == BODY
 
