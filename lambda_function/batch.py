@@ -97,6 +97,8 @@ class _Slot:
         start = time.perf_counter()
         self.is_held = self._free.acquire(timeout=max(0.0, self._deadline - time.monotonic()))
         self.waited_s = time.perf_counter() - start
+        if not self.is_held:  # not left to the clock: a wait may end a hair before its timeout
+            raise _late()
         _check_time(self._deadline)
 
     def give_back(self) -> None:
@@ -133,7 +135,11 @@ def _settle(
 
 def _check_time(deadline: float) -> None:
     if time.monotonic() >= deadline:
-        raise DeadlineError("The time for this request ran out before this image's turn.")
+        raise _late()
+
+
+def _late() -> DeadlineError:
+    return DeadlineError("The time for this request ran out before this image's turn.")
 
 
 def _since_ms(start: float) -> float:

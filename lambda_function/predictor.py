@@ -117,8 +117,7 @@ class Predictor:
             ServiceError: refused, or not to be had; says why.
         """
         if not url.lower().startswith(_S3):
-            waiting = {"admit": admit} if admit else {}
-            return self._fetch(url, self._limits, deadline=deadline, **waiting)
+            return self._fetch(url, self._limits, deadline=deadline, admit=admit)
         if not allow_s3:
             raise BadRequestError(
                 "s3:// addresses are accepted from direct invokes, and over HTTP only where "

@@ -119,7 +119,7 @@ def test_a_recorded_image_upload_is_classified(api: Api, name: str) -> None:
 def test_a_recorded_event_s_url_reaches_the_fetch(tiny: Classifier, name: str) -> None:
     asked = []
 
-    def fetch(url: str, limits: Any, *, deadline: float) -> bytes:
+    def fetch(url: str, limits: Any, *, deadline: float, admit: Any) -> bytes:
         asked.append(url)
         return picture("blue")
 
