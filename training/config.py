@@ -9,18 +9,6 @@ from typing import Any
 
 from lambda_function.metadata import InputSpec
 
-CLASSES = (
-    "dress",
-    "hat",
-    "longsleeve",
-    "outwear",
-    "pants",
-    "shirt",
-    "shoes",
-    "shorts",
-    "skirt",
-    "t-shirt",
-)
 DEFAULT_INPUT = InputSpec(224, 224)
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
