@@ -22,6 +22,7 @@ from tests import support_converter as support
 
 ROOT = Path(__file__).resolve().parents[1]
 LOCK = ROOT / "requirements" / "tflite-runtime.txt"
+CLASSES = 10
 EXAMPLES = sorted((ROOT / "examples").rglob("*.jpg"))
 # The other side: tensors in, answers out, through the deployed Classifier.
 ANSWER = """
@@ -117,7 +118,7 @@ def xception(tmp_path_factory):
     import keras
 
     from lambda_function.metadata import InputSpec
-    from training.config import CLASSES, TrainConfig
+    from training.config import TrainConfig
     from training.model import build_backbone, build_network, find_weights, with_probabilities
 
     weights = find_weights()
@@ -125,14 +126,15 @@ def xception(tmp_path_factory):
         pytest.skip("no ImageNet weights here (BACKBONE_WEIGHTS, or ../shared/weights)")
     config = TrainConfig(name="whole", input=InputSpec(150, 150), first_trainable_block=14)
     keras.utils.set_random_seed(0)
-    network = build_network(build_backbone(150, 150, weights), config, len(CLASSES))
+    network = build_network(build_backbone(150, 150, weights), config, CLASSES)
     head = network.whole.get_layer("logits")
     kernel, bias = head.get_weights()
     pooled = keras.Model(network.whole.input, network.whole.get_layer("pool").output)
     features = np.asarray(pooled.predict_on_batch(real_tensors(config.input)))
     head.set_weights([kernel * (0.5 / features.std()), bias])
     run = tmp_path_factory.mktemp("xception")
-    described = {**config.to_dict(), "version": "0", "labels": list(CLASSES)}
+    labels = [f"class-{number}" for number in range(CLASSES)]
+    described = {**config.to_dict(), "version": "0", "labels": labels}
     described |= {"dataset": "none", "licence": "MIT"}
     (run / "config.json").write_text(json.dumps(described))
     (run / "report.json").write_text(json.dumps({"temperature": 1.0}))
