@@ -22,6 +22,7 @@ from lambda_function import app
 from lambda_function.classifier import Classifier
 from lambda_function.predictor import Predictor
 from lambda_function.settings import Settings
+from tests.shapes import write_dataset
 from tests.support_server import PictureServer, Resource
 
 if TYPE_CHECKING:
@@ -180,3 +181,26 @@ def make_api(tiny: Classifier, server: PictureServer, **changed: Any) -> Api:
     """Return the handler with some settings changed."""
     settings = Settings(trusted_image_hosts=frozenset({server.host}), **changed)
     return Api(Predictor(settings, tiny))
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small data set with three splits."""
+    return write_dataset(tmp_path_factory.mktemp("pictures"))
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The backbone's weights: the ImageNet file where there is one, else random ones."""
+    import keras
+
+    from training.model import DEFAULT_WEIGHTS
+
+    if DEFAULT_WEIGHTS.is_file():
+        return DEFAULT_WEIGHTS
+    file = tmp_path_factory.mktemp("weights") / "random.weights.h5"
+    keras.utils.set_random_seed(0)
+    keras.applications.Xception(
+        weights=None, include_top=False, input_shape=(71, 71, 3)
+    ).save_weights(file)
+    return file

@@ -20,15 +20,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw
 
 keras = pytest.importorskip("keras", reason="needs Keras: make test-training")
 
 from lambda_function.metadata import InputSpec  # noqa: E402
+from tests.shapes import CLASSES, draw  # noqa: E402
 from training import metrics  # noqa: E402
 from training.__main__ import main  # noqa: E402
+from training.cached_views import CachedViews, cut_mix  # noqa: E402
 from training.config import ConfigError, TrainConfig, WeightsError  # noqa: E402
 from training.dataset import load_split  # noqa: E402
+from training.features import extract  # noqa: E402
 from training.model import (  # noqa: E402
     DEFAULT_WEIGHTS,
     assign_weights,
@@ -39,14 +41,14 @@ from training.model import (  # noqa: E402
     with_probabilities,
     without_probabilities,
 )
+from training.rand_augment import rand_augment  # noqa: E402
 from training.scorer import load_scorer, score  # noqa: E402
-from training.train import CachedViews, read_config, train  # noqa: E402
+from training.train import read_config, train  # noqa: E402
 
 pytestmark = pytest.mark.training
 
 ROOT = Path(__file__).parents[1]
 SIZE = 71  # the smallest that Xception takes
-CLASSES = ("disc", "square", "stripes")
 HEAD = TrainConfig(
     name="head",
     input=InputSpec(SIZE, SIZE),
@@ -59,46 +61,6 @@ HEAD = TrainConfig(
     mixup_alpha=0.0,
     ema_momentum=0.5,
 )
-
-
-def draw(label: str, generator: np.random.Generator) -> Image.Image:
-    background, colour = (tuple(int(v) for v in generator.integers(0, 256, 3)) for _ in range(2))
-    image = Image.new("RGB", (90, 100), background)
-    pen = ImageDraw.Draw(image)
-    left, top = (int(v) for v in generator.integers(5, 25, 2))
-    box = (left, top, left + 60, top + 60)
-    if label == "disc":
-        pen.ellipse(box, fill=colour)
-    elif label == "square":
-        pen.rectangle(box, fill=colour)
-    else:
-        for x in range(0, 90, 12):
-            pen.rectangle((x, 0, x + 5, 100), fill=colour)
-    return image
-
-
-@pytest.fixture(scope="session")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("pictures")
-    generator = np.random.default_rng(0)
-    for split, count in (("train", 20), ("validation", 9), ("test", 3)):
-        for label in CLASSES:
-            (root / split / label).mkdir(parents=True)
-            for index in range(count):
-                draw(label, generator).save(root / split / label / f"{index}.png")
-    return root
-
-
-@pytest.fixture(scope="session")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    if DEFAULT_WEIGHTS.is_file():
-        return DEFAULT_WEIGHTS
-    file = tmp_path_factory.mktemp("weights") / "random.weights.h5"
-    keras.utils.set_random_seed(0)
-    keras.applications.Xception(
-        weights=None, include_top=False, input_shape=(SIZE, SIZE, 3)
-    ).save_weights(file)
-    return file
 
 
 @pytest.fixture(scope="session")
@@ -466,6 +428,65 @@ def test_mixup_blends_activations_and_targets_by_the_same_share() -> None:
     shares = np.unique(np.round(targets[(targets > 0) & (targets < 1)], 5))
     assert len(shares) == 2
     assert shares.sum() == pytest.approx(1.0, abs=1e-4)
+
+
+def test_cutmix_pastes_a_rectangle_and_blends_targets_by_its_area() -> None:
+    images = np.arange(6, dtype=np.float32)[:, None, None, None] * np.ones(
+        (1, 8, 10, 1), np.float32
+    )
+    targets = np.eye(6, dtype=np.float32)
+    mixed, blended = cut_mix(images, targets, np.random.default_rng(3), 1.0)
+    foreign = mixed[..., 0] != np.arange(6)[:, None, None]
+    partners = blended * (1 - targets)
+    assert foreign.any()
+    for number in range(6):
+        rows, columns = np.nonzero(foreign[number])
+        if not len(rows):
+            continue  # its own partner
+        height, width = np.ptp(rows) + 1, np.ptp(columns) + 1
+        assert height * width == len(rows)  # a full rectangle
+        partner = int(mixed[number, rows[0], columns[0], 0])
+        assert partners[number].argmax() == partner
+        assert blended[number, partner] == pytest.approx(height * width / 80)
+        assert blended[number].sum() == pytest.approx(1.0)
+
+
+def test_where_mixup_and_cutmix_are_set_batches_get_one_of_them() -> None:
+    config = dataclasses.replace(HEAD, mixup_alpha=1.0, cutmix_alpha=1.0, batch_size=4)
+    spatial = np.arange(40, dtype=np.float16)[:, None, None, None] * np.ones((1, 6, 6, 1))
+    dataset = CachedViews([spatial.astype(np.float16)], np.arange(40) % 3, 3, config)
+    whole = [np.ptp(dataset[i][0], axis=(1, 2, 3)).max() < 1e-4 for i in range(len(dataset))]
+    assert 0 < sum(whole) < len(whole)  # MixUp leaves every image even, CutMix does not
+
+
+def test_rand_augment_repeats_by_seed_and_stays_in_range() -> None:
+    images = np.random.default_rng(0).uniform(-1, 1, (4, SIZE, SIZE, 3)).astype(np.float32)
+    before = images.copy()
+    once, again = (rand_augment(images, seed="0123456789abcdef") for _ in range(2))
+    other = rand_augment(images, seed="fedcba9876543210")
+    assert once.dtype == np.float32
+    assert once.shape == images.shape
+    assert np.abs(once).max() <= 1
+    assert np.array_equal(once, again)
+    assert not np.array_equal(once, other)
+    assert np.array_equal(images, before)
+    assert not np.array_equal(once, images)
+
+
+def test_randaugment_changes_random_views_alone(tmp_path: Path, pictures: Path) -> None:
+    split = load_split(pictures, "train").thinned(6)
+    pixels = keras.Input((SIZE, SIZE, 3))
+    itself = keras.Model(pixels, keras.layers.Identity()(pixels))
+
+    def view(number: int, augmentation: str) -> Any:
+        return extract(
+            itself, split, HEAD.input, weights_id="none", view=number,
+            augmentation=augmentation, cache=tmp_path,
+        )  # fmt: skip
+
+    for number in (0, 1):
+        assert np.array_equal(view(number, "mild"), view(number, "randaugment"))
+    assert not np.array_equal(view(2, "mild"), view(2, "randaugment"))
 
 
 def test_frozen_and_trained_parts_are_the_whole() -> None:

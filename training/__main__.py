@@ -13,7 +13,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before Keras: no start-up 
 
 from lambda_function.classifier import ArtifactError
 from lambda_function.metadata import InputSpec, MetadataError
-from training import card, data, evaluate, label_noise, release, robustness, steps, tune
+from training import card, data, evaluate, label_noise, release, robustness, steps, study, tune
 from training.config import ConfigError, TrainConfig, WeightsError
 from training.data import DownloadError
 from training.dataset import DatasetError, find_dataset
@@ -61,6 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     release.add_arguments(commands)
     robustness.add_arguments(commands)
     steps.add_arguments(commands)
+    study.add_arguments(commands)
     tune.add_arguments(commands)
     return parser
 

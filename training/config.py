@@ -11,6 +11,7 @@ from lambda_function.metadata import InputSpec
 
 DEFAULT_INPUT = InputSpec(224, 224)
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
+AUGMENTATIONS = ("mild", "randaugment")
 
 
 class ConfigError(ValueError):
@@ -32,12 +33,15 @@ class TrainConfig:
             activations cached; 15 trains the head alone.
         start_from: name of a run whose weights to start with, instead of ImageNet's.
         views: cached views per training image: the plain one, and ``views - 1`` augmented.
+        augmentation: of the random views: ``mild`` (see ``augment``), or ``randaugment``,
+            which adds Keras's RandAugment to it.
         inner_units: width of a dense layer before the logits; 0 for none.
         dropout: share of pooled features dropped before the logits.
         epochs, batch_size, learning_rate, warmup_epochs: AdamW, cosine schedule.
         weight_decay: decoupled, on kernels only.
         label_smoothing: share of the target spread over all classes.
-        mixup_alpha: of the Beta distribution, on cached activations; 0 for none.
+        mixup_alpha: of MixUp's Beta distribution, on cached activations; 0 for none.
+        cutmix_alpha: of CutMix's, likewise; where both are set, each batch gets one of them.
         ema_momentum: of the weights' moving average that is evaluated; 0 for none.
         batch_norm_momentum: of trained batch norms. Keras's default of 0.99 needs more
             steps than an epoch here has, and ruins the first epochs.
@@ -50,6 +54,7 @@ class TrainConfig:
     first_trainable_block: int = 14
     start_from: str = ""
     views: int = 4
+    augmentation: str = "mild"
     inner_units: int = 0
     dropout: float = 0.3
     epochs: int = 12
@@ -59,6 +64,7 @@ class TrainConfig:
     weight_decay: float = 0.02
     label_smoothing: float = 0.1
     mixup_alpha: float = 0.2
+    cutmix_alpha: float = 0.0
     ema_momentum: float = 0.99
     batch_norm_momentum: float = 0.9
     precision: str = "float32"
@@ -68,6 +74,7 @@ class TrainConfig:
         checks = {
             "first_trainable_block": 2 <= self.first_trainable_block <= 15,
             "views": self.views >= 1,
+            "augmentation": self.augmentation in AUGMENTATIONS,
             "inner_units": self.inner_units >= 0,
             "dropout": 0 <= self.dropout < 1,
             "epochs": self.epochs >= 1,
@@ -77,6 +84,7 @@ class TrainConfig:
             "weight_decay": self.weight_decay >= 0,
             "label_smoothing": 0 <= self.label_smoothing < 1,
             "mixup_alpha": self.mixup_alpha >= 0,
+            "cutmix_alpha": self.cutmix_alpha >= 0,
             "ema_momentum": 0 <= self.ema_momentum < 1,
             "batch_norm_momentum": 0 <= self.batch_norm_momentum < 1,
             "precision": self.precision in PRECISIONS,

@@ -25,6 +25,7 @@ from training.dataset import Split
 from training.distribution import predict
 from training.files import write_json
 from training.images import batches
+from training.rand_augment import rand_augment
 
 CACHE = Path(".cache") / "features"
 CHUNK = 64  # images between two notes of progress; a kill loses at most these
@@ -38,6 +39,7 @@ def extract(
     weights_id: str,
     view: int = 0,
     seed: int = 0,
+    augmentation: str = "mild",
     cache: Path = CACHE,
     label: str = "features",
 ) -> NDArray[np.float16]:
@@ -50,13 +52,16 @@ def extract(
         weights_id: names the frozen weights; a part of the cache entry's name.
         view: augmented view, see ``augment``.
         seed: of the augmentation.
+        augmentation: of views from 2 on, one of ``config.AUGMENTATIONS``.
         cache: folder of all entries.
         label: shown beside the progress bar.
 
     Returns:
         float16, (images, ...), read from disk as needed.
     """
-    folder = cache / _entry(frozen, split, spec, weights_id, view, seed)
+    strong = augmentation == "randaugment" and view > 1
+    entry = _entry(frozen, split, spec, weights_id, view, seed)
+    folder = cache / (f"{entry}-{augmentation}" if strong else entry)
     folder.mkdir(parents=True, exist_ok=True)
     data, progress = folder / "activations.npy", folder / "progress.json"
     shape = (len(split), *frozen.output.shape[1:])
@@ -67,6 +72,8 @@ def extract(
         activations = _open_activations(data, mode, shape)
         with tqdm(total=len(split), initial=done, desc=f"{label} view {view}", unit="image") as bar:
             for batch in batches(split, spec, start=done, view=view, seed=seed, size=CHUNK):
+                if strong:
+                    batch = rand_augment(batch, seed=fingerprint([seed, view, done]))
                 activations[done : done + len(batch)] = predict(frozen, batch).astype(np.float16)
                 activations.flush()
                 done += len(batch)

@@ -127,6 +127,31 @@ def cost_and_accuracy(path: Path, points: Sequence[Mapping[str, Any]], title: st
         return _save(figure, path)
 
 
+def variants_by_seed(path: Path, rows: Sequence[Mapping[str, Any]], title: str) -> Path:
+    """Draw each variant's seeds as dots and their mean as a line, first row as the reference.
+
+    Args:
+        path: of the PNG.
+        rows: ``title``, ``accuracy`` and ``negative_log_likelihood`` (each one per seed).
+        title: of the plot.
+    """
+    panels = {"accuracy": "validation accuracy", "negative_log_likelihood": "validation NLL"}
+    with plt.rc_context(_STYLE):
+        figure, both = plt.subplots(
+            1, 2, figsize=(9.6, 1.2 + 0.36 * len(rows)), layout="constrained", sharey=True
+        )
+        for axes, (name, label) in zip(both, panels.items(), strict=True):
+            for y, row in enumerate(rows):
+                found = np.asarray(row[name])
+                axes.plot(found, [y] * len(found), "o", color=COLOURS[0], alpha=0.35)
+                axes.plot(found.mean(), y, "|", color=COLOURS[0], markersize=16, mew=2.5)
+            axes.axvline(np.mean(rows[0][name]), color=COLOURS[1], linewidth=1.2, zorder=0)
+            axes.set(xlabel=label, yticks=range(len(rows)), yticklabels=[r["title"] for r in rows])
+        both[0].set_ylim(len(rows) - 0.5, -0.5)
+        figure.suptitle(title, x=0.01, ha="left", fontsize=11)
+        return _save(figure, path)
+
+
 def _cycle(count: int) -> list[str]:
     return [COLOURS[index % len(COLOURS)] for index in range(count)]
 

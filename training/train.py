@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training import metrics
+from training.cached_views import CachedViews
 from training.config import ConfigError, TrainConfig
 from training.dataset import Split, load_split
 from training.distribution import distribute, padded_length, predict
@@ -111,59 +112,6 @@ def read_config(folder: Path) -> tuple[TrainConfig, dict[str, Any]]:
     return TrainConfig.from_dict(fields), fields
 
 
-class CachedViews(keras.utils.PyDataset):
-    """Batches of cached activations: a random view per image, shuffled, mixed up."""
-
-    def __init__(
-        self,
-        views: list[NDArray[np.float16]],
-        labels: NDArray[np.int64],
-        classes: int,
-        config: TrainConfig,
-    ) -> None:
-        super().__init__()
-        self._views = views
-        self._targets = np.eye(classes, dtype=np.float32)[labels]
-        self._config = config
-        self._epoch = 0
-        self._order = np.arange(len(labels))
-
-    def __len__(self) -> int:
-        return max(1, len(self._order) // self._config.batch_size)
-
-    def start_epoch(self, epoch: int) -> None:
-        """Shuffle by seed and epoch alone, so that a resumed run sees the same batches."""
-        self._epoch = epoch
-        generator = np.random.default_rng((self._config.seed, epoch))
-        self._order = generator.permutation(len(self._order))
-
-    def __getitem__(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        size = self._config.batch_size
-        rows = self._order[index * size : (index + 1) * size]
-        generator = np.random.default_rng((self._config.seed, self._epoch, index))
-        chosen = generator.integers(0, len(self._views), len(rows))
-        images = np.stack([self._views[v][r] for v, r in zip(chosen, rows, strict=True)])
-        return self._mix_up(images.astype(np.float32), self._targets[rows], generator)
-
-    def _mix_up(
-        self,
-        images: NDArray[np.float32],
-        targets: NDArray[np.float32],
-        generator: np.random.Generator,
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Blend pairs (Zhang et al., ICLR 2018; on activations, Verma et al., ICML 2019)."""
-        alpha = self._config.mixup_alpha
-        if not alpha:
-            return images, targets
-        share = float(generator.beta(alpha, alpha))
-        other = generator.permutation(len(images))
-        blend = np.float32(max(share, 1 - share))
-        return (
-            blend * images + (1 - blend) * images[other],
-            blend * targets + (1 - blend) * targets[other],
-        )
-
-
 class _EpochStarter(keras.callbacks.Callback):
     def __init__(self, dataset: CachedViews) -> None:
         super().__init__()
@@ -246,6 +194,7 @@ def _fit(
             weights_id=identity,
             view=view,
             seed=config.seed,
+            augmentation=config.augmentation,
             cache=cache,
             label=label,
         )

@@ -1,0 +1,238 @@
+"""`python -m training study NAME`: what a choice is worth, each variant trained with several seeds.
+
+    study size        input sizes, block 14 and head trained: accuracy against multiply-adds
+    study ablation    the recipe, and the recipe with one part taken out or put in
+
+Every variant and seed is a run of its own in ``runs/``, so a study goes on where it was stopped.
+Figures are of validation, of the best epoch, after temperature. All seeds are scored on the same
+images: their spread is that of training alone, and the images' own interval is wider.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import statistics
+from pathlib import Path
+from typing import Any
+
+from lambda_function.metadata import InputSpec
+from training.config import ConfigError, TrainConfig
+from training.dataset import find_dataset
+from training.files import write_json, write_text
+from training.metrics import wilson_interval
+from training.provenance import provenance
+
+OUTPUT = Path("runs") / "study"
+SIZES = (150, 224, 256, 299)
+# Shorter than a release's runs: three seeds of every variant take about an hour on 2 cores.
+SIZE_RECIPE = TrainConfig(views=2, epochs=6)
+ABLATION_RECIPE = TrainConfig(input=InputSpec(150, 150), views=4, epochs=6)
+# What is changed -> the settings that change it; the first is the recipe itself.
+ABLATIONS: dict[str, dict[str, Any]] = {
+    "the recipe": {},
+    "plain images alone": {"views": 1},
+    "plain and mirrored alone": {"views": 2},
+    "8 views": {"views": 8},
+    "RandAugment in the views": {"augmentation": "randaugment"},
+    "no MixUp": {"mixup_alpha": 0.0},
+    "CutMix instead of MixUp": {"mixup_alpha": 0.0, "cutmix_alpha": 1.0},
+    "no label smoothing": {"label_smoothing": 0.0},
+    "no averaged weights": {"ema_momentum": 0.0},
+    "no weight decay": {"weight_decay": 0.0},
+    "no dropout": {"dropout": 0.0},
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Variant:
+    """One line of a study's table: what it is called, and its settings."""
+
+    title: str
+    config: TrainConfig
+
+
+def add_arguments(commands: Any) -> None:
+    """Add this command to the others of ``python -m training``."""
+    parser = commands.add_parser("study", help="what a choice is worth, over several seeds")
+    parser.add_argument("study", choices=sorted(STUDIES))
+    parser.add_argument("--seeds", type=int, default=3, help="runs of each variant; default 3")
+    parser.add_argument(
+        "--sizes", type=int, nargs="+", default=list(SIZES), help="for size, pixels"
+    )
+    parser.add_argument("--epochs", type=int, default=0, help="instead of the study's own")
+    parser.add_argument("--precision", default="float32", help="see train; bfloat16 is faster")
+    parser.add_argument("--limit", type=int, default=0, help="images per split, for a quick try")
+    parser.add_argument("--dataset", type=Path, help="default: $CLOTHING_DATASET or ../shared/...")
+    parser.add_argument("--backbone-weights", type=Path, help="see train")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of all runs")
+    parser.add_argument("--out", type=Path, default=OUTPUT, help=f"default: {OUTPUT}")
+    parser.add_argument("--results", type=Path, help="also write table and plot to this folder")
+    parser.set_defaults(run=run)
+
+
+def run(parsed: argparse.Namespace) -> None:
+    """Train what is missing, and write the table and the plot."""
+    if parsed.seeds < 1:
+        raise ConfigError(f"seeds must be 1 or more. Received: {parsed.seeds}")
+    variants = STUDIES[parsed.study](parsed)
+    rows = [_measure(variant, parsed) for variant in variants]
+    result = {
+        "study": parsed.study,
+        "command": f"python -m training study {parsed.study} --precision {parsed.precision}",
+        "seeds": parsed.seeds,
+        "recipe": _shared(variants),
+        "variants": rows,
+        "provenance": provenance(),
+    }
+    for folder in filter(None, (parsed.out, parsed.results)):
+        write_json(folder / f"{parsed.study}_study.json", result)
+        write_text(folder / f"{parsed.study}_study.md", table(result))
+        plot = _draw(result, folder / f"{parsed.study}_study.png")
+    print(f"\n{table(result)}\nwrote {plot}")
+
+
+def sizes(parsed: argparse.Namespace) -> list[Variant]:
+    """Return one variant per input size."""
+    return [
+        Variant(f"{size} px", _adapted(SIZE_RECIPE, parsed, input=InputSpec(size, size)))
+        for size in parsed.sizes
+    ]
+
+
+def ablation(parsed: argparse.Namespace) -> list[Variant]:
+    """Return the recipe, and one variant per part of it."""
+    return [
+        Variant(title, _adapted(ABLATION_RECIPE, parsed, **changed))
+        for title, changed in ABLATIONS.items()
+    ]
+
+
+STUDIES = {"size": sizes, "ablation": ablation}
+
+
+def table(result: dict[str, Any]) -> str:
+    """Return a study's result as Markdown."""
+    first, origin = result["variants"][0], result["provenance"]
+    images = first["images"]
+    low, high = first["interval_95"]
+    lines = [
+        f"# {'Input size' if result['study'] == 'size' else 'Ablation'}: "
+        f"{result['seeds']} seeds each, {images} validation images",
+        "",
+        f"`{result['command']}`; {origin['date']}, commit {origin['commit']}, "
+        f"{origin['processor']}, {origin['cores']} cores. Means over seeds, ranges in brackets. "
+        f"The range is that of training; the images' own 95 % interval of the first line's "
+        f"accuracy is {low:.3f} to {high:.3f}.",
+        "",
+        "| variant | G multiply-adds | accuracy | NLL | macro-F1 | s a run |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    lines += [
+        f"| {row['title']} | {row['gmacs']:.2f} | {_spread(row['accuracy'], 4)} | "
+        f"{_spread(row['negative_log_likelihood'], 3)} | {_spread(row['macro_f1'], 3)} | "
+        f"{statistics.mean(row['seconds']):.0f} |"
+        for row in result["variants"]
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _adapted(recipe: TrainConfig, parsed: argparse.Namespace, **changed: Any) -> TrainConfig:
+    epochs = parsed.epochs or recipe.epochs
+    warmup = min(recipe.warmup_epochs, epochs / 2)
+    return dataclasses.replace(
+        recipe, epochs=epochs, warmup_epochs=warmup, precision=parsed.precision, **changed
+    )
+
+
+def _measure(variant: Variant, parsed: argparse.Namespace) -> dict[str, Any]:
+    """Train a variant with every seed, or read what an earlier call trained."""
+    reports, gmacs = [], 0.0
+    for seed in range(parsed.seeds):
+        folder = _train(variant, seed, parsed)
+        reports.append(json.loads((folder / "report.json").read_text()))
+        gmacs = gmacs or multiply_adds(folder / "model.keras") / 1e9
+    found = [report["metrics"]["validation"] for report in reports]
+    images = found[0]["images"]
+    mean = statistics.mean(entry["correct"] for entry in found)
+    return {
+        "title": variant.title,
+        "settings": variant.config.to_dict(),
+        "gmacs": round(gmacs, 3),
+        "images": images,
+        "interval_95": [round(edge, 4) for edge in wilson_interval(round(mean), images)],
+        "temperature": [round(report["temperature"], 4) for report in reports],
+        "seconds": [report["seconds"] for report in reports],
+        **{
+            name: [round(entry[name], 4) for entry in found]
+            for name in ("accuracy", "negative_log_likelihood", "macro_f1", "brier_score")
+        },
+    }
+
+
+def _train(variant: Variant, seed: int, parsed: argparse.Namespace) -> Path:
+    import keras
+
+    from training.model import find_weights
+    from training.train import train
+
+    keras.utils.clear_session()  # a study is many networks in one process
+    slug = "".join(letter if letter.isalnum() else "-" for letter in variant.title.lower())
+    name = f"{parsed.study}-{slug}-seed{seed}"
+    print(f"\n=== {variant.title}, seed {seed} ({name})", flush=True)
+    return train(
+        dataclasses.replace(variant.config, name=name, seed=seed),
+        dataset=find_dataset(parsed.dataset),
+        weights=find_weights(parsed.backbone_weights),
+        runs=parsed.runs,
+        limit=parsed.limit,
+    )
+
+
+def multiply_adds(model: Path) -> int:
+    """Return the multiply-adds of one prediction: convolutions and matrix products alone.
+
+    Args:
+        model: a ``.keras`` file of one image size.
+    """
+    import keras
+    import numpy as np
+
+    total = 0
+    for layer in keras.models.load_model(model, compile=False).layers:
+        places = int(np.prod(layer.output.shape[1:-1]))
+        if isinstance(layer, keras.layers.SeparableConv2D):
+            depthwise, pointwise = (int(np.prod(w.shape)) for w in layer.weights[:2])
+            total += places * (depthwise + pointwise)
+        elif isinstance(layer, keras.layers.Conv2D | keras.layers.Dense):
+            total += places * int(np.prod(layer.kernel.shape))
+    return total
+
+
+def _shared(variants: list[Variant]) -> dict[str, Any]:
+    """Return the settings that all variants have in common."""
+    first, *others = [variant.config.to_dict() for variant in variants]
+    return {
+        key: value
+        for key, value in first.items()
+        if key != "name" and all(other[key] == value for other in others)
+    }
+
+
+def _spread(values: list[float], digits: int) -> str:
+    mean, low, high = statistics.mean(values), min(values), max(values)
+    return f"{mean:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+
+
+def _draw(result: dict[str, Any], path: Path) -> Path:
+    from training.plots import cost_and_accuracy, variants_by_seed
+
+    rows = result["variants"]
+    title = f"{result['seeds']} seeds, {rows[0]['images']} validation images"
+    if result["study"] != "size":
+        return variants_by_seed(path, rows, title)
+    points = [
+        {"name": row["title"], "cost": row["gmacs"], "accuracies": row["accuracy"]} for row in rows
+    ]
+    return cost_and_accuracy(path, points, title)
