@@ -14,6 +14,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.measure import REPOSITORY, RESULTS
+from training.files import replace_marked
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,7 +30,7 @@ def main() -> None:
     arguments = parser.parse_args()
     block = readme_block(RESULTS)
     if arguments.write:
-        README.write_text(replace_block(README.read_text(), block))
+        README.write_text(replace_marked(README.read_text(), "benchmark", block))
     else:
         print(block)
 
@@ -46,19 +47,6 @@ def readme_block(results: Path) -> str:
     compared = json.loads((results / "compare.json").read_text())
     lines = [comparison_table(compared, _optional(results / "accuracy.json")), "", note(compared)]
     return "\n".join([*lines, *_further(results)])
-
-
-def replace_block(text: str, block: str) -> str:
-    """Return the text with what is between the markers replaced.
-
-    Raises:
-        ValueError: the markers are not there, or not in order.
-    """
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"no {BEGIN} ... {END}")
-    return f"{before}{BEGIN}\n{block}\n{END}{after}"
 
 
 def current_block(text: str) -> str | None:

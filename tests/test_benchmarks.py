@@ -20,10 +20,10 @@ from benchmarks.table import (
     current_block,
     note,
     readme_block,
-    replace_block,
 )
 from tests.emulator import EmulatorError, Reply
 from tests.support_emulator import require_emulator
+from training.files import replace_marked
 
 TINY = Path(__file__).parent / "data" / "tiny.tflite"
 
@@ -266,11 +266,11 @@ def test_the_note_says_when_where_and_from_which_commit():
 
 def test_only_what_is_between_the_markers_is_replaced():
     text = "a\n<!-- benchmark:begin -->\nold\n<!-- benchmark:end -->\nb"
-    fresh = replace_block(text, "new")
+    fresh = replace_marked(text, "benchmark", "new")
     assert fresh == "a\n<!-- benchmark:begin -->\nnew\n<!-- benchmark:end -->\nb"
     assert current_block(fresh) == "new"
     with pytest.raises(ValueError, match="benchmark:begin"):
-        replace_block("no markers", "new")
+        replace_marked("no markers", "benchmark", "new")
 
 
 def test_the_readme_shows_what_the_result_files_say():

@@ -64,6 +64,24 @@ def test_the_table_shows_course_and_ours_and_what_is_not_measured(tmp_path: Path
     assert lines[9].endswith("| 0.8978 notebook, 0.9032 book (test) | not measured yet |")
 
 
+def test_the_table_adds_figures_on_test_where_the_benchmark_measured_them(tmp_path: Path) -> None:
+    results = tmp_path / "course"
+    results.mkdir()
+    (results / "larger.json").write_text(json.dumps({"ours": "0.900 (validation)"}))
+    (tmp_path / "accuracy.json").write_text(
+        json.dumps({"peers": {"course": {"accuracy": 0.91}, "ours": {"accuracy": 0.95}}})
+    )
+    lines = steps.table(results).splitlines()
+    assert lines[9].endswith("| 0.900 (validation), 0.9100 (test) |")
+    assert lines[10].endswith("| not measured yet, 0.9500 (test) |")
+
+
+def test_the_readme_shows_the_course_as_it_was_measured() -> None:
+    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    shown = readme.partition("<!-- course:begin -->\n")[2].partition("\n<!-- course:end -->")[0]
+    assert shown == steps.table(steps.RESULTS), "run `python -m training steps table --write`"
+
+
 def test_an_unknown_step_is_named() -> None:
     with pytest.raises(ConfigError, match="Received: '10'"):
         steps.run(argparse.Namespace(step="10"))

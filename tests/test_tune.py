@@ -14,10 +14,12 @@ import pytest
 
 pytest.importorskip("keras", reason="needs Keras: make test-training")
 
+import keras
+
 from training import heads, tune
 from training.config import ConfigError
 from training.course import EPOCHS, EXPERIMENTS
-from training.heads import HeadConfig, PooledFeatures, build_head, train_head
+from training.heads import HeadConfig, PooledFeatures, build_head, train_head, whole_model
 
 pytestmark = pytest.mark.training
 
@@ -112,6 +114,32 @@ def test_equal_seeds_give_equal_trials(features: PooledFeatures) -> None:
     first, again = (train_head(features, config)[1] for _ in range(2))
     assert first == again
     assert train_head(features, dataclasses.replace(config, seed=1))[1] != first
+
+
+def test_the_best_epoch_is_kept_where_asked_for(features: PooledFeatures) -> None:
+    # A learning rate this high makes accuracy jump about, so that the last epoch is not the best.
+    config = HeadConfig(epochs=12, learning_rate=5.0, batch_size=8, seed=1)
+    head, history = train_head(features, config, keep_best=True)
+    last, _ = train_head(features, config)
+
+    def accuracy(found: Any) -> float:
+        answers = np.asarray(found.predict_on_batch(features.validation)).argmax(axis=1)
+        return float(np.mean(answers == features.validation_labels))
+
+    assert history["val_accuracy"][-1] < max(history["val_accuracy"])
+    assert accuracy(head) == pytest.approx(max(history["val_accuracy"]), abs=1e-6)
+    assert accuracy(last) == pytest.approx(history["val_accuracy"][-1], abs=1e-6)
+
+
+def test_a_base_and_its_head_are_a_model_from_images_to_probabilities() -> None:
+    pixels = keras.Input((4, 4, 3))
+    base = keras.Model(pixels, keras.layers.GlobalAveragePooling2D()(pixels))
+    head = build_head(3, 5, HeadConfig())
+    model = whole_model(base, head)
+    images = np.random.default_rng(0).uniform(-1, 1, (2, 4, 4, 3)).astype(np.float32)
+    logits = np.asarray(head(images.mean(axis=(1, 2))))
+    expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    assert np.asarray(model(images)) == pytest.approx(expected, abs=1e-6)
 
 
 def test_views_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:

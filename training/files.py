@@ -40,3 +40,22 @@ def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def replace_marked(text: str, name: str, block: str) -> str:
+    """Return the text with what is between two marks replaced.
+
+    Args:
+        text: holds a line ``<!-- name:begin -->`` and, further on, ``<!-- name:end -->``.
+        name: of the marks.
+        block: to stand between them, without a last line break.
+
+    Raises:
+        ValueError: the marks are not there, or not in order.
+    """
+    begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
+    before, found, rest = text.partition(begin)
+    _, closed, after = rest.partition(end)
+    if not found or not closed:
+        raise ValueError(f"no {begin} ... {end}")
+    return f"{before}{begin}\n{block}\n{end}{after}"

@@ -151,6 +151,12 @@ def frozen_base(spec: InputSpec, weights: Path | None) -> tuple[keras.Model, int
     return base, block
 
 
+def whole_model(base: keras.Model, head: keras.Model) -> keras.Model:
+    """Return images -> probabilities: a frozen base and a head trained on its activations."""
+    probabilities = keras.layers.Softmax(name="probabilities")(head(base.output))
+    return keras.Model(base.input, probabilities, name="xception_head")
+
+
 def last_pretrained_block(backbone: keras.Model) -> int:
     """Return 13 where block 14's batch norms stand at their initial values, else 14."""
     norm = backbone.get_layer(f"block{LAST_BLOCK}_sepconv1_bn")
@@ -182,6 +188,7 @@ def train_head(
     features: PooledFeatures,
     config: HeadConfig,
     *,
+    keep_best: bool = False,
     on_epoch_end: Callable[[], None] = lambda: None,
 ) -> tuple[keras.Model, dict[str, list[float]]]:
     """Train one head from scratch.
@@ -189,19 +196,24 @@ def train_head(
     Args:
         features: of a frozen base. With several views, each epoch shows one, in turn.
         config: of the trial.
+        keep_best: return the head of the best epoch by validation, not the last one.
         on_epoch_end: called after every epoch, for a progress bar.
 
     Returns:
-        The head after the last epoch, and ``accuracy``, ``loss``, ``val_accuracy``,
+        The head after the last (or best) epoch, and ``accuracy``, ``loss``, ``val_accuracy``,
         ``val_loss`` of every epoch.
     """
     keras.utils.set_random_seed(config.seed)
     head = build_head(features.validation.shape[1], len(features.class_names), config)
     history: dict[str, list[float]] = {}
+    best = head.get_weights()
 
     def note(_: int, logs: dict[str, float]) -> None:
+        nonlocal best
         for name, value in logs.items():
             history.setdefault(name, []).append(float(value))
+        if keep_best and history["val_accuracy"][-1] >= max(history["val_accuracy"]):
+            best = head.get_weights()
         on_epoch_end()
 
     views = len(features.training)
@@ -217,4 +229,6 @@ def train_head(
             callbacks=[keras.callbacks.LambdaCallback(on_epoch_end=note)],
             verbose=0,
         )
+    if keep_best:
+        head.set_weights(best)
     return head, history

@@ -26,13 +26,15 @@ from lambda_function.metadata import InputSpec
 from training.augment import augment
 from training.config import ConfigError
 from training.dataset import find_dataset, load_split
-from training.files import write_json, write_text
+from training.files import replace_marked, replacing, write_json, write_text
 from training.metrics import wilson_interval
 from training.provenance import provenance
 
 OUTPUT = Path("runs") / "steps"
-RESULTS = Path(__file__).resolve().parents[1] / "benchmarks" / "results" / "course"
-SHIPPED = Path(__file__).resolve().parents[1] / "lambda_function" / "model.tflite"
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results" / "course"
+README = ROOT / "README.md"
+SHIPPED = ROOT / "lambda_function" / "model.tflite"
 KERAS_CACHE = Path.home() / ".keras" / "models"
 IMAGENET_FILES = (
     "xception_weights_tf_dim_ordering_tf_kernels.h5",
@@ -75,13 +77,17 @@ def add_arguments(commands: Any) -> None:
     parser.add_argument("--backbone-weights", type=Path, help="see train")
     parser.add_argument("--out", type=Path, default=OUTPUT, help=f"default: {OUTPUT}")
     parser.add_argument("--results", type=Path, help="also write the figures' JSON to this folder")
+    parser.add_argument("--write", action="store_true", help="put the table into README.md")
     parser.set_defaults(run=run)
 
 
 def run(parsed: argparse.Namespace) -> None:
     """Run one step, or all, or print the table."""
     if parsed.step == "table":
-        print(table(parsed.results or RESULTS))
+        text = table(parsed.results or RESULTS)
+        print(text)
+        if parsed.write:
+            write_text(README, replace_marked(README.read_text(), "course", text))
         return
     for step in _chosen(parsed.step):
         print(f"\n=== step {step.number}: {step.title}")
@@ -102,7 +108,13 @@ def run(parsed: argparse.Namespace) -> None:
 
 
 def table(results: Path) -> str:
-    """Return 'Follow the course' as Markdown, from the figures that have been measured."""
+    """Return 'Follow the course' as Markdown, from the figures that have been measured.
+
+    Args:
+        results: folder of the steps' figures. Figures on test are not these steps' to make: they
+            are read from ``accuracy.json`` beside it (``python -m benchmarks.accuracy``).
+    """
+    on_test = _figures_on_test(results.parent / "accuracy.json")
     lines = [
         "| step | command | course | ours |",
         "| --- | --- | --- | --- |",
@@ -113,7 +125,7 @@ def table(results: Path) -> str:
         command = f"`python -m training steps {step.name}`"
         lines.append(
             f"| {step.number}. {step.title} | {command} | {_course_cell(step, found)} | "
-            f"{_our_cell(found)} |"
+            f"{_our_cell(found)}{on_test.get(step.name, '')} |"
         )
     return "\n".join(lines)
 
@@ -256,14 +268,15 @@ def augmentation(parsed: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
 
 def larger(parsed: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """Step 8: the course's final recipe at 299 px."""
+    """Step 8: the course's final recipe at 299 px; the best epoch is kept as ``model.keras``."""
     from training.heads import HeadConfig
 
     config = HeadConfig(
         learning_rate=5e-4, inner_units=100, dropout=0.2, epochs=parsed.epochs or 50,
         seed=parsed.seed,
     )  # fmt: skip
-    return _train_head(parsed, folder, config, parsed.size or 299, "The larger model, 299 px")
+    title = "The larger model, 299 px"
+    return _train_head(parsed, folder, config, parsed.size or 299, title, save=True)
 
 
 def use(parsed: argparse.Namespace, folder: Path) -> dict[str, Any]:
@@ -341,22 +354,35 @@ def _imagenet_guesses(tensor: Any) -> tuple[list[tuple[str, float]], str | None]
 
 
 def _train_head(
-    parsed: argparse.Namespace, folder: Path, config: Any, size: int, title: str
+    parsed: argparse.Namespace,
+    folder: Path,
+    config: Any,
+    size: int,
+    title: str,
+    *,
+    save: bool = False,
 ) -> dict[str, Any]:
-    from training.heads import pooled_features, train_head
+    from training.heads import frozen_base, pooled_features, train_head, whole_model
     from training.model import find_weights
     from training.plots import learning_curves
     from training.progress import progress_bar
 
+    spec, weights = InputSpec(size, size), find_weights(parsed.backbone_weights)
     features = pooled_features(
         find_dataset(parsed.dataset),
-        InputSpec(size, size),
-        weights=find_weights(parsed.backbone_weights),
+        spec,
+        weights=weights,
         limit=parsed.limit,
         seed=parsed.seed,
     )
     with progress_bar(config.epochs, title, unit="epoch") as bar:
-        _, history = train_head(features, config, on_epoch_end=lambda: bar.update(1))
+        head, history = train_head(
+            features, config, keep_best=True, on_epoch_end=lambda: bar.update(1)
+        )
+    if save:
+        with replacing(folder / "model.keras") as unfinished:
+            whole_model(frozen_base(spec, weights)[0], head).save(unfinished)
+        print(f"wrote {folder / 'model.keras'}")
     best = max(history["val_accuracy"])
     images = len(features.validation_labels)
     low, high = wilson_interval(round(best * images), images)
@@ -395,6 +421,15 @@ def _kill_after_epochs(command: list[str], history: Path, epochs: int) -> int:
     if done < epochs:
         raise ConfigError("the training ended by itself; its own message says why")
     return done
+
+
+def _figures_on_test(file: Path) -> dict[str, str]:
+    """Return what to add to a step's cell: the course's recipe, trained by us, and our release."""
+    if not file.is_file():
+        return {}
+    peers = json.loads(file.read_text())["peers"]
+    named = {"larger": peers.get("course"), "use": peers.get("ours")}
+    return {name: f", {found['accuracy']:.4f} (test)" for name, found in named.items() if found}
 
 
 def _course_cell(step: Step, found: dict[str, Any] | None) -> str:
