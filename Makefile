@@ -10,10 +10,11 @@ TFLITE := $(VENVS)/tflite-runtime
 SAM := $(VENVS)/sam
 AUDIT := $(VENVS)/audit
 BROWSER := $(VENVS)/browser
+PICTURES := $(VENVS)/pictures
 PIP_INSTALL := -m pip install -qq --disable-pip-version-check --require-hashes
 
 .DEFAULT_GOAL := help
-.PHONY: help predict run emulate train evaluate tune steps data fetch model score test-jax test test-training test-browser check format lock clean test-container test-tflite-runtime image preflight deploy smoke bulk destroy costs sbom audit benchmark benchmark-models soak convert inspect publish frontier
+.PHONY: help predict run emulate train evaluate tune steps study data fetch model score test-jax test test-training test-browser check format lock clean test-container test-tflite-runtime image preflight deploy smoke bulk destroy costs sbom audit benchmark benchmark-models no-garment soak convert inspect publish frontier
 
 help: ## print this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -44,6 +45,9 @@ tune: $(TRAINING)/.ok ## search learning rate, inner layer, dropout: the course'
 
 steps: $(TRAINING)/.ok ## the course, step by step: STEP=1 to 9, all, or table
 	@$(TRAINING)/bin/python -m training steps $(or $(STEP),all) $(SOURCES) $(ARGS)
+
+study: $(TRAINING)/.ok ## what a choice is worth, over three seeds: STUDY=size or ablation
+	@$(TRAINING)/bin/python -m training study $(or $(STUDY),ablation) $(SOURCES) $(ARGS)
 
 data: $(TEST)/.ok ## fetch the data set at its pinned commit, checked, to data/
 	@$(TEST)/bin/python -m training data
@@ -125,6 +129,9 @@ benchmark-models: $(TRAINING)/.ok ## write the peers' models from a trained one:
 frontier: $(TRAINING)/.ok ## every recipe of trained models, side by side: RUNS='runs/a runs/b' ARGS=--prepare
 	@$(TRAINING)/bin/python $(PIP_INSTALL) -r requirements/peer-build.txt
 	@$(TRAINING)/bin/python -m benchmarks.frontier $(or $(RUNS),runs/$(RUN)) $(DATA) $(ARGS)
+
+no-garment: $(PICTURES)/.ok ## what the model says of pictures without a garment; keeps the figures
+	@$(PICTURES)/bin/python -m benchmarks.no_garment --write $(DATA)
 
 soak: $(TEST)/.ok ## 5,000 mixed requests through the emulator; keeps the figures
 	SOAK_REQUESTS=5000 SOAK_WRITE=1 $(TEST)/bin/python -m pytest -q tests/test_soak.py
@@ -213,12 +220,18 @@ $(BROWSER)/.ok: requirements/serving.txt requirements/s3.txt requirements/test.t
 	@$(@D)/bin/python $(PIP_INSTALL) $(addprefix -r ,$^)
 	@touch $@
 
+$(PICTURES)/.ok: requirements/serving.txt requirements/pictures.txt
+	@echo "setting up $(@D) (once)"
+	@$(PYTHON) -m venv --clear $(@D)
+	@$(@D)/bin/python $(PIP_INSTALL) $(addprefix -r ,$^)
+	@touch $@
+
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header
 lock: ## write the hash-locked requirement files anew (needs uv)
 	cd requirements && for group in serving s3 test training jax browser sam audit; do $(LOCK) $$group.in -o $$group.txt || exit 1; done
 	cd requirements && uv pip compile --quiet --python-version 3.11 --python-platform x86_64-manylinux_2_28 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header tflite-runtime.in -o tflite-runtime.txt
 	cd requirements && uv pip compile --quiet --python-version 3.11 --python-platform x86_64-manylinux_2_28 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header peer-course.in -o peer-course.txt
-	cd requirements && for group in peer-ours peer-onnx peer-tensorflow peer-build; do $(LOCK) $$group.in -o $$group.txt || exit 1; done
+	cd requirements && for group in pictures peer-ours peer-onnx peer-tensorflow peer-build; do $(LOCK) $$group.in -o $$group.txt || exit 1; done
 	cd requirements && $(LOCK) --no-deps emulator.in -o emulator.txt
 
 clean: ## remove the virtual environments and caches

@@ -3,9 +3,10 @@
     python -m benchmarks.accuracy --peers ours course --write
 
 Every test picture goes over loopback HTTP through the real emulator, so that a handler's own
-resizing and decoding count. The course's column is its own recipe trained on the same data:
-build its model with ``python -m benchmarks.peers.build RUN/model.keras --sizes 299 --into FOLDER``
-and name the folder with ``--course-models``.
+resizing and decoding count. The peers' columns are the course's own recipe, trained on the same
+data by ``python -m training steps larger``: build their models with ``python -m
+benchmarks.peers.build runs/steps/larger/model.keras --sizes 299 --into FOLDER`` and name the folder
+with ``--course-models``.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.measure import surroundings, write_result
-from benchmarks.peers import COURSE, OURS, PEERS, Peer, PeerError
+from benchmarks.peers import OURS, PEERS, Peer, PeerError
 from benchmarks.rounds import MEMORY_MB, ask
 from tests.emulator import EmulatorError
 from tests.support_server import PictureServer, Resource
@@ -39,14 +40,14 @@ def main() -> None:
     parser.add_argument("--peers", nargs="+", default=[OURS.name], help="default: ours")
     parser.add_argument("--split", default="test", choices=["validation", "test"])
     parser.add_argument("--dataset", type=Path)
-    parser.add_argument("--course-models", type=Path, help="folder with the course recipe's model")
+    parser.add_argument("--course-models", type=Path, help="folder with the course recipe's models")
     parser.add_argument("--write", action="store_true", help="benchmarks/results/accuracy.json")
     arguments = parser.parse_args()
     context = surroundings()
     peers = [peer for peer in PEERS if peer.name in arguments.peers]
     if arguments.course_models:
         peers = [
-            dataclasses.replace(peer, models=arguments.course_models) if peer == COURSE else peer
+            dataclasses.replace(peer, models=arguments.course_models) if peer.source else peer
             for peer in peers
         ]
     scored = {}
