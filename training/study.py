@@ -27,8 +27,8 @@ from training.provenance import provenance
 OUTPUT = Path("runs") / "study"
 SIZES = (150, 224, 256, 299)
 # Shorter than a release's runs: three seeds of every variant take about an hour on 2 cores.
-SIZE_RECIPE = TrainConfig(views=2, epochs=6)
-ABLATION_RECIPE = TrainConfig(input=InputSpec(150, 150), views=4, epochs=6)
+SIZE_RECIPE = TrainConfig(views=2, epochs=4)
+ABLATION_RECIPE = TrainConfig(input=InputSpec(150, 150), views=4, epochs=4)
 # What is changed -> the settings that change it; the first is the recipe itself.
 ABLATIONS: dict[str, dict[str, Any]] = {
     "the recipe": {},
