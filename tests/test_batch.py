@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import statistics
 import threading
 import time
+import traceback
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -164,6 +167,45 @@ def test_a_failed_download_gives_its_slot_back() -> None:
     assert run(["u"] * 32, load) == ["LookupError"] * 32
 
 
+class Held(bytearray):
+    """Bytes that can be watched; a bytes object cannot."""
+
+
+@pytest.mark.parametrize("error", [LookupError, DeadlineError])
+def test_a_failed_download_keeps_nothing_of_its_picture(error: type[Exception]) -> None:
+    """Its slot is free while it waits for its turn, so its bytes must be gone."""
+    began: list[weakref.ref[Held]] = []
+    alive_when_classified: list[int] = []
+    all_failed = threading.Event()
+
+    def load(url: str) -> bytes:
+        if url == "good":
+            all_failed.wait(5)
+            time.sleep(0.05)  # the last of them has still to be put away
+            return b"x"
+        body = Held(1000)
+        began.append(weakref.ref(body))
+        if len(began) == 15:
+            all_failed.set()
+        try:
+            raise OSError(url)
+        except OSError as cause:
+            raise error("broken off") from cause
+
+    def refuse(error: Exception) -> str:
+        time.sleep(0.05)  # the others are waiting
+        alive_when_classified.append(sum(body() is not None for body in began))
+        return "in load\n" if "in load\n" in "".join(traceback.format_exception(error)) else "?"
+
+    gc.disable()  # nothing may be left for it to find
+    try:
+        results = run(["bad"] * 15 + ["good"], load, refuse=refuse, connections=16)
+    finally:
+        gc.enable()
+    assert results == ["in load\n"] * 15 + [b"x"]
+    assert alive_when_classified[-1] == 0
+
+
 def test_what_is_not_done_by_the_deadline_is_a_deadline_error() -> None:
     started = []
     deadline = time.monotonic() + 0.3
@@ -192,6 +234,20 @@ def test_no_inference_starts_after_the_deadline() -> None:
     results = run(["u"] * 8, lambda _: b"x", classify=classify, deadline=time.monotonic() + 0.1)
     assert results.count("done") == len(classified) == 2
     assert results.count("DeadlineError") == 6
+
+
+def test_no_inference_starts_that_would_not_end_with_the_function_s_time() -> None:
+    """After one of 0.8 s none is begun in the last 0.3 s before the deadline."""
+    classified = []
+
+    def classify(data: bytes, fetch_ms: float) -> str:
+        classified.append(data)
+        time.sleep(0.8)
+        return "done"
+
+    results = run(["u"] * 3, lambda _: b"x", classify=classify, deadline=time.monotonic() + 1)
+    assert results.count("done") == len(classified) == 1
+    assert results.count("DeadlineError") == 2
 
 
 def test_no_thread_outlives_the_batch() -> None:
