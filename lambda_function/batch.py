@@ -49,7 +49,8 @@ def run_batch(
             keep its traceback, and that the picture. A failed download's traceback still prints,
             but its frames are empty.
         deadline: ``time.monotonic()`` moment; what is not done by then is a ``DeadlineError``.
-            Nothing is begun that, taking as long as the longest so far, would end ``GRACE_S`` later.
+            No picture is begun that, taking as long as the longest so far, would end more than
+            ``GRACE_S`` later.
         slots: most pictures in memory at once.
         connections: most servers waited for at once.
 
