@@ -39,7 +39,7 @@ RUN for tree in deps app; do \
  && chmod -R u=rwX,go=rX deps app
 
 FROM ${BASE_IMAGE} AS function
-# A name server that does not answer costs a lookup 2 s, not 30 (see lambda_function/fetch.py).
+# A name server that does not answer costs a lookup 2 s, not 10 (see lambda_function/fetch.py).
 ENV RES_OPTIONS="timeout:1 attempts:2"
 COPY --from=build /build/deps/ ${LAMBDA_TASK_ROOT}/
 COPY --from=build /build/app/ ${LAMBDA_TASK_ROOT}/

@@ -147,7 +147,7 @@ DIRECT: dict[str, DirectHandler] = {ITEMS: answer_bulk}
 
 def _answer_http(event: dict[str, Any], call: Call) -> dict[str, Any]:
     method, path = read_route(event)
-    call.log.add(route=f"{method} {path}" if path in ROUTES else "unknown")
+    call.log.add(route=f"{method[:20]} {path}" if path in ROUTES else "unknown")
     try:
         response = _route(event, method, path, call)
     except Exception as error:

@@ -13,6 +13,7 @@ import concurrent.futures
 import queue
 import threading
 import time
+import traceback
 from typing import TYPE_CHECKING, TypeVar
 
 from lambda_function.errors import DeadlineError
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 SLOTS = 4  # 4 pictures of 50 megapixels are 600 MB as RGB, were all decoded at once
+GRACE_S = 0.5  # that a picture may take beyond the deadline: the caller keeps a second to answer in
 CONNECTIONS = 16  # so that servers taking 200 ms keep an inference of 20 ms busy
 
 
@@ -44,8 +46,11 @@ def run_batch(
             waited for. Called in several threads.
         classify: of (bytes, milliseconds that the download took); called in this thread.
         refuse: turns what went wrong into the item's result, at once: an exception kept would
-            keep its traceback, and that the picture.
+            keep its traceback, and that the picture. A failed download's traceback still prints,
+            but its frames are empty.
         deadline: ``time.monotonic()`` moment; what is not done by then is a ``DeadlineError``.
+            No picture is begun that, taking as long as the longest so far, would end more than
+            ``GRACE_S`` later.
         slots: most pictures in memory at once.
         connections: most servers waited for at once.
 
@@ -62,15 +67,20 @@ def run_batch(
         loaded = _try(load, urls[index], slot, deadline)
         fetch_ms = _since_ms(start + slot.waited_s)
         if isinstance(loaded, Exception):
+            _let_go(loaded)  # else the frames keep what had arrived of the picture
             slot.give_back()
         arrived.put((index, loaded, fetch_ms, slot.is_held))
 
+    longest_s = 0.0
     with concurrent.futures.ThreadPoolExecutor(connections, "download") as pool:
         for index in range(len(urls)):
             pool.submit(download, index)
         for _ in urls:
             index, loaded, fetch_ms, is_held = arrived.get()
-            results[index] = _settle(loaded, fetch_ms, classify, refuse, deadline)
+            start = time.perf_counter()
+            start_by = deadline - max(0.0, longest_s - GRACE_S)
+            results[index] = _settle(loaded, fetch_ms, classify, refuse, start_by)
+            longest_s = max(longest_s, time.perf_counter() - start)
             del loaded  # before its slot is given away
             if is_held:
                 free.release()
@@ -107,6 +117,13 @@ class _Slot:
             self._free.release()
 
 
+def _let_go(error: BaseException | None) -> None:
+    """Empty the frames of an error and of those that led to it."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__context__
+
+
 def _try(
     load: Callable[[str, Callable[[], None]], bytes], url: str, slot: _Slot, deadline: float
 ) -> bytes | Exception:
@@ -122,12 +139,12 @@ def _settle(
     fetch_ms: float,
     classify: Callable[[bytes, float], T],
     refuse: Callable[[Exception], T],
-    deadline: float,
+    start_by: float,
 ) -> T:
+    if isinstance(loaded, Exception):
+        return refuse(loaded)
     try:
-        if isinstance(loaded, Exception):
-            raise loaded
-        _check_time(deadline)
+        _check_time(start_by)
         return classify(loaded, fetch_ms)
     except Exception as error:
         return refuse(error)

@@ -32,6 +32,7 @@ import functools
 import http.client
 import io
 import itertools
+import math
 import queue
 import socket
 import ssl
@@ -134,7 +135,8 @@ def fetch_image(
         deadline: a moment of ``time.monotonic()``; the earlier of it and ``limits.timeout_s``
             from now holds.
         admit: called once the server has begun to answer with an image, before its bytes are read;
-            may wait, until there is memory to hold them, or raise a ServiceError.
+            may wait, until there is memory to hold them, or raise a ServiceError. Its wait is not
+            the server's: it prolongs ``limits.timeout_s``, but not beyond ``deadline``.
         resolve: name to addresses; an empty answer or an OSError means there are none.
         connect: (address, port, timeout_s) to a connected socket.
         tls_context: made when first needed.
@@ -152,9 +154,11 @@ def fetch_image(
         DeadlineError: it was not done in time.
     """
     latest = time.monotonic() + limits.timeout_s
+    last = math.inf if deadline is None else deadline
     download = _Download(
         limits,
-        latest if deadline is None else min(latest, deadline),
+        min(latest, last),
+        last,
         resolve or resolve_host,
         connect or connect_to,
         tls_context or _default_tls_context,
@@ -194,10 +198,16 @@ def connect_to(address: str, port: int, timeout_s: float) -> socket.socket:
 
 @dataclasses.dataclass(frozen=True)
 class _Download:
-    """One call of ``fetch_image``: its limits, its deadline and its ways out."""
+    """One call of ``fetch_image``: its limits, deadlines and ways out.
+
+    Attributes:
+        deadline: of the fetch.
+        last: of the request that it is part of.
+    """
 
     limits: FetchLimits
     deadline: float
+    last: float
     resolve: Callable[[str], Sequence[str]]
     connect: Callable[[str, int, float], socket.socket]
     tls_context: Callable[[], ssl.SSLContext]
@@ -306,13 +316,15 @@ class _Download:
             if response.status != HTTPStatus.OK:
                 raise ServerStatusError(response.status, response.headers)
             _check_encoding(response)
-            return self._read_body(response)
+            return self._read_body(response, wire)
 
-    def _read_body(self, response: http.client.HTTPResponse) -> bytes:
+    def _read_body(self, response: http.client.HTTPResponse, wire: _Wire) -> bytes:
         declared = response.length
         if declared is not None and declared > self.limits.max_bytes:
             raise self._too_large()
+        asked = time.monotonic()
         self.admit()
+        wire.deadline = min(self.deadline + (time.monotonic() - asked), self.last)
         body = io.BytesIO()  # getvalue() hands its buffer over without a copy
         while chunk := response.read(CHUNK_BYTES):
             body.write(chunk)
@@ -341,11 +353,14 @@ class _Wire(io.RawIOBase):
 
     The limit stands under the HTTP parser: whatever it is told by chunk sizes, interim
     responses or trailers, no more than this arrives.
+
+    Attributes:
+        deadline: a ``time.monotonic()`` moment.
     """
 
     def __init__(self, sock: socket.socket, deadline: float, max_bytes: int) -> None:
         self._sock = sock
-        self._deadline = deadline
+        self.deadline = deadline
         self._left = max_bytes
 
     def makefile(self, _mode: str) -> io.BufferedReader:
@@ -355,7 +370,7 @@ class _Wire(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        remaining_s = self._deadline - time.monotonic()
+        remaining_s = self.deadline - time.monotonic()
         if remaining_s <= 0:
             raise _too_slow()
         self._sock.settimeout(remaining_s)

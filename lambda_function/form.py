@@ -14,7 +14,7 @@ from typing import NamedTuple
 from lambda_function.errors import BadRequestError
 
 MAX_PARTS = 16
-_MAX_HEADER_BYTES = 4096
+_MAX_HEADER_BYTES = 4096  # the standard library takes 3 s for the parameters of 100 kB
 _CRLF = b"\r\n"
 
 
@@ -52,7 +52,7 @@ def read_form(content_type: str, body: bytes) -> list[Part]:
 def _boundary(content_type: str) -> bytes:
     header = email.message.Message()
     header["content-type"] = " ".join(content_type.split())
-    boundary = header.get_param("boundary")
+    boundary = header.get_param("boundary") if len(content_type) <= _MAX_HEADER_BYTES else None
     if not isinstance(boundary, str) or not 1 <= len(boundary) <= 70 or not boundary.isascii():
         raise BadRequestError(
             "The form's Content-Type names no usable boundary. "

@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 __all__ = ["FORMATS", "MAX_PIXELS", "decode_image", "preprocess"]
 
 MAX_PIXELS = 50_000_000  # 50 megapixels: above any phone's, 200 MB as Pillow holds RGB
+# What JPEG can say. A PNG of 50,000,000 x 1 is a file of 6 kB, and the weights of resizing that one
+# row take 1.8 GB (measured November 2026): as many as the picture is wide, for every column made.
+MAX_SIDE = 65_535
 # Large images are reduced early, and cheaply, while both sides stay this many times the target's:
 # the filter then still has enough to average. At 2 the tensors differ from the full way's by 0.14
 # levels of 255 on average, at 3 by 0.07-0.14; saving as JPEG of quality 95 alone makes 0.28.
@@ -86,7 +89,7 @@ def decode_image(
 
     Raises:
         UnsupportedImageError: not an image type that is read here.
-        TooLargeError: more than ``max_pixels`` pixels.
+        TooLargeError: more than ``max_pixels`` pixels, or ``MAX_SIDE`` on a side.
         UndecodableImageError: empty, truncated or damaged.
     """
     essentials = read_essentials(data)
@@ -156,6 +159,11 @@ def _check_pixels(image: Image.Image, max_pixels: int) -> None:
         raise TooLargeError(
             f"The image has {image.width}x{image.height} = {pixels:,} pixels; "
             f"at most {max_pixels:,} are accepted. Send a smaller one."
+        )
+    if max(image.size) > MAX_SIDE:
+        raise TooLargeError(
+            f"The image has {image.width}x{image.height} pixels; "
+            f"at most {MAX_SIDE:,} are accepted on a side. Send a smaller one."
         )
 
 

@@ -92,7 +92,8 @@ def write_line(line: str) -> None:
 def redact_url(url: str) -> str:
     """Return an address without credentials and with its query string blacked out.
 
-    Of anything but http, https and s3 nothing is shown: a ``data:`` address is a picture.
+    Of anything but http, https and s3 nothing is shown: a ``data:`` address is a picture. Nor of
+    one whose host and port do not parse: a ``/`` in a password makes them look like this.
 
     >>> redact_url("https://me:secret@example.com/a.jpg?X-Amz-Signature=1f#x")
     'https://example.com/a.jpg?REDACTED'
@@ -100,6 +101,7 @@ def redact_url(url: str) -> str:
     try:
         parts = urllib.parse.urlsplit(url)
         host = parts.netloc.rpartition("@")[2]
+        _ = parts.port  # raises on anything but a number
     except ValueError:
         return "unreadable"
     if parts.scheme not in ("http", "https", "s3"):

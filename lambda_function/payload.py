@@ -221,5 +221,8 @@ def _image(value: Any) -> bytes:
 
 def _shown(value: Any) -> str:
     """Return a value as a message may show it: short, on one line."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # thousands of digits, or of brackets in brackets
+        return f"a very large {type(value).__name__}"
     return text if len(text) <= 60 else f"{text[:57]}..."

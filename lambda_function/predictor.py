@@ -125,11 +125,12 @@ class Predictor:
             )
         if admit:
             admit()
+        latest = time.monotonic() + self.settings.fetch_timeout_s
         return self._s3_reader()(
             url,
             buckets=self.settings.image_buckets,
             max_bytes=self.settings.max_image_bytes,
-            deadline=deadline,
+            deadline=latest if deadline is None else min(latest, deadline),
         )
 
     def classify(self, data: bytes, *, fetch_ms: float = 0.0) -> Prediction:

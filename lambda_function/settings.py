@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 
 SHIPPED_MODEL = "model.tflite"  # beside this file
 MEMORY_PER_VCPU_MB = 1769  # AWS: "at 1,769 MB, a function has the equivalent of one vCPU"
+MAX_PIXELS = 50_000_000  # above any phone's
+# Decoding takes up to 18 bytes a pixel (16-bit PNG with transparency, WebP; November 2026); the
+# process, four downloads and a copy of one take 200 MB. More would end the environment.
+PIXELS_PER_MB = 50_000
+MEMORY_BESIDE_PIXELS_MB = 200
 MAX_THREADS = 6  # Lambda's largest function, 10,240 MB, has six vCPUs
 API_AUTHS = ("none", "iam", "jwt")
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
@@ -64,7 +69,7 @@ VARIABLES = (
     ),
     Variable(
         "MAX_IMAGE_PIXELS",
-        "50000000",
+        "50000000; with less memory than 1,200 MB, 50,000 for each MB above 200",
         "integer, 1 to 200000000",
         "Largest image in pixels, checked before any is decoded.",
     ),
@@ -130,7 +135,7 @@ class Settings:
     model_uri: str = ""
     interpreter_threads: int = 1
     max_image_bytes: int = 20 * 1024**2  # 20 MiB: above any phone's JPEG; 4 of them fit in memory
-    max_image_pixels: int = 50_000_000
+    max_image_pixels: int = MAX_PIXELS
     fetch_timeout_s: float = 10.0
     trusted_image_hosts: frozenset[str] = frozenset()
     image_buckets: frozenset[str] = frozenset()
@@ -154,10 +159,11 @@ class Settings:
         chosen: dict[str, Any] = {
             name.lower(): _READERS[name](name, text) for name, text in given.items() if text
         }
-        threads = _threads_for(environ.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", ""))
+        memory_mb = environ.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "")
         return cls(
             **{
-                "interpreter_threads": threads,
+                "interpreter_threads": _threads_for(memory_mb),
+                "max_image_pixels": _pixels_for(memory_mb),
                 "function_name": environ.get("AWS_LAMBDA_FUNCTION_NAME", "local"),
                 "function_version": environ.get("AWS_LAMBDA_FUNCTION_VERSION", "local"),
                 **chosen,
@@ -170,6 +176,14 @@ def _threads_for(memory_mb: str) -> int:
     if not memory_mb.isdecimal():
         return 1
     return max(1, min(MAX_THREADS, round(int(memory_mb) / MEMORY_PER_VCPU_MB)))
+
+
+def _pixels_for(memory_mb: str) -> int:
+    """Return how many pixels a function of that memory can decode, whatever the picture."""
+    if not memory_mb.isdecimal():
+        return MAX_PIXELS
+    spare_mb = int(memory_mb) - MEMORY_BESIDE_PIXELS_MB
+    return max(1_000_000, min(MAX_PIXELS, spare_mb * PIXELS_PER_MB))
 
 
 def _refusal(name: str, text: str) -> SettingsError:

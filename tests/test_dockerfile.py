@@ -37,6 +37,15 @@ def test_last_stage_is_not_root_and_runs_the_handler() -> None:
     assert instructions("CMD") == ['CMD ["lambda_function.app.lambda_handler"]']
 
 
+def test_a_silent_name_server_is_given_up_in_two_seconds() -> None:
+    """Two tries of one second; the C library's default is 10 s, measured both ways.
+
+    It stands in the stage that Lambda runs, not in the one that builds.
+    """
+    deployed = DOCKERFILE.rpartition("AS function\n")[2]
+    assert 'ENV RES_OPTIONS="timeout:1 attempts:2"\n' in deployed
+
+
 def test_it_needs_no_buildkit() -> None:
     assert "<<" not in DOCKERFILE and "--mount" not in DOCKERFILE
 

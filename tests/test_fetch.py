@@ -66,6 +66,35 @@ def test_a_body_is_admitted_once_after_redirects_and_before_it_is_read() -> None
     assert (found, admitted) == (BODY, [1])
 
 
+def test_waiting_for_a_place_in_memory_is_not_the_server_s_slowness() -> None:
+    """The server needs no time, the place 0.6 s: more than the download's own 0.5 s."""
+    with LoopbackServer({"/": answer(BODY)}) as server:
+        found = fetch_image(
+            server.url(), limits(server, timeout_s=0.5), admit=lambda: time.sleep(0.6)
+        )
+    assert found == BODY
+
+
+def test_waiting_for_a_place_in_memory_prolongs_nothing_beyond_the_request() -> None:
+    with LoopbackServer({"/": answer(BODY)}) as server, pytest.raises(DeadlineError):
+        fetch_image(
+            server.url(),
+            limits(server, timeout_s=30.0),
+            deadline=time.monotonic() + 0.3,
+            admit=lambda: time.sleep(0.4),
+        )
+
+
+def test_after_the_wait_for_a_place_only_what_was_left_is_left() -> None:
+    start = time.monotonic()
+    with (
+        LoopbackServer({"/": drip(b"z", first=b"HTTP/1.1 200 OK\r\n\r\n")}) as server,
+        pytest.raises(DeadlineError),
+    ):
+        fetch_image(server.url(), limits(server, timeout_s=0.5), admit=lambda: time.sleep(0.6))
+    assert 1.0 < time.monotonic() - start < 4.0
+
+
 def test_what_is_no_image_asks_for_no_place_in_memory() -> None:
     admitted: list[int] = []
     with (

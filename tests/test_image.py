@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import threading
+import time
 import tracemalloc
 import warnings
 import zlib
@@ -605,6 +606,25 @@ def test_what_follows_a_picture_is_not_looked_at():
     assert_colour(pixels(data + b"PK\x03\x04" + bytes(1000))[8, 8], RED, within=3)
 
 
+TOKENS = (b"<!--", b"-->", b"<!---->", b" ", b"<", b"<?xml", b"<!DOCTYPE svg", b"svg", b"....ftyp")
+
+
+@pytest.mark.parametrize("first", TOKENS)
+def test_telling_the_type_takes_no_time_whatever_the_text(first):
+    """24 comments took 2 s to be told from HTML, and each further one doubled it."""
+    started = time.process_time()
+    for second in TOKENS:
+        with pytest.raises(UnsupportedImageError):
+            decode_image((first + second) * 12 + b"x")
+
+    assert time.process_time() - started < 0.5
+
+
+def test_any_number_of_comments_before_a_page_is_seen_through():
+    with pytest.raises(UnsupportedImageError, match="looks like HTML"):
+        decode_image(b"<!-- a --> <!---->\n" * 50 + b"<html>")
+
+
 # --- bombs ---------------------------------------------------------------------------------
 
 
@@ -634,6 +654,13 @@ def test_too_many_pixels_are_refused_before_decoding(data):
     tracemalloc.stop()
 
     assert peak < 4 * 1024**2
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 65_536), (65_536, 1), (1, 50_000_000)])
+def test_too_long_a_side_is_refused_before_decoding(height, width):
+    """The weights of resizing one row of 50 million pixels take 1.8 GB."""
+    with pytest.raises(TooLargeError, match=f"{width}x{height} pixels; at most 65,535 .* a side"):
+        decode_image(png_header(height, width))
 
 
 @pytest.mark.parametrize("kind", FORMATS)
@@ -776,7 +803,7 @@ def test_run_length_bmp_is_read_up_to_a_size():
         (10_000, 1, "JPEG"),
         (1, 10_000, "PNG"),
         (1, 65_500, "JPEG"),
-        (65_500, 3, "PNG"),
+        (65_535, 3, "PNG"),
         (2, 65_500, "GIF"),
     ],
 )

@@ -60,6 +60,11 @@ def test_unknown_paths_do_not_become_routes(api: Api) -> None:
     assert len(json.dumps(api.lines[0])) < 1000
 
 
+def test_a_method_of_any_length_is_logged_short(api: Api) -> None:
+    api.send("X" * 5000, "/predict")
+    assert api.lines[0]["route"] == f"{'X' * 20} /predict"
+
+
 def test_every_kind_of_request_writes_exactly_one_line(api: Api, server: PictureServer) -> None:
     url = server.url("/red.png")
     api.get("/health")
@@ -119,6 +124,7 @@ def test_pictures_and_secrets_are_never_in_the_line(api: Api, server: PictureSer
         ("data:image/png;base64,AAAA", "unreadable"),
         ("file:///etc/passwd", "unreadable"),
         ("http://[::1", "unreadable"),
+        ("https://me:pass/word@a.example/b.jpg", "unreadable"),
         ("", "unreadable"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import pytest
@@ -36,6 +37,16 @@ from tests.support_requests import check_problem, post_form
 )
 def test_malformed_json_request_is_400_and_says_what(api: Api, content: Any, said: str) -> None:
     assert said in check_problem(api.post_json(content), 400, "bad_request")
+
+
+@pytest.mark.parametrize("kind", ["digits", "brackets"])
+def test_a_value_too_large_to_be_shown_is_400_too(api: Api, kind: str) -> None:
+    """Python turns no more than 4,300 digits into text, and brackets until the stack ends."""
+    brackets = functools.reduce(lambda inner, _: [inner], range(100_000), [])
+    answer = api.invoke({"url": "https://x", "top_k": 10**5000 if kind == "digits" else brackets})
+    assert (answer["status"], answer["code"]) == (400, "bad_request")
+    assert answer["detail"].startswith("top_k must be an integer, 1 to 4. Received: ")
+    assert len(answer["detail"]) < 150
 
 
 @pytest.mark.parametrize("body", [b"{", b"{'url': 1}", b"[" * 100_000, b'{"url": 1' + b"1" * 9999])
@@ -106,6 +117,7 @@ def test_other_content_types_are_415(api: Api) -> None:
         ("multipart/form-data", b"x", "no usable boundary"),
         ("multipart/form-data; boundary=", b"x", "no usable boundary"),
         ("multipart/form-data; boundary=é", b"x", "no usable boundary"),
+        (f"multipart/form-data; {'a;' * 2048} boundary=B", b"--B--", "no usable boundary"),
         ("multipart/form-data; boundary=B", b"x", "cut short"),
         ("multipart/form-data; boundary=B", b"--B\r\n\r\nx", "cut short"),
         ("multipart/form-data; boundary=B", b"--B\r\n\r\nx\r\n--B--", "no name"),

@@ -6,6 +6,7 @@ import hashlib
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -91,6 +92,23 @@ def test_a_damaged_model_is_not_loaded(tmp_path: Path) -> None:
     path.write_bytes(b"\x00" * 100 + TINY_MODEL.read_bytes()[100:])
     with pytest.raises(ArtifactError, match="not a loadable TFLite model"):
         load_predictor(Settings(model_uri=str(path)))
+
+
+@pytest.mark.parametrize(("remaining_s", "expected_s"), [(None, 4), (30, 4), (2, 2)])
+def test_an_object_of_s3_has_the_time_that_any_download_has(
+    tiny: Classifier, remaining_s: float | None, expected_s: float
+) -> None:
+    given: list[float] = []
+
+    def read_object(uri: str, *, deadline: float, **_: Any) -> bytes:
+        given.append(deadline - time.monotonic())
+        return b""
+
+    settings = Settings(fetch_timeout_s=4)
+    predictor = Predictor(settings, tiny, read_object=read_object)
+    deadline = None if remaining_s is None else time.monotonic() + remaining_s
+    predictor.load("s3://bucket/key", deadline=deadline, allow_s3=True)
+    assert given == [pytest.approx(expected_s, abs=0.5)]
 
 
 @pytest.fixture(scope="module")

@@ -98,6 +98,24 @@ def test_threads_follow_the_function_s_memory(memory_mb: str, threads: int) -> N
     assert Settings.from_environment(override).interpreter_threads == 3
 
 
+@pytest.mark.parametrize(
+    ("memory_mb", "pixels"),
+    [
+        ("", 50_000_000),
+        ("128", 1_000_000),
+        ("512", 15_600_000),  # 312 MB beside what else there is, 20 bytes a pixel
+        ("1199", 49_950_000),
+        ("1769", 50_000_000),
+        ("10240", 50_000_000),
+    ],
+)
+def test_pixels_follow_the_function_s_memory_too(memory_mb: str, pixels: int) -> None:
+    environment = {"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": memory_mb}
+    assert Settings.from_environment(environment).max_image_pixels == pixels
+    override = environment | {"MAX_IMAGE_PIXELS": "7"}
+    assert Settings.from_environment(override).max_image_pixels == 7
+
+
 def test_lambda_s_own_variables_are_read() -> None:
     settings = Settings.from_environment(
         {"AWS_LAMBDA_FUNCTION_NAME": "clothes", "AWS_LAMBDA_RUNTIME_API": "127.0.0.1:9001"}
