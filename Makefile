@@ -21,7 +21,7 @@ help: ## print this list
 # --- use it ------------------------------------------------------------------
 
 predict: $(SERVING)/.ok ## classify a picture: URL=https://... or IMAGE=path (default: one of ours)
-	@$(SERVING)/bin/python -m lambda_function.local predict $(if $(URL),--url '$(URL)') $(if $(IMAGE),--image '$(IMAGE)')
+	@$(SERVING)/bin/python -m lambda_function.local predict $(if $(URL),--url "$$URL") $(if $(IMAGE),--image "$$IMAGE")
 
 run: $(SERVING)/.ok ## serve the HTTP API and the demo page on http://127.0.0.1:8080
 	@$(SERVING)/bin/python -m lambda_function.local serve
