@@ -7,7 +7,8 @@ Writes benchmarks/results/frontier.{json,md,svg,png}: one table and one plot of 
 Converted models, scores and every single measurement are kept in .cache/frontier, so that an
 interrupted run goes on where it stopped; what was kept counts only for the model, the images and
 the code that it was made with. Measurements are forgotten once the results are written. Accuracy
-is on the validation split, from image bytes through the serving path; time is one prediction of a loaded model, median.
+is on the validation split, from image bytes through the serving path; time is one prediction of a
+loaded model, median.
 Needs the training environment; sets up those of the other two runtimes by itself.
 """
 
@@ -195,7 +196,8 @@ def to_table(result: dict[str, Any]) -> str:
     """Return the result as Markdown."""
     head = (
         "| model | recipe | MB | validation accuracy [95 %] "
-        "| same answer as float32 (mean difference) | load, s | 1 thread, ms | 2 threads, ms | resident, MB | tflite-runtime, 1 thread |"
+        "| same answer as float32 (mean difference) "
+        "| load, s | 1 thread, ms | 2 threads, ms | resident, MB | tflite-runtime, 1 thread |"
     )
     lines = [
         "# Recipes by size, speed and accuracy",
