@@ -262,6 +262,9 @@ def test_weights_are_stored_as_the_recipe_says(artifacts):
     assert stored["float32"]["CONV_2D"].weight_dtypes == ("FLOAT32",)
     assert "FLOAT16" in stored["float16"]["DEQUANTIZE"].weight_dtypes
     assert "INT8" in stored["dynamic"]["CONV_2D"].weight_dtypes
+    # tflite-runtime reads int8 ones with one scale for all classes
+    assert "INT8" not in stored["dynamic"]["FULLY_CONNECTED"].weight_dtypes
+    assert stored["dynamic"]["DEQUANTIZE"].weight_dtypes == ("FLOAT16",)
     assert stored["int8"]["FULLY_CONNECTED"].weight_dtypes == ("INT32", "INT8")
     assert stored["int8_float_head"]["FULLY_CONNECTED"].weight_dtypes == ("FLOAT32",)
     assert stored["int8_float_head"]["CONV_2D"].weight_dtypes == ("INT32", "INT8")
