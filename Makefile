@@ -96,7 +96,7 @@ test-browser: $(BROWSER)/.ok ## try the demo page in Chromium (WRITE_SCREENSHOTS
 test-container: $(TEST)/.ok $(SAM)/.ok ## build and run the image, and SAM's local gateway, in containers
 	$(TEST)/bin/python -m tests.container $(ARGS)
 
-SERVING_TESTS := $(wildcard $(addprefix tests/test_,$(addsuffix .py,addresses app batch bulk fetch form gateway image local logs payload predictor s3 settings url)))
+SERVING_TESTS := $(wildcard $(addprefix tests/test_,$(addsuffix .py,addresses app batch bulk classifier fetch form gateway image local logs metadata payload predictor s3 settings url)))
 test-tflite-runtime: $(TFLITE)/.ok ## run the serving tests on the other interpreter (needs Python 3.11)
 	$(TFLITE)/bin/python -m pytest -p no:cacheprovider -m "not training and not browser and not container and not emulator" $(SERVING_TESTS) $(ARGS)
 
