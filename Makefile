@@ -22,7 +22,7 @@ help: ## print this list
 # --- use it ------------------------------------------------------------------
 
 predict: $(SERVING)/.ok ## classify a picture: URL=https://... or IMAGE=path (default: one of ours)
-	@$(SERVING)/bin/python -m lambda_function.local predict $(if $(URL),--url '$(URL)') $(if $(IMAGE),--image '$(IMAGE)')
+	@$(SERVING)/bin/python -m lambda_function.local predict $(if $(URL),--url "$$URL") $(if $(IMAGE),--image "$$IMAGE")
 
 run: $(SERVING)/.ok ## serve the HTTP API and the demo page on http://127.0.0.1:8080
 	@$(SERVING)/bin/python -m lambda_function.local serve
@@ -100,7 +100,7 @@ test-browser: $(BROWSER)/.ok ## try the demo page in Chromium (WRITE_SCREENSHOTS
 test-container: $(TEST)/.ok $(SAM)/.ok ## build and run the image, and SAM's local gateway, in containers
 	$(TEST)/bin/python -m tests.container $(ARGS)
 
-SERVING_TESTS := $(wildcard $(addprefix tests/test_,$(addsuffix .py,addresses app batch bulk fetch form gateway image local logs payload predictor s3 settings url)))
+SERVING_TESTS := $(wildcard $(addprefix tests/test_,$(addsuffix .py,addresses app batch bulk classifier fetch form gateway image local logs metadata payload predictor s3 settings url)))
 test-tflite-runtime: $(TFLITE)/.ok ## run the serving tests on the other interpreter (needs Python 3.11)
 	$(TFLITE)/bin/python -m pytest -p no:cacheprovider -m "not training and not browser and not container and not emulator" $(SERVING_TESTS) $(ARGS)
 

@@ -3,10 +3,12 @@
     python -m benchmarks.frontier runs/a224 runs/b299 --prepare    # convert and score: any time
     python -m benchmarks.frontier runs/a224 runs/b299              # measure: in a quiet hour
 
-Writes benchmarks/results/frontier.{json,md,svg,png}. Converted models, scores and every single
-measurement are kept in .cache/frontier, so that an interrupted run goes on where it stopped;
-measurements are forgotten once the results are written. Accuracy is on the validation split,
-from image bytes through the serving path; time is one prediction of a loaded model, median.
+Writes benchmarks/results/frontier.{json,md,svg,png}: one table and one plot of all runs given.
+Converted models, scores and every single measurement are kept in .cache/frontier, so that an
+interrupted run goes on where it stopped; what was kept counts only for the model, the images and
+the code that it was made with. Measurements are forgotten once the results are written. Accuracy
+is on the validation split, from image bytes through the serving path; time is one prediction of a
+loaded model, median.
 Needs the training environment; sets up those of the other two runtimes by itself.
 """
 
@@ -14,6 +16,8 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import hashlib
+import itertools
 import json
 import os
 import subprocess
@@ -46,7 +50,18 @@ PROBE = Path(__file__).with_name("frontier_probe.py")
 THREADS = (1, 2)
 SECONDS = 4.0  # of repeated predictions, for each measurement
 TIMEOUT_S = 180.0
-COLOURS = ("#333333", "#7a5195", "#ef8a17", "#1f77b4", "#0b6e4f")  # one a recipe
+COLOURS = ("#333333", "#7a5195", "#ef8a17", "#1f77b4", "#0b6e4f", "#c0392b", "#8c6d31")  # recipes
+MARKERS = "osD^vP*Xh"  # runs, by size
+# Times nearer than this are equal: int8 and int8_float_head, whose arithmetic differs by a
+# thousandth, came out in either order by median and by fastest run (November 2026).
+TIME_RESOLUTION = 0.02
+ROOT = Path(__file__).resolve().parents[1]
+# What a converted file and its scores come from, besides the model and the images.
+MAKERS = (
+    *(ROOT / "converter" / f"{name}.py" for name in ("recipes", "convert", "calibration")),
+    *(ROOT / "lambda_function" / f"{name}.py" for name in ("image", "metadata")),
+    ROOT / "requirements" / "training.txt",
+)
 ONNX = "onnxruntime"
 LITERT, TFLITE_RUNTIME = "ai-edge-litert", "tflite-runtime"
 
@@ -98,11 +113,30 @@ def main(arguments: list[str] | None = None) -> int:
 def prepare(run: Path, dataset: Path, recipes: Iterable[str]) -> list[Point]:
     """Convert one trained model by every recipe and score the results, unless done before."""
     source = open_source(run / "model.keras")
-    folder = CACHE / f"{run.name}-{source.sha256[:12]}"
+    folder = CACHE / f"{run.name}-{fingerprint(source, dataset)[:12]}"
     folder.mkdir(parents=True, exist_ok=True)
     _convert(source, folder, dataset, recipes)
     scored = [_scored(source, folder, recipe, run.name, dataset) for recipe in recipes]
     return [*scored, Point(run.name, "onnx", source.spec.height, _onnx(source, folder), None)]
+
+
+def fingerprint(source: Source, dataset: Path, makers: Iterable[Path] = MAKERS) -> str:
+    """Return a digest of all that converted files and scores depend on, hexadecimal.
+
+    Args:
+        source: the trained model, with what its run folder says.
+        dataset: its images count by name and size.
+        makers: files of code.
+    """
+    digest = hashlib.sha256(source.sha256.encode())
+    digest.update(json.dumps([source.config, source.report], sort_keys=True).encode())
+    for maker in makers:
+        digest.update(maker.read_bytes())
+    for name in ("train", "validation"):
+        for path in load_split(dataset, name, source.labels).paths:
+            seen = f"{path.relative_to(dataset).as_posix()} {path.stat().st_size}\n"
+            digest.update(seen.encode())
+    return digest.hexdigest()
 
 
 def measure(points: list[Point], notes: Path, pythons: Mapping[str, Path | str]) -> dict[str, Any]:
@@ -161,7 +195,8 @@ def probe(python: Path | str, runtime: str, model: Path, threads: int) -> dict[s
 def to_table(result: dict[str, Any]) -> str:
     """Return the result as Markdown."""
     head = (
-        "| model | recipe | MB | validation accuracy [95 %] | same answer as float32 "
+        "| model | recipe | MB | validation accuracy [95 %] "
+        "| same answer as float32 (mean difference) "
         "| load, s | 1 thread, ms | 2 threads, ms | resident, MB | tflite-runtime, 1 thread |"
     )
     lines = [
@@ -169,7 +204,8 @@ def to_table(result: dict[str, Any]) -> str:
         "",
         f"{result['date']}, commit {result['commit']}, {result['processor']}, "
         f"{result['cores']} cores, {result['memory_gib']} GiB. `make frontier` writes this file. "
-        "Points on the Pareto front of accuracy and time (ai-edge-litert, 1 thread) are bold. "
+        "Points on the Pareto front of accuracy and time (ai-edge-litert, 1 thread) are bold; "
+        f"times within {TIME_RESOLUTION:.0%} count as equal. "
         "The rows `onnx` are onnxruntime, float32, as the outside reference.",
         "",
         head,
@@ -185,6 +221,16 @@ def pareto_front(points: Iterable[tuple[float, float]]) -> list[tuple[float, flo
         if not front or accuracy > front[-1][1]:
             front.append((time_s, accuracy))
     return front
+
+
+def is_on_front(point: tuple[float, float], points: Iterable[tuple[float, float]]) -> bool:
+    """Whether no other (time, accuracy) is better, as far as times can be told apart."""
+    time_s, accuracy = point
+    return not any(
+        (other >= accuracy and other_s < time_s * (1 - TIME_RESOLUTION))
+        or (other > accuracy and other_s <= time_s * (1 + TIME_RESOLUTION))
+        for other_s, other in points
+    )
 
 
 def _convert(source: Source, folder: Path, dataset: Path, recipes: Iterable[str]) -> None:
@@ -229,8 +275,10 @@ def _scored(source: Source, folder: Path, recipe: str, run: str, dataset: Path) 
         "interval_95": list(wilson_interval(correct, images)),
     }
     if reference.is_file():
-        same = answers.argmax(axis=1) == np.load(reference).argmax(axis=1)
+        expected = np.load(reference)
+        same = answers.argmax(axis=1) == expected.argmax(axis=1)
         accuracy["agreement_with_float32"] = float(same.mean())
+        accuracy["mean_difference_from_float32"] = float(np.abs(answers - expected).mean())
     return Point(run, recipe, source.spec.height, path, accuracy)
 
 
@@ -296,9 +344,10 @@ def _shortened(measured: dict[str, Any]) -> dict[str, Any]:
 
 
 def _mark_front(rows: list[dict[str, Any]]) -> None:
-    front = pareto_front(place for row in rows if (place := _place(row)))
+    places = [place for row in rows if (place := _place(row))]
     for row in rows:
-        row["on_front"] = _place(row) in front
+        place = _place(row)
+        row["on_front"] = place is not None and is_on_front(place, places)
 
 
 def _place(row: dict[str, Any]) -> tuple[float, float] | None:
@@ -318,7 +367,7 @@ def _table_row(row: dict[str, Any]) -> str:
     if accuracy:
         low, high = accuracy["interval_95"]
         cells.append(f"{accuracy['accuracy']:.4f} [{low:.3f}, {high:.3f}]")
-        cells.append(f"{accuracy.get('agreement_with_float32', float('nan')):.4f}")
+        cells.append(_nearness(accuracy))
     else:
         cells += ["", ""]
     cells.append(_cell(one, "load_s", 1, 2))
@@ -332,6 +381,15 @@ def _table_row(row: dict[str, Any]) -> str:
     if row["on_front"]:
         cells = [f"**{cell}**" if cell else "" for cell in cells]
     return f"| {' | '.join(cells)} |"
+
+
+def _nearness(accuracy: dict[str, Any]) -> str:
+    if "agreement_with_float32" not in accuracy:  # measured without the recipe float32
+        return ""
+    agreement, difference = (
+        accuracy[f"{name}_float32"] for name in ("agreement_with", "mean_difference_from")
+    )
+    return f"{agreement:.4f} ({difference:.4f})"
 
 
 def _cell(measured: dict[str, Any], name: str, factor: float, digits: int, unit: str = "") -> str:
@@ -348,6 +406,14 @@ def _write(result: dict[str, Any], folder: Path) -> None:
     print(to_table(result))
 
 
+def point_styles(rows: Iterable[dict[str, Any]]) -> dict[tuple[str, str], tuple[str, str]]:
+    """Return (run, recipe) -> (marker, colour): a marker for each run, a colour for each recipe."""
+    runs = list(dict.fromkeys((row["size"], row["run"]) for row in rows))
+    markers = dict(zip([run for _, run in sorted(runs)], itertools.cycle(MARKERS), strict=False))
+    colours = dict(zip(RECIPES, itertools.cycle(COLOURS), strict=False))
+    return {(run, name): (markers[run], colours[name]) for run in markers for name in colours}
+
+
 def draw(result: dict[str, Any], folder: Path) -> None:
     """Plot accuracy against time, with intervals and the Pareto front; SVG and PNG."""
     import matplotlib as mpl
@@ -357,21 +423,22 @@ def draw(result: dict[str, Any], folder: Path) -> None:
 
     mpl.rcParams["svg.hashsalt"] = "frontier"  # equal input gives equal bytes
     figure, axes = pyplot.subplots(figsize=(10, 5), layout="constrained")
-    markers = dict(zip(sorted({row["size"] for row in result["rows"]}), "osD^vP", strict=False))
-    colours = dict(zip(RECIPES, COLOURS, strict=True))
+    styles = point_styles(result["rows"])
     for row in result["rows"]:
         if place := _place(row):
             low, high = row["accuracy"]["interval_95"]
+            marker, colour = styles[row["run"], row["recipe"]]
             axes.errorbar(
                 place[0] * 1000,
                 place[1],
                 yerr=[[place[1] - low], [high - place[1]]],
-                fmt=markers.get(row["size"], "o"),
-                color=colours[row["recipe"]],
+                fmt=marker,
+                color=colour,
                 ecolor="#dddddd",
                 markersize=8,
-                markeredgecolor="black" if row["on_front"] else colours[row["recipe"]],
-                label=f"{row['recipe']}, {row['size']} px, {row['bytes'] / 1e6:.0f} MB",
+                markeredgecolor="black" if row["on_front"] else colour,
+                label=f"{row['run']}, {row['size']} px, {row['recipe']}, "
+                f"{row['bytes'] / 1e6:.0f} MB",
                 zorder=3,
             )
     front = pareto_front(place for row in result["rows"] if (place := _place(row)))

@@ -14,6 +14,7 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before Keras: no start-up chatter
@@ -61,11 +62,22 @@ def _convert(words: list[str]) -> int:
     parser.add_argument("--output", type=Path, default=SHIPPED, help="default: the shipped model")
     parser.add_argument("--dataset", type=Path, help="default: $CLOTHING_DATASET or ../shared/...")
     parser.add_argument("--images", type=Path, help="folder of class folders for the gate instead")
-    parser.add_argument("--calibration-images", type=int, default=DEFAULT_IMAGES)
-    parser.add_argument("--seed", type=int, default=DEFAULT_SEED, help="of calibration images")
+    parser.add_argument("--calibration-images", type=_at_least(1), default=DEFAULT_IMAGES)
+    parser.add_argument("--seed", type=_at_least(0), default=DEFAULT_SEED, help="of their choice")
     parsed = parser.parse_args(words)
     find_recipe(parsed.recipe)
     return _convert_and_gate(parsed)
+
+
+def _at_least(least: int) -> Callable[[str], int]:
+    def number(text: str) -> int:
+        if not text.isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(
+                f"must be a whole number from {least} on. Received: {text}"
+            )
+        return int(text)
+
+    return number
 
 
 def _convert_and_gate(parsed: argparse.Namespace) -> int:

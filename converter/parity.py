@@ -40,6 +40,7 @@ class Thresholds:
         max_difference: of any single probability.
         max_accuracy_loss: on images not trained on; 0.01 is one point.
         max_input_difference: mean difference of an image's tensor, for the worst image.
+        max_sum_error: of an image's probabilities from 1; integer softmaxes answer in 1/256.
     """
 
     min_agreement: float
@@ -47,6 +48,7 @@ class Thresholds:
     max_difference: float
     max_accuracy_loss: float
     max_input_difference: float = HALF_A_GREY_LEVEL
+    max_sum_error: float = 0.02
 
 
 _QUANTISED = Thresholds(0.98, 0.02, 1.0, 0.01)
@@ -291,7 +293,7 @@ def _checks(figures: dict[str, Any], limits: Thresholds) -> tuple[Check, ...]:
         at_most("mean probability difference", "mean_difference", limits.max_mean_difference),
         at_most("largest probability difference", "largest_difference", limits.max_difference),
         at_most("accuracy loss, not trained on", "accuracy_loss", limits.max_accuracy_loss, sides),
-        at_most("probabilities' sum, error", "largest_sum_error", 0.02),
+        at_most("probabilities' sum, error", "largest_sum_error", limits.max_sum_error),
     )
 
 

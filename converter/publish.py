@@ -1,11 +1,13 @@
 """`python -m converter publish FILE --to s3://bucket/prefix`: immutable names, `latest` last.
 
     prefix/<name>-<version>-<sha256>.tflite    the artifact; its name always means this content
-    prefix/<name>-<version>-<sha256>.json      manifest: SHA-256, size, what the model is
+    prefix/<name>-<version>-<sha256>.json      manifest: SHA-256, size, model, the gate's figures
     prefix/latest.json                         the newest manifest once more
 
 `latest.json` is written when everything that it names is there and was read back, so that an
-interrupted upload leaves the old one in place. A function takes the artifact itself through
+interrupted upload leaves the old one in place. Only what passed the parity gate is published: the
+gate's report, ``<file>.parity.json``, must stand beside the file and speak of these very bytes, so
+that a damaged file is noticed too. A function takes the artifact itself through
 ``MODEL_URI=s3://bucket/prefix/<name>-<version>-<sha256>.tflite``, and checks the SHA-256.
 """
 
@@ -21,7 +23,6 @@ from typing import Any
 
 from converter.errors import PublishError
 from lambda_function.classifier import Classifier
-from lambda_function.metadata import ModelMetadata
 
 LATEST = "latest.json"
 _DESTINATION = re.compile(r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:/(?P<prefix>.*))?")
@@ -55,16 +56,26 @@ def publish(path: Path, destination: str, *, client: Any = None) -> Published:
         The addresses. Publishing the same file again changes nothing but ``latest``.
 
     Raises:
-        PublishError: destination malformed, or the upload failed; the message says where it stood.
+        PublishError: destination malformed, no passed gate's report of this file, or the upload
+            failed; the message says where it stood.
         MetadataError, ArtifactError: the file is not one that the handler could serve.
         OSError: the file cannot be read.
     """
     bucket, prefix = _parse(destination)
     content = path.read_bytes()
-    metadata = Classifier(content).metadata
     digest = hashlib.sha256(content).hexdigest()
+    report = _passed_gate(path, digest)
+    metadata = Classifier(content).metadata
     stem = f"{prefix}{_safe(metadata.name)}-{_safe(metadata.version)}-{digest}"
-    manifest = _to_json(_manifest(bucket, f"{stem}.tflite", content, metadata))
+    manifest = _to_json(
+        {
+            "uri": f"s3://{bucket}/{stem}.tflite",
+            "sha256": digest,
+            "bytes": len(content),
+            "model": metadata.to_dict(),
+            "gate": {"images": report["images"], "figures": report["figures"]},
+        }
+    )
     uploads = [
         (f"{stem}.tflite", content, "application/octet-stream"),
         (f"{stem}.json", manifest, "application/json"),
@@ -89,6 +100,7 @@ class _Store:
 
         checksum = base64.b64encode(hashlib.sha256(body).digest()).decode()
         place = f"s3://{self._bucket}/{key}"
+        pointer = "may have moved" if key.endswith(LATEST) else "is as it was"
         try:
             self._client.put_object(
                 Bucket=self._bucket,
@@ -100,22 +112,39 @@ class _Store:
             found = self._client.head_object(Bucket=self._bucket, Key=key, ChecksumMode="ENABLED")
         except (BotoCoreError, ClientError) as error:
             raise PublishError(
-                f"{place} could not be written: {error}. `latest` is as it was; publish again."
+                f"{place} could not be written: {error}. `latest` {pointer}; publish again."
             ) from error
-        if found["ContentLength"] != len(body):
+        stored = found.get("ChecksumSHA256"), found["ContentLength"]
+        # Servers other than Amazon's may keep no checksum; they still have checked it.
+        if stored not in ((checksum, len(body)), (None, len(body))):
             raise PublishError(
-                f"{place} is not what was sent: expected {len(body):,} bytes. "
-                f"Received: {found['ContentLength']:,}. `latest` is as it was."
+                f"{place} is not what was sent: expected {len(body):,} bytes, SHA-256 {checksum}. "
+                f"Received: {stored[1]:,} bytes, {stored[0]}. `latest` {pointer}; publish again."
             )
 
 
-def _manifest(bucket: str, key: str, content: bytes, metadata: ModelMetadata) -> dict[str, Any]:
-    return {
-        "uri": f"s3://{bucket}/{key}",
-        "sha256": hashlib.sha256(content).hexdigest(),
-        "bytes": len(content),
-        "model": metadata.to_dict(),
-    }
+def _passed_gate(path: Path, digest: str) -> dict[str, Any]:
+    """Return the parity gate's report of a file with this SHA-256."""
+    file = path.with_suffix(".parity.json")
+    try:
+        report = json.loads(file.read_text())
+        found, passed = report["artifact_sha256"], report["passed"]
+        _ = report["images"], report["figures"]
+    except FileNotFoundError as error:
+        raise PublishError(
+            f"{file.name} is missing beside {path.name}: only what passed the parity gate is "
+            "published. `python -m converter MODEL.keras --recipe NAME` writes both."
+        ) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise PublishError(f"{file.name} is no report of the parity gate: {error!r}") from error
+    if found != digest:
+        raise PublishError(
+            f"{path.name} is not the file that passed the gate: {file.name} says SHA-256 {found}, "
+            f"the file has {digest}"
+        )
+    if passed is not True:
+        raise PublishError(f"{file.name} says that {path.name} failed the parity gate")
+    return dict(report)
 
 
 def _to_json(fields: dict[str, Any]) -> bytes:

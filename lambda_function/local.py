@@ -131,23 +131,26 @@ class _RequestHandler(BaseHTTPRequestHandler):
     def _answer(self) -> None:
         length = self.headers.get("content-length", "0")
         if not re.fullmatch("[0-9]{1,15}", length) or "transfer-encoding" in self.headers:
-            self._refuse(http.HTTPStatus.LENGTH_REQUIRED)
+            self._refuse(http.HTTPStatus.LENGTH_REQUIRED, "Length Required")
             return
         event = {}
         if int(length) <= MAX_EVENT_BYTES:
             body = self.rfile.read(int(length))
             event = build_event(self.command, self.path, dict(self.headers), body)
         if not event or len(json.dumps(event)) > MAX_EVENT_BYTES:
-            self._refuse(http.HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+            self._refuse(http.HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "Request Entity Too Large")
             return
         response = self.server.answer(event)
         self._send(response["statusCode"], response["headers"], response["body"].encode())
 
-    def _refuse(self, status: http.HTTPStatus) -> None:
-        """Answer as the gateway does: its own JSON, not ours; the connection cannot be reused."""
+    def _refuse(self, status: http.HTTPStatus, message: str) -> None:
+        """Answer as the gateway does: its own JSON, not ours; the connection cannot be reused.
+
+        Its own words too: ``HTTPStatus.phrase`` of 413 is another since Python 3.13.
+        """
         self.close_connection = True
         headers = {"content-type": "application/json", "connection": "close"}
-        self._send(status, headers, json.dumps({"message": status.phrase}).encode())
+        self._send(status, headers, json.dumps({"message": message}).encode())
 
     def _send(self, status: int, headers: dict[str, str], body: bytes) -> None:
         self.send_response(status)

@@ -160,7 +160,7 @@ def embed_metadata(model: bytes, metadata: ModelMetadata) -> bytes:
     buffer = io.BytesIO(model)
     text = json.dumps(metadata.to_dict(), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
     with zipfile.ZipFile(buffer, "a") as archive:
-        _add(archive, LABELS_FILE, "".join(f"{label}\n" for label in metadata.labels))
+        _add(archive, LABELS_FILE, _one_a_line(metadata.labels))
         _add(archive, METADATA_FILE, text)
     return buffer.getvalue()
 
@@ -185,10 +185,21 @@ def read_metadata(artifact: bytes | Path) -> ModelMetadata:
     try:
         with archive:
             fields = json.loads(archive.read(METADATA_FILE))
+            listed = archive.read(LABELS_FILE).decode()
     except (*_ZIP_ERRORS, KeyError, ValueError, EOFError, RecursionError) as error:
         what = error.args[0] if isinstance(error, KeyError) else error
-        raise MetadataError(f"the artifact's {METADATA_FILE} cannot be read: {what}") from error
-    return ModelMetadata.from_dict(fields)
+        raise MetadataError(f"the artifact's metadata cannot be read: {what}") from error
+    metadata = ModelMetadata.from_dict(fields)
+    if listed != _one_a_line(metadata.labels):
+        raise MetadataError(
+            f"the artifact's label lists differ: {METADATA_FILE} says {list(metadata.labels)}, "
+            f"{LABELS_FILE} says {listed.splitlines()}"
+        )
+    return metadata
+
+
+def _one_a_line(labels: tuple[str, ...]) -> str:
+    return "".join(f"{label}\n" for label in labels)
 
 
 def _check(holds: bool, rule: str, metadata: ModelMetadata, name: str) -> None:

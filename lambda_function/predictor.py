@@ -240,7 +240,7 @@ def _ranked(
     """
     values = probabilities.astype(np.float64)
     total = float(values.sum())
-    if not np.isfinite(values).all() or values.min() < 0 or not 0.9 < total < 1.1:
+    if not np.isfinite(values).all() or (values < 0).any() or not 0.9 < total < 1.1:
         raise ValueError(f"the model's answer is no set of probabilities: {values.tolist()}")
     scores = [round(float(value), 7) for value in values / total]
     return tuple(sorted(zip(labels, scores, strict=True), key=lambda pair: -pair[1]))

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from converter.convert import check_servable
 from converter.errors import ConversionError, InspectionError, SourceError
 from converter.flatbuffer import Flatbuffer
 from converter.inspection import describe
@@ -49,12 +50,31 @@ def test_flatbuffer_shows_tensors_signature_and_operators():
     assert flatbuffer.foreign_operators() == []
 
 
-def test_flex_operators_are_foreign():
-    content = bytearray(TINY.read_bytes())
-    flatbuffer = Flatbuffer(bytes(content))
-    flatbuffer.operators[0] = "CUSTOM:FlexErf"
+def with_custom_operator(artifact: bytes, name: str) -> bytes:
+    """The same artifact, whose first operator is another's invention."""
+    import flatbuffers
+    from ai_edge_litert import schema_py_generated as schema
 
-    assert flatbuffer.foreign_operators() == ["CUSTOM:FlexErf"]
+    model = schema.ModelT.InitFromPackedBuf(artifact)
+    code = model.operatorCodes[model.subgraphs[0].operators[0].opcodeIndex]
+    code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.CUSTOM
+    code.customCode = name.encode()
+    builder = flatbuffers.Builder(len(artifact))
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return embed_metadata(bytes(builder.Output()), read_metadata(artifact))
+
+
+def test_flex_operators_are_foreign_and_never_served():
+    artifact = with_custom_operator(TINY.read_bytes(), "FlexErf")
+
+    assert Flatbuffer(artifact).foreign_operators() == ["CUSTOM:FlexErf"]
+    with pytest.raises(ConversionError, match="beyond TFLite's own: CUSTOM:FlexErf"):
+        check_servable(artifact)
+
+
+def test_another_signature_is_never_served():
+    with pytest.raises(ConversionError, match=r"signature .*serving_default.* Received: \{\}"):
+        check_servable(TINY.read_bytes())
 
 
 def test_inspect_prints_what_the_artifact_says_and_holds():
@@ -242,6 +262,9 @@ def test_weights_are_stored_as_the_recipe_says(artifacts):
     assert stored["float32"]["CONV_2D"].weight_dtypes == ("FLOAT32",)
     assert "FLOAT16" in stored["float16"]["DEQUANTIZE"].weight_dtypes
     assert "INT8" in stored["dynamic"]["CONV_2D"].weight_dtypes
+    # tflite-runtime reads int8 ones with one scale for all classes
+    assert "INT8" not in stored["dynamic"]["FULLY_CONNECTED"].weight_dtypes
+    assert stored["dynamic"]["DEQUANTIZE"].weight_dtypes == ("FLOAT16",)
     assert stored["int8"]["FULLY_CONNECTED"].weight_dtypes == ("INT32", "INT8")
     assert stored["int8_float_head"]["FULLY_CONNECTED"].weight_dtypes == ("FLOAT32",)
     assert stored["int8_float_head"]["CONV_2D"].weight_dtypes == ("INT32", "INT8")
@@ -327,7 +350,7 @@ def test_a_model_that_needs_flex_is_refused(tmp_path):
 
     keras.utils.get_custom_objects()["Erf"] = Erf
     path = support.write_run(tmp_path / "run", support.colour_model(before=Erf()))
-    from converter.convert import check_servable, quantise, to_float32
+    from converter.convert import quantise, to_float32
 
     source = open_source(path)
     with pytest.raises(ConversionError):
@@ -400,6 +423,17 @@ def test_command_line_says_bad_input_in_one_sentence(tmp_path):
         assert done.stderr.startswith("error: ")
         assert done.stderr.count("\n") == 1
         assert expected in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "least"),
+    [("--calibration-images", "0", 1), ("--calibration-images", "-4", 1), ("--seed", "-1", 0)],
+)
+def test_a_choice_of_images_that_cannot_be_is_refused(tmp_path, option, value, least):
+    done = command(tmp_path / "model.keras", "--recipe", "int8", f"{option}={value}")
+
+    assert done.returncode == 2
+    assert f"must be a whole number from {least} on. Received: {value}" in done.stderr
 
 
 def test_there_is_no_force(tmp_path):

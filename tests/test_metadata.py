@@ -36,10 +36,13 @@ METADATA = ModelMetadata(
 )
 
 
-def with_text(text: str, name: str = "metadata.json") -> bytes:
+def with_text(
+    text: str, name: str = "metadata.json", labels: tuple[str, ...] = METADATA.labels
+) -> bytes:
     """An artifact whose metadata file holds this text."""
     buffer = io.BytesIO(MODEL)
     with zipfile.ZipFile(buffer, "a") as archive:
+        archive.writestr("labels.txt", "".join(f"{label}\n" for label in labels))
         archive.writestr(name, text)
     return buffer.getvalue()
 
@@ -116,8 +119,8 @@ def test_a_field_that_does_not_fit_is_named(changes, message):
     [
         (b"", "carries no metadata"),
         (MODEL, "carries no metadata"),
-        (with_text("{}", name="other.json"), "metadata.json cannot be read"),
-        (with_text("{"), "metadata.json cannot be read"),
+        (with_text("{}", name="other.json"), "metadata cannot be read: .*metadata.json"),
+        (with_text("{"), "metadata cannot be read"),
         (with_text("[]"), "has format version None"),
         (with_text("\ud800".encode("utf-8", "surrogatepass").decode("latin-1")), "cannot be read"),
     ],
@@ -126,6 +129,18 @@ def test_what_holds_no_metadata_is_refused_with_one_sentence(artifact, message):
     with pytest.raises(MetadataError, match=message) as caught:
         read_metadata(artifact)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "labels", [("dress", "t-shirt", "chapeau à plumes"), ("dress", "t-shirt"), ()]
+)
+def test_two_label_lists_that_differ_are_refused_with_both_sides(labels):
+    artifact = with_text(json.dumps(METADATA.to_dict()), labels=labels)
+
+    with pytest.raises(MetadataError, match="label lists differ") as caught:
+        read_metadata(artifact)
+    assert str(list(METADATA.labels)) in str(caught.value)
+    assert str(list(labels)) in str(caught.value)
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 0.97, 0.99, 0.999])

@@ -112,11 +112,20 @@ def test_the_issues_limits_are_the_limits():
     assert failed("float32", largest_difference=0.001) == []
     assert failed("float32", largest_difference=0.0011) == ["largest probability difference"]
     assert failed("float32", agreement=0.9999) == ["same most probable label"]
+    assert failed("int8", largest_sum_error=0.02) == []
+    assert failed("int8", largest_sum_error=0.021) == ["probabilities' sum, error"]
 
 
 @pytest.mark.parametrize(
     "key",
-    ["agreement", "mean_difference", "largest_difference", "accuracy_loss", "input_difference"],
+    [
+        "agreement",
+        "mean_difference",
+        "largest_difference",
+        "accuracy_loss",
+        "input_difference",
+        "largest_sum_error",
+    ],
 )
 def test_what_is_not_a_number_fails(key):
     assert len(failed("int8", **{key: float("nan")})) == 1

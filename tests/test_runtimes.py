@@ -97,7 +97,13 @@ def small(tmp_path_factory):
 
 @pytest.mark.parametrize(
     ("recipe", "tolerance"),
-    [("float32", 1e-4), ("float16", 1e-4), ("int8", 0.02), ("int8_float_head", 0.02)],
+    [
+        ("float32", 1e-4),
+        ("float16", 1e-4),
+        ("dynamic", 0.02),
+        ("int8", 0.02),
+        ("int8_float_head", 0.02),
+    ],
 )
 def test_both_interpreters_agree(small, other_python, tmp_path, recipe, tolerance):
     source, artifacts = small
