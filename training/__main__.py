@@ -13,7 +13,18 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before Keras: no start-up 
 
 from lambda_function.classifier import ArtifactError
 from lambda_function.metadata import InputSpec, MetadataError
-from training import card, data, evaluate, label_noise, release, robustness, steps, study, tune
+from training import (
+    card,
+    data,
+    evaluate,
+    label_noise,
+    release,
+    robustness,
+    soup,
+    steps,
+    study,
+    tune,
+)
 from training.config import ConfigError, TrainConfig, WeightsError
 from training.data import DownloadError
 from training.dataset import DatasetError, find_dataset
@@ -60,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     label_noise.add_arguments(commands)
     release.add_arguments(commands)
     robustness.add_arguments(commands)
+    soup.add_arguments(commands)
     steps.add_arguments(commands)
     study.add_arguments(commands)
     tune.add_arguments(commands)

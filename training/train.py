@@ -82,15 +82,15 @@ def train(
     validation = load_split(dataset, "validation", training.class_names).thinned(limit)
 
     keras.utils.set_random_seed(config.seed)
-    network = _prepare_network(config, len(training.class_names), weights, runs)
+    network = prepare_network(config, len(training.class_names), weights, runs)
     best = _fit(network, config, training, validation, folder, cache)
 
     print(f"calibrating and scoring {best.name} in float32 on {len(validation)} images")
     model, report = _finish(best, config, validation, weights, runs)
     report["train_images"] = len(training)
     report["seconds"] = round(time.monotonic() - started)
-    _write_run(folder, config, training.class_names, model, report)
-    _print_report(report)
+    write_run(folder, config, training.class_names, model, report)
+    print_report(report)
     return folder
 
 
@@ -157,9 +157,13 @@ def _open_run(folder: Path, config: TrainConfig, limit: int) -> Path:
     return folder
 
 
-def _prepare_network(
-    config: TrainConfig, classes: int, weights: Path | None, runs: Path
-) -> Network:
+def prepare_network(config: TrainConfig, classes: int, weights: Path | None, runs: Path) -> Network:
+    """Build a run's network with the weights that it starts with.
+
+    Raises:
+        ConfigError: ``start_from`` names no finished run.
+        WeightsError: the ImageNet weights are missing or do not fit.
+    """
     keras.config.set_dtype_policy(config.precision)
     try:
         backbone = build_backbone(config.input.height, config.input.width, weights)
@@ -293,15 +297,31 @@ def _finish(
 ) -> tuple[keras.Model, dict[str, Any]]:
     """Rebuild in float32 with the best weights, fit the temperature, score on validation."""
     plain = dataclasses.replace(config, precision="float32")
-    network = _prepare_network(plain, len(validation.class_names), weights, runs)
+    network = prepare_network(plain, len(validation.class_names), weights, runs)
     trained = keras.models.load_model(best, compile=False)
     # The trained part numbers its shortcut layers from its own first one: assign in order.
     for variable, source in zip(network.trained.weights, trained.weights, strict=True):
         variable.assign(keras.ops.cast(source, "float32"))
-    logits = predict_logits(network.whole, validation, config)
+    model, report = calibrate(network.whole, config, validation)
+    return model, {"checkpoint": best.name, **report}
+
+
+def calibrate(
+    whole: keras.Model, config: TrainConfig, validation: Split
+) -> tuple[keras.Model, dict[str, Any]]:
+    """Fit the temperature on validation, and put it and the softmax into the graph.
+
+    Args:
+        whole: images -> logits, float32.
+        config: of the run.
+        validation: images that the weights have not been trained on.
+
+    Returns:
+        Images -> probabilities, and a run's report.
+    """
+    logits = predict_logits(whole, validation, config)
     temperature = metrics.fit_temperature(logits, validation.labels)
     report = {
-        "checkpoint": best.name,
         "temperature": temperature,
         "metrics": {
             "validation_before_temperature": metrics.summary(
@@ -311,7 +331,7 @@ def _finish(
         },
         "environment": environment(),
     }
-    return with_probabilities(network.whole, temperature), report
+    return with_probabilities(whole, temperature), report
 
 
 def environment() -> dict[str, Any]:
@@ -330,7 +350,7 @@ def environment() -> dict[str, Any]:
     }
 
 
-def _write_run(
+def write_run(
     folder: Path,
     config: TrainConfig,
     class_names: tuple[str, ...],
@@ -351,7 +371,8 @@ def _write_run(
         model.save(unfinished)
 
 
-def _print_report(report: dict[str, Any]) -> None:
+def print_report(report: dict[str, Any]) -> None:
+    """Print a run's figures on validation in one line."""
     found = report["metrics"]["validation"]
     low, high = found["accuracy_interval_95"]
     print(
