@@ -13,7 +13,7 @@ BROWSER := $(VENVS)/browser
 PIP_INSTALL := -m pip install -qq --disable-pip-version-check --require-hashes
 
 .DEFAULT_GOAL := help
-.PHONY: help predict run emulate train evaluate tune steps data fetch model score test-jax test test-training test-browser check format lock clean test-container test-tflite-runtime image preflight deploy smoke bulk destroy costs sbom audit benchmark benchmark-models soak convert inspect publish frontier
+.PHONY: help predict run emulate train evaluate tune steps data fetch model score test-jax test test-training test-browser check format lock clean test-container test-tflite-runtime image preflight deploy smoke bulk destroy costs sbom audit benchmark benchmark-models image-size soak convert inspect publish frontier
 
 help: ## print this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -126,6 +126,9 @@ frontier: $(TRAINING)/.ok ## every recipe of trained models, side by side: RUNS=
 	@$(TRAINING)/bin/python $(PIP_INSTALL) -r requirements/peer-build.txt
 	@$(TRAINING)/bin/python -m benchmarks.frontier $(or $(RUNS),runs/$(RUN)) $(DATA) $(ARGS)
 
+image-size: $(TEST)/.ok ## count what the image adds to its base, beside a course-style one (ARGS=--write: keeps it)
+	@$(TEST)/bin/python -m benchmarks.image_size $(ARGS)
+
 soak: $(TEST)/.ok ## 5,000 mixed requests through the emulator; keeps the figures
 	SOAK_REQUESTS=5000 SOAK_WRITE=1 $(TEST)/bin/python -m pytest -q tests/test_soak.py
 
@@ -216,7 +219,7 @@ $(BROWSER)/.ok: requirements/serving.txt requirements/s3.txt requirements/test.t
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header
 lock: ## write the hash-locked requirement files anew (needs uv)
 	cd requirements && for group in serving s3 test training jax browser sam audit; do $(LOCK) $$group.in -o $$group.txt || exit 1; done
-	cd requirements && uv pip compile --quiet --python-version 3.11 --python-platform x86_64-manylinux_2_28 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header tflite-runtime.in -o tflite-runtime.txt
+	cd requirements && uv pip compile --quiet --python-version 3.11 --python-platform x86_64-manylinux2014 --only-binary :all: --generate-hashes --no-emit-index-url --no-emit-find-links --no-header tflite-runtime.in -o tflite-runtime.txt
 	cd requirements && uv pip compile --quiet --python-version 3.11 --python-platform x86_64-manylinux_2_28 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header peer-course.in -o peer-course.txt
 	cd requirements && for group in peer-ours peer-onnx peer-tensorflow peer-build; do $(LOCK) $$group.in -o $$group.txt || exit 1; done
 	cd requirements && $(LOCK) --no-deps emulator.in -o emulator.txt
