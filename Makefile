@@ -154,8 +154,8 @@ bulk: $(SAM)/.ok ## deploy the bulk run: STACK=name PARAMS='ImageBucket=pictures
 destroy: $(SAM)/.ok ## remove the stack and its images from AWS; asks first
 	SAM_CLI_TELEMETRY=0 $(SAM)/bin/sam delete --stack-name '$(STACK)'
 
-costs: ## write the cost tables of docs/deploy.md anew: MS=milliseconds of one warm request
-	@$(PYTHON) -m tools.costs $(if $(MS),--ms $(MS)) --write
+costs: ## write the cost tables of docs/deploy.md from what was measured; MS=milliseconds prints yours
+	@$(PYTHON) -m tools.costs $(if $(MS),--ms $(MS),--write)
 
 sbom: ## show what the image of `make image` holds, with licences (CycloneDX)
 	@docker run --rm --entrypoint cat clothing-classifier /var/task/sbom.cdx.json
