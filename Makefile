@@ -14,7 +14,7 @@ PICTURES := $(VENVS)/pictures
 PIP_INSTALL := -m pip install -qq --disable-pip-version-check --require-hashes
 
 .DEFAULT_GOAL := help
-.PHONY: help predict run emulate train evaluate tune steps study data fetch model score test-jax test test-training test-browser check format lock clean test-container test-tflite-runtime image preflight deploy smoke bulk destroy costs sbom audit benchmark benchmark-models no-garment soak convert inspect publish frontier
+.PHONY: help predict run emulate train evaluate tune steps study data fetch model score test-jax test test-training test-browser check format lock clean test-container test-tflite-runtime image preflight deploy smoke bulk destroy costs sbom audit benchmark benchmark-models no-garment image-size soak convert inspect publish frontier
 
 help: ## print this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -133,6 +133,9 @@ frontier: $(TRAINING)/.ok ## every recipe of trained models, side by side: RUNS=
 no-garment: $(PICTURES)/.ok ## what the model says of pictures without a garment; keeps the figures
 	@$(PICTURES)/bin/python -m benchmarks.no_garment --write $(DATA)
 
+image-size: $(TEST)/.ok ## count what the image adds to its base, beside a course-style one (ARGS=--write: keeps it)
+	@$(TEST)/bin/python -m benchmarks.image_size $(ARGS)
+
 soak: $(TEST)/.ok ## 5,000 mixed requests through the emulator; keeps the figures
 	SOAK_REQUESTS=5000 SOAK_WRITE=1 $(TEST)/bin/python -m pytest -q tests/test_soak.py
 
@@ -158,8 +161,8 @@ bulk: $(SAM)/.ok ## deploy the bulk run: STACK=name PARAMS='ImageBucket=pictures
 destroy: $(SAM)/.ok ## remove the stack and its images from AWS; asks first
 	SAM_CLI_TELEMETRY=0 $(SAM)/bin/sam delete --stack-name '$(STACK)'
 
-costs: ## write the cost tables of docs/deploy.md anew: MS=milliseconds of one warm request
-	@$(PYTHON) -m tools.costs $(if $(MS),--ms $(MS)) --write
+costs: ## write the cost tables of docs/deploy.md from what was measured; MS=milliseconds prints yours
+	@$(PYTHON) -m tools.costs $(if $(MS),--ms $(MS),--write)
 
 sbom: ## show what the image of `make image` holds, with licences (CycloneDX)
 	@docker run --rm --entrypoint cat clothing-classifier /var/task/sbom.cdx.json
@@ -229,7 +232,7 @@ $(PICTURES)/.ok: requirements/serving.txt requirements/pictures.txt
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header
 lock: ## write the hash-locked requirement files anew (needs uv)
 	cd requirements && for group in serving s3 test training jax browser sam audit; do $(LOCK) $$group.in -o $$group.txt || exit 1; done
-	cd requirements && uv pip compile --quiet --python-version 3.11 --python-platform x86_64-manylinux_2_28 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header tflite-runtime.in -o tflite-runtime.txt
+	cd requirements && uv pip compile --quiet --python-version 3.11 --python-platform x86_64-manylinux2014 --only-binary :all: --generate-hashes --no-emit-index-url --no-emit-find-links --no-header tflite-runtime.in -o tflite-runtime.txt
 	cd requirements && uv pip compile --quiet --python-version 3.11 --python-platform x86_64-manylinux_2_28 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header peer-course.in -o peer-course.txt
 	cd requirements && for group in pictures peer-ours peer-onnx peer-tensorflow peer-build; do $(LOCK) $$group.in -o $$group.txt || exit 1; done
 	cd requirements && $(LOCK) --no-deps emulator.in -o emulator.txt

@@ -281,7 +281,17 @@ def test_the_readme_shows_what_the_result_files_say():
 
 
 def test_result_files_say_when_where_and_from_which_commit():
-    names = ("compare", "coldstart", "overhead", "limit", "growth", "batch", "accuracy", "soak")
+    names = (
+        "compare",
+        "coldstart",
+        "overhead",
+        "limit",
+        "growth",
+        "batch",
+        "accuracy",
+        "soak",
+        "image_size",
+    )
     paths = [path for name in names if (path := RESULTS / f"{name}.json").exists()]
     if not paths:
         pytest.skip("nothing is measured yet: no result file of `make benchmark`")

@@ -30,9 +30,9 @@ def test_time_of_a_bulk_run() -> None:
     assert costs.bulk_minutes(295, 100) == pytest.approx(50)  # 1e6 x 0.3 s / 100 = 3,000 s
 
 
-def test_the_document_s_tables_are_the_tool_s() -> None:
+def test_the_document_s_tables_are_made_from_what_was_measured() -> None:
     document = costs.DOCUMENT.read_text()
-    assert costs.put_into(document, costs.written_ms(document)) == document
+    assert costs.put_into(document, costs.measured_ms()) == document, "run `make costs`"
 
 
 def test_a_document_without_markers_is_refused() -> None:

@@ -11,7 +11,7 @@ from samtranslator.yaml_helper import yaml_parse
 
 from tests.support_template import REPOSITORY
 from tools import deploy as deploying
-from tools.deploy import deploy, kept_parameters, sam_deploy_command, stamp
+from tools.deploy import deploy, kept_parameters, kept_region, sam_deploy_command, stamp
 from tools.deploy_bulk import deploy_bulk
 from tools.preflight import Finding, Stop
 
@@ -36,7 +36,8 @@ class Commands:
 
     def __call__(self, command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
         self.ran.append(command)
-        return subprocess.CompletedProcess(command, int(self._fail in command), "300000000", "")
+        status = int(self._fail in command)
+        return subprocess.CompletedProcess(command, status, "" if status else "300000000", "")
 
     @property
     def words(self) -> list[str]:
@@ -119,12 +120,16 @@ def test_kept_answers_are_read_as_sam_writes_them(tmp_path: Path) -> None:
     assert kept_parameters(path) == {"MemoryMb": "3008", "AlarmEmail": "me@example.com"}
     path.write_text('[default.deploy.parameters]\nparameter_overrides = ["A=1", "B=2"]\n')
     assert kept_parameters(path) == {"A": "1", "B": "2"}
+    path.write_text('[default.deploy.parameters]\nregion = "eu-west-1"\n')
+    assert (kept_parameters(path), kept_region(path)) == ({}, "eu-west-1")
     path.write_text("[default.build.parameters]\ncached = true\n")
-    assert kept_parameters(path) == {}
+    assert (kept_parameters(path), kept_region(path)) == ({}, None)
 
 
 def test_first_deployment_is_guided_and_later_ones_ask_for_nothing_new() -> None:
     assert "--guided" in sam_deploy_command("s", {}, guided=True)
+    # Else SAM asks for a repository, keeps it, and refuses it beside the later runs' option.
+    assert "--resolve-image-repos" in sam_deploy_command("s", {}, guided=True)
     later = sam_deploy_command("s", {"A": "x y"}, guided=False)
     assert "--guided" not in later
     assert {"--confirm-changeset", "--resolve-image-repos"} <= set(later)
@@ -163,6 +168,14 @@ def test_nothing_half_done(files: dict[str, Path], answer: Any) -> None:
     assert files["built"].read_text() == TEMPLATE
 
 
+def test_an_image_whose_size_cannot_be_asked_is_deployed_all_the_same(
+    files: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    commands = Commands(fail="inspect")
+    assert deploy({}, stack="s", session=Session(), run=commands, findings=fine, **files) == 0
+    assert commands.words[-1] == "deploy" and "image of" not in capsys.readouterr().out
+
+
 def test_the_description_is_the_template_s() -> None:
     template = yaml_parse(TEMPLATE)
     assert template["Resources"]["Function"]["Properties"]["Description"] == deploying.DESCRIPTION
@@ -176,6 +189,8 @@ BUCKETS = {"ImageBucket": "pictures", "ResultBucket": "results"}
 
 class Service:
     """An account whose stack has been deployed, with these buckets to read."""
+
+    region_name = "eu-central-1"
 
     def __init__(self, buckets: str) -> None:
         self._buckets = buckets
@@ -194,6 +209,7 @@ def test_bulk_is_deployed_with_the_service_s_alias() -> None:
     assert deploy_bulk(BUCKETS, stack="s", session=Service("other,pictures"), run=commands) == 0
     (command,) = commands.ran
     assert command[command.index("--stack-name") + 1] == "s-bulk"
+    assert command[command.index("--region") + 1] == "eu-central-1"
     overrides = command[command.index("--parameter-overrides") + 1]
     assert overrides == f'Function="{ALIAS}" ImageBucket="pictures" ResultBucket="results"'
 

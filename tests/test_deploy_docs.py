@@ -29,6 +29,13 @@ OTHERS = {
     "AutoPublishAlias",
     "AutoPublishAliasAllProperties",
     "DeploymentPreference",
+    "SnapStart",
+    "SlowDown",
+    "WriterConfig",
+    "OutputType",
+    "CompiledModel",
+    "GetObject",
+    "CHROMIUM",
 }
 
 
@@ -63,8 +70,47 @@ class TestPage:
         variables = {variable.name for variable in VARIABLES}
         build = {"BASE_IMAGE", "REQUIREMENTS", "BOTO3", "ARCH", "PARAMS", "STACK", "MS", "URL"}
         other = {"BUILDX_NO_DEFAULT_ATTESTATIONS", "ROLLBACK_COMPLETE", "KERAS_BACKEND"}
+        other |= {"AWS_DEFAULT_REGION", "AWS_LAMBDA_FUNCTION_TIMEOUT"}
         upper = set(re.findall(r"`([A-Z][A-Z0-9]*_[A-Z0-9_]+)(?:=[^`]*)?`", PAGES[page]))
         assert upper <= variables | build | other, upper - variables - build - other
         codes = {e.code for e in vars(errors).values() if hasattr(e, "code")}
         shown = set(re.findall(r"(?:[45][0-9][0-9]) `([a-z_]+)`", PAGES[page]))
         assert shown <= codes
+
+
+# --- troubleshooting ------------------------------------------------------------------------
+
+
+def rows() -> list[list[str]]:
+    """The cells of every table row of troubleshooting.md, headings left out."""
+    lines = [line for line in PAGES["troubleshooting.md"].splitlines() if line.startswith("|")]
+    cells = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
+    return [row for row in cells if row[0] != "symptom" and set(row[0]) - set("-| ")]
+
+
+def test_every_trap_has_symptom_cause_and_cure() -> None:
+    assert len(rows()) > 80
+    for row in rows():
+        assert len(row) == 3 and all(row), row
+
+
+# What cost this project time to find out, each by a word that its row cannot do without.
+TRAPS = """
+    4.5 MB|30 s|init has 10 s|SnapStart|AutoPublishAlias|AutoPublishAliasAllProperties|live"
+    AWS::NoValue|128 MB|Wikimedia|HTML|bit.ly|float32|Missing Authentication Token|Not Found
+    413|429|503|504|CorsOrigins|rawPath|WAF|binaryMediaTypes|64:ff9b::|6to4
+    errorType|plain text|first invoke|UnmarshalError|overlapping|limits are not enforced|--help
+    click and boto3|AWS_DEFAULT_REGION|unknown routes are 403|decodes bodies as text|is 200
+    CREATE_COMPLETE|serverless-offline|uv.lock|2.4|backports-strenum
+    Flex|tf.lite.Interpreter|tflite-runtime|one thread|resize_tensor_input|weight cache
+    0.0.2|in place|NEAREST|keras.distribution|read once|tf.data|forked|mixed_float16|JAX
+    Playwright|--no-sandbox|256 KiB|five minutes|folder/|TooManyRequests|WriterConfig
+    momentum|initial values|augmenting generator|contributors|2.34|2.26|attestation
+"""
+
+
+@pytest.mark.parametrize(
+    "trap", [t.strip() for t in TRAPS.replace("\n", "|").split("|") if t.strip()]
+)
+def test_every_known_trap_is_told(trap: str) -> None:
+    assert any(trap in " ".join(row) for row in rows())

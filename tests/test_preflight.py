@@ -75,8 +75,9 @@ def limits(total: int, free: int) -> Answering:
     return Answering("lambda", "get_account_settings", {"AccountLimit": counts})
 
 
-def stack_in(status: str) -> Answering:
-    stack = {"StackName": "s", "CreationTime": "2026-01-01T00:00:00Z", "StackStatus": status}
+def stack_in(status: str, *parameters: dict[str, str]) -> Answering:
+    stack: dict[str, Any] = {"StackName": "s", "CreationTime": "2026-01-01T00:00:00Z"}
+    stack |= {"StackStatus": status, "Parameters": list(parameters)}
     return Answering("cloudformation", "describe_stacks", {"Stacks": [stack]})
 
 
@@ -154,20 +155,22 @@ def test_parameters_that_fit_pass() -> None:
 
 def test_surprising_parameters_are_noted() -> None:
     usual = {
+        "Architecture": "arm64",
         "MemoryMb": "1769",
         "TimeoutSeconds": "29",
         "FetchTimeoutSeconds": "10",
         "ApiAuth": "iam",
         "ThrottleRate": "20",
     }
-    assert list(checks.notes_on_parameters(usual)) == []
+    assert list(checks.notes_on_parameters(usual, machine="aarch64")) == []
     for changed in (
+        {"Architecture": "x86_64"},
         {"MemoryMb": "4096"},
         {"TimeoutSeconds": "60"},
         {"FetchTimeoutSeconds": "29"},
         {"ApiAuth": "none"},
     ):
-        (note,) = checks.notes_on_parameters(usual | changed)
+        (note,) = checks.notes_on_parameters(usual | changed, machine="aarch64")
         assert next(iter(changed)) in note
 
 
@@ -223,6 +226,17 @@ def test_concurrency_of_the_account_is_compared() -> None:
         checks.check_concurrency(
             limits(1000, 1000), {"ReservedConcurrency": "5", "ProvisionedConcurrency": "6"}
         )
+
+
+def test_what_the_stack_itself_has_reserved_is_not_counted_against_it() -> None:
+    """500 of 1,000 are its own: 500 are free, and the same 500 again take none of them."""
+    again = DEFAULTS | {"ReservedConcurrency": "500"}
+    with pytest.raises(Stop, match="ReservedConcurrency=500 is too much"):
+        checks.check_concurrency(limits(1000, 500), again)
+    assert checks.check_concurrency(limits(1000, 500), again, reserved_now=500).level == "ok"
+    reserving = {"ParameterKey": "ReservedConcurrency", "ParameterValue": "500"}
+    assert checks.reserved_by(stack_in("UPDATE_COMPLETE", reserving), "s") == 500
+    assert checks.reserved_by(stack_in("UPDATE_COMPLETE"), "s") == 0
 
 
 def test_quotas_that_may_not_be_read_are_only_noted() -> None:

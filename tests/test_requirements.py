@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tools.wheels import lines_for, platforms
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 LOCKS = sorted((REPOSITORY / "requirements").glob("*.txt"))
 PIN = re.compile(r"^([A-Za-z0-9._-]+)(\[[a-z0-9,_-]+\])?==([^\s;]+)")
@@ -67,15 +69,43 @@ def test_a_package_without_a_hash_would_be_noticed(tmp_path: Path) -> None:
 
 
 @pytest.mark.container  # asks the package index, which the other default tests do not
-@pytest.mark.parametrize("architecture", ["x86_64", "arm64"])
-@pytest.mark.parametrize("name", ["serving", "s3"])
-def test_there_is_a_wheel_of_everything_for_lambda_s_image(name: str, architecture: str) -> None:
-    """CPython 3.13 and glibc 2.34, which Amazon Linux 2023 has, on both processors."""
-    checked = subprocess.run(
-        [sys.executable, "-m", "tools.wheels", f"requirements/{name}.txt", architecture],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
+@pytest.mark.parametrize(
+    ("name", "python", "architecture"),
+    [
+        ("serving", "3.13", "x86_64"),
+        ("serving", "3.13", "arm64"),
+        ("s3", "3.13", "x86_64"),
+        ("s3", "3.13", "arm64"),
+        # Not arm64: tflite-runtime's wheel for it asks for glibc 2.34, the 3.11 image has 2.26.
+        ("tflite-runtime", "3.11", "x86_64"),
+    ],
+)
+def test_there_is_a_wheel_of_everything_for_lambda_s_image(
+    name: str, python: str, architecture: str
+) -> None:
+    """Python 3.13 is on glibc 2.34 (Amazon Linux 2023), 3.11 on 2.26 (Amazon Linux 2)."""
+    checked = wheels(f"requirements/{name}.txt", architecture, python)
     assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+@pytest.mark.container
+def test_a_lock_for_a_newer_glibc_than_the_image_s_would_be_noticed() -> None:
+    refused = wheels("requirements/peer-course.txt", "x86_64", "3.11")
+    assert refused.returncode == 1
+    assert "pillow==13" in refused.stdout
+
+
+def wheels(lock: str, architecture: str, python: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "tools.wheels", lock, architecture, "--python", python]
+    return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=600)
+
+
+def test_markers_are_judged_for_the_image_and_not_for_this_machine() -> None:
+    lock = 'a==1 ; python_version < "3.12" \\\n    --hash=sha256:0\nb==2 \\\n    --hash=sha256:1\n'
+    assert lines_for(lock, "aarch64", "3.11") == ["a==1 --hash=sha256:0", "b==2 --hash=sha256:1"]
+    assert lines_for(lock, "aarch64", "3.13") == ["b==2 --hash=sha256:1"]
+
+
+def test_platforms_end_at_the_image_s_glibc() -> None:
+    assert platforms("x86_64", "3.13")[0] == "manylinux_2_34_x86_64"
+    assert platforms("aarch64", "3.11")[0] == "manylinux_2_26_aarch64"

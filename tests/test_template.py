@@ -517,6 +517,8 @@ def test_retries_name_the_function_s_error_and_end_before_an_express_run_does() 
         )
         for i in range(throttled["MaxAttempts"])
     ]
+    longest = load(SERVICE)["Parameters"]["TimeoutSeconds"]["MaxValue"]
+    assert longest < task["TimeoutSeconds"] < 5 * 60
     runs = (throttled["MaxAttempts"] + 1) * int(function()["Timeout"])
     assert sum(waits) + runs < 5 * 60
 

@@ -39,6 +39,22 @@ def test_it_runs_everything_that_ci_run_runs() -> None:
     assert local - needs_private_data <= targets("\n".join(commands()))
 
 
+def test_the_image_is_scanned_its_sbom_kept_and_the_locks_audited() -> None:
+    used = [step.get("uses", "") for step in jobs()["container"]["steps"]]
+    assert any(action.startswith("aquasecurity/trivy-action@") for action in used)
+    (scan,) = [step for step in jobs()["container"]["steps"] if "trivy" in step.get("uses", "")]
+    assert (scan["with"]["image-ref"], scan["with"]["exit-code"]) == ("clothing-classifier", "1")
+    assert {"image", "sbom", "audit"} <= targets("\n".join(commands()))
+
+
+def test_actions_of_strangers_are_pinned_to_a_commit() -> None:
+    """A tag can be moved: in March 2026 most of trivy-action's were, to malicious code."""
+    used = {step["uses"] for job in jobs().values() for step in job["steps"] if "uses" in step}
+    strangers = {action for action in used if not action.startswith("actions/")}
+    assert strangers
+    assert all(re.fullmatch(r"[^@]+@[0-9a-f]{40}", action) for action in strangers), strangers
+
+
 def test_every_job_ends_and_has_few_rights() -> None:
     workflow = yaml.safe_load((REPOSITORY / ".github/workflows/ci.yml").read_text())
     assert workflow["permissions"] == {"contents": "read"}

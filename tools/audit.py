@@ -9,15 +9,21 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 LOCKS = ("serving", "s3", "tflite-runtime")
 REQUIREMENTS = Path(__file__).resolve().parent.parent / "requirements"
 
 
-def audit(lock: Path) -> int:
+def audit(
+    lock: Path, *, run: Callable[..., subprocess.CompletedProcess[str]] = subprocess.run
+) -> int:
     """Audit one lock and return 0, 1 or 2, as above."""
     command = [sys.executable, "-m", "pip_audit", "--disable-pip", "--require-hashes"]
-    done = subprocess.run([*command, "-r", str(lock)], capture_output=True, text=True)
+    done = run([*command, "-r", str(lock)], capture_output=True, text=True)
     if "Fix Versions" in done.stdout:
         print(f"{lock.name}:\n{done.stdout}")
         return 1

@@ -47,14 +47,22 @@ DESCRIPTION = "Classifies images of clothing"  # as template.yaml has it
 
 def kept_parameters(config: Path = CONFIG) -> dict[str, str]:
     """Return the parameters that `sam deploy --guided` has kept."""
+    kept = _kept_answers(config).get("parameter_overrides", [])
+    return read_parameters([kept] if isinstance(kept, str) else kept)
+
+
+def kept_region(config: Path = CONFIG) -> str | None:
+    """Return the region that was answered, which `sam deploy` goes on using, or None."""
+    region = _kept_answers(config).get("region")
+    return None if region is None else str(region)
+
+
+def _kept_answers(config: Path) -> dict[str, Any]:
     if not config.is_file():
         return {}
     tables = tomllib.loads(config.read_text())
-    try:
-        kept = tables["default"]["deploy"]["parameters"]["parameter_overrides"]
-    except KeyError:
-        return {}
-    return read_parameters([kept] if isinstance(kept, str) else kept)
+    answers: dict[str, Any] = tables.get("default", {}).get("deploy", {}).get("parameters", {})
+    return answers
 
 
 def deployed_parameters(session: Any, stack: str) -> dict[str, str]:
@@ -82,11 +90,14 @@ def stamp(template: str, parameters: Mapping[str, str]) -> str:
 
 
 def sam_deploy_command(stack: str, parameters: Mapping[str, str], *, guided: bool) -> list[str]:
-    """Return the command that uploads the image and updates the stack."""
+    """Return the command that uploads the image and updates the stack.
+
+    The first one lets SAM make the image's repository too: asked for one, it would keep the answer,
+    and refuse that together with the option in every later run.
+    """
     command = [*SAM, "deploy", "--stack-name", stack, "--capabilities", "CAPABILITY_IAM"]
-    command += ["--guided"] if guided else ["--resolve-image-repos", "--resolve-s3"]
-    if not guided:
-        command += ["--confirm-changeset", "--no-fail-on-empty-changeset"]
+    command += ["--resolve-image-repos", "--resolve-s3", "--confirm-changeset"]
+    command += ["--guided"] if guided else ["--no-fail-on-empty-changeset"]
     if parameters:
         overrides = [f"{name}={json.dumps(value)}" for name, value in parameters.items()]
         command += ["--parameter-overrides", " ".join(overrides)]
@@ -127,8 +138,9 @@ def deploy(
         print("The image could not be built; nothing was deployed.")
         return 1
     image = ["docker", "image", "inspect", "function:latest", "--format", "{{.Size}}"]
-    size = run(image, capture_output=True, text=True).stdout.strip()
-    show([Finding("ok", check_image_size(int(size or 0)))])
+    asked = run(image, capture_output=True, text=True)
+    if asked.returncode == 0:
+        show([Finding("ok", check_image_size(int(asked.stdout)))])
     effective = {**deployed_parameters(session, stack), **parameters}
     built.write_text(stamp(built.read_text(), effective))
     guided = not config.is_file()
@@ -146,7 +158,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         given = read_parameters(options.parameters)
-        return deploy(given, stack=options.stack, session=boto3.Session())
+        session = boto3.Session(region_name=kept_region())
+        return deploy(given, stack=options.stack, session=session)
     except Stop as stop:
         show([Finding("stop", str(stop))])
         return 1

@@ -16,7 +16,7 @@ import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 from samtranslator.yaml_helper import yaml_parse
 
-from tools.deploy import SAM
+from tools.deploy import SAM, kept_region
 from tools.preflight import REPOSITORY, Finding, Stop, read_parameters, rule_broken, show
 
 if TYPE_CHECKING:
@@ -79,6 +79,7 @@ def deploy_bulk(
     alias, buckets = service(session, stack)
     parameters = checked(given, alias, buckets)
     command = [*SAM, "deploy", "--template", TEMPLATE, "--stack-name", f"{stack}-bulk"]
+    command += ["--region", session.region_name]  # where the service was found
     command += ["--capabilities", "CAPABILITY_IAM", "--resolve-s3", "--confirm-changeset"]
     overrides = " ".join(f'{name}="{value}"' for name, value in parameters.items())
     command += ["--no-fail-on-empty-changeset", "--parameter-overrides", overrides]
@@ -93,7 +94,9 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         given = read_parameters(options.parameters)
-        return deploy_bulk(given, stack=options.stack, session=boto3.Session())
+        return deploy_bulk(
+            given, stack=options.stack, session=boto3.Session(region_name=kept_region())
+        )
     except Stop as stop:
         show([Finding("stop", str(stop))])
         return 1

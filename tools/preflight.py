@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import platform
 import re
 import shlex
 import subprocess
@@ -119,8 +120,16 @@ def check_parameters(parameters: Mapping[str, str], template: Mapping[str, Any])
     return "parameters fit the template"
 
 
-def notes_on_parameters(parameters: Mapping[str, str]) -> Iterable[str]:
-    """Yield what is allowed but may surprise."""
+def notes_on_parameters(
+    parameters: Mapping[str, str], *, machine: str = platform.machine()
+) -> Iterable[str]:
+    """Yield what is allowed but may surprise; ``machine`` is the processor that builds."""
+    here = "arm64" if machine in ("arm64", "aarch64") else "x86_64"
+    if parameters["Architecture"] != here:
+        yield (
+            f"Architecture={parameters['Architecture']} is built under emulation on this {here} "
+            "machine: slow, and Docker has to know how (docs/deploy.md, The image)."
+        )
     if int(parameters["MemoryMb"]) > MEMORY_OF_NEW_ACCOUNTS_MB:
         yield (
             f"MemoryMb={parameters['MemoryMb']}: accounts that never asked for more are held to "
@@ -180,14 +189,23 @@ def check_region(session: Any) -> str:
     return f"region {region}"
 
 
-def check_concurrency(session: Any, parameters: Mapping[str, str]) -> Finding:
-    """Compare the account's concurrency with what is reserved and provisioned."""
+def check_concurrency(
+    session: Any, parameters: Mapping[str, str], *, reserved_now: int = 0
+) -> Finding:
+    """Compare the account's concurrency with what is reserved and provisioned.
+
+    Args:
+        session: a ``boto3.Session``.
+        parameters: all of the template's.
+        reserved_now: what the stack has reserved already, and would give back.
+    """
     try:
         limits = session.client("lambda").get_account_settings()["AccountLimit"]
     except ClientError as error:
         code = error.response["Error"]["Code"]
         return Finding("note", f"Lambda's quotas could not be read ({code}).")
-    total, free = limits["ConcurrentExecutions"], limits["UnreservedConcurrentExecutions"]
+    total = limits["ConcurrentExecutions"]
+    free = limits["UnreservedConcurrentExecutions"] + reserved_now
     reserved = int(parameters["ReservedConcurrency"])
     provisioned = int(parameters["ProvisionedConcurrency"])
     if reserved and free - reserved < UNRESERVED_AT_LEAST:
@@ -221,6 +239,16 @@ def check_stack(session: Any, stack: str) -> str:
     if status.endswith("_IN_PROGRESS"):
         raise Stop(f"The stack {stack} is busy ({status}): wait until it is done.")
     return f"stack {stack} is there ({status}) and will be updated"
+
+
+def reserved_by(session: Any, stack: str) -> int:
+    """Return the concurrency that a stack has reserved; 0 where there is none."""
+    try:
+        found = session.client("cloudformation").describe_stacks(StackName=stack)["Stacks"][0]
+    except ClientError:
+        return 0
+    values = {p["ParameterKey"]: p["ParameterValue"] for p in found.get("Parameters", [])}
+    return int(values.get("ReservedConcurrency", 0))
 
 
 def check_image_size(size_bytes: int) -> str:
@@ -266,7 +294,8 @@ def preflight(
         findings.append(_found(check_region, session))
         findings.append(_found(check_stack, session, stack))
         if fitting:
-            findings.append(_found(check_concurrency, session, effective))
+            now = reserved_by(session, stack)
+            findings.append(_found(check_concurrency, session, effective, reserved_now=now))
     return findings
 
 

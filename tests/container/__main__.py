@@ -24,19 +24,23 @@ def default_base_image() -> str:
     return match[1]
 
 
-def main() -> int:
-    folders = ["tests/container", "tests/test_requirements.py"]
-    tests = [sys.executable, "-m", "pytest", "-m", "container", *folders, *sys.argv[1:]]
-    if not STANDIN.is_dir():
-        return subprocess.run(tests, cwd=REPOSITORY).returncode
+def in_engine(command: list[str]) -> int:
+    """Run a command where the stand-in has the base image's name and a Docker API answers."""
     base = [str(STANDIN / "standin-base"), "--tag", default_base_image()]
     made = subprocess.run(base, cwd=REPOSITORY)
     if made.returncode:
         return made.returncode
     environment = {**os.environ, "CONTAINER_BASE": "stand-in"}
-    return subprocess.run(
-        [str(STANDIN / "engine"), "run", *tests], cwd=REPOSITORY, env=environment
-    ).returncode
+    engine = [str(STANDIN / "engine"), "run"]
+    return subprocess.run([*engine, *command], cwd=REPOSITORY, env=environment).returncode
+
+
+def main() -> int:
+    folders = ["tests/container", "tests/test_requirements.py"]
+    tests = [sys.executable, "-m", "pytest", "-m", "container", *folders, *sys.argv[1:]]
+    if STANDIN.is_dir():
+        return in_engine(tests)
+    return subprocess.run(tests, cwd=REPOSITORY).returncode
 
 
 if __name__ == "__main__":

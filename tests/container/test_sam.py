@@ -32,6 +32,9 @@ ENVIRONMENT = {
     "AWS_ACCESS_KEY_ID": "none",
     "AWS_SECRET_ACCESS_KEY": "none",
 }
+# What this machine's processor runs without emulation.
+ARCHITECTURE = {"aarch64": "arm64"}.get(os.uname().machine, "x86_64")
+PARAMETERS = ["--parameter-overrides", f"Architecture={ARCHITECTURE}"]
 SKIP_PULL = ["--skip-pull-image"] if IS_STANDIN else []
 
 
@@ -41,7 +44,8 @@ def built(docker: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) 
     if not SAM.is_file():
         pytest.skip("SAM is not installed: `make test-container` does that (.venv/sam)")
     folder = tmp_path_factory.mktemp("sam")
-    run(str(SAM), "build", "--build-dir", str(folder), cwd=REPOSITORY, env=ENVIRONMENT)
+    command = [str(SAM), "build", "--build-dir", str(folder), *PARAMETERS]
+    run(*command, cwd=REPOSITORY, env=ENVIRONMENT)
     return folder / "template.yaml"
 
 
@@ -55,7 +59,7 @@ def test_local_invoke_classifies_a_picture(built: Path, tmp_path: Path) -> None:
     event.write_text(json.dumps({"image": PICTURE, "top_k": 2}))
     invoked = run(
         *(str(SAM), "local", "invoke", "Function", "--template", str(built)),
-        *("--event", str(event), *SKIP_PULL),
+        *("--event", str(event), *PARAMETERS, *SKIP_PULL),
         cwd=REPOSITORY,
         env=ENVIRONMENT,
     )
@@ -77,7 +81,7 @@ def api(built: Path) -> Iterator[str]:
     process = subprocess.Popen(
         [
             *(str(SAM), "local", "start-api", "--template", str(built), "--port", str(port)),
-            *("--warm-containers", "EAGER", "--disable-authorizer", *SKIP_PULL),
+            *("--warm-containers", "EAGER", "--disable-authorizer", *PARAMETERS, *SKIP_PULL),
         ],
         cwd=REPOSITORY,
         env=ENVIRONMENT,

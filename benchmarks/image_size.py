@@ -1,0 +1,213 @@
+"""What an image adds over its base, unpacked: ours beside a course-style one.
+
+    python -m benchmarks.image_size            builds, counts, prints the table
+    python -m benchmarks.image_size --write    also keeps benchmarks/results/image_size.json and
+                                               puts the table into docs/deploy.md
+
+Ours is built by the project's Dockerfile. Course-style is what the course's Dockerfile does:
+``pip install`` of tflite-runtime and keras-image-helper, then model and handler; its lock is
+requirements/peer-course.txt without the runtime client, which a base image brings. All stand on
+the same base image, so course-style wheels (CPython 3.11's) are counted, never run. The course's
+model is zeros of the size that ``make benchmark`` found: bytes are counted, not read.
+
+Every file that the base does not have in the same size counts. No clock is in it: the same commit
+and base give the same figures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from benchmarks.measure import REPOSITORY, RESULTS, surroundings, write_result
+from tests.container.__main__ import STANDIN, default_base_image, in_engine
+from tools.wheels import lines_for, platforms
+
+DOCUMENT = REPOSITORY / "docs" / "deploy.md"
+BEGIN = "<!-- image size: written by `python -m benchmarks.image_size --write` -->"
+END = "<!-- end of image size -->"
+BAR = 0.80  # of the course-style image, for the default
+TITLES = {
+    "course": "course-style: tflite-runtime, float32 model of 299 pixels",
+    "ours": "this, `BOTO3=base` (default)",
+    "ours-boto3": "this, `BOTO3=locked`",
+}
+RUNTIME_CLIENT = ("awslambdaric", "simplejson", "snapshot-restore-py")
+COURSE_PYTHON = "3.11"  # the newest that tflite-runtime has a wheel for
+COURSE_DOCKERFILE = """\
+ARG BASE_IMAGE
+FROM ${BASE_IMAGE}
+COPY wanted.txt .
+RUN python -m pip install -q --no-cache-dir --no-deps --require-hashes --only-binary=:all: \
+    %s --target "${LAMBDA_TASK_ROOT}" -r wanted.txt && rm wanted.txt
+COPY clothing-model.tflite lambda_function.py ${LAMBDA_TASK_ROOT}/
+"""
+LISTING = """
+import json, os
+kept_out = ("/proc", "/sys", "/dev", "/run", "/tmp", "/etc/hosts", "/etc/hostname",
+            "/etc/resolv.conf", "/etc/mtab")
+found = {}
+for folder, folders, names in os.walk("/"):
+    folders[:] = [name for name in folders if os.path.join(folder, name) not in kept_out]
+    for name in names:
+        path = os.path.join(folder, name)
+        if os.path.isfile(path) and not os.path.islink(path) and path not in kept_out:
+            found[path] = os.path.getsize(path)
+print(json.dumps(found))
+"""
+
+
+def parts(base: dict[str, int], image: dict[str, int]) -> dict[str, int]:
+    """Return the bytes that an image adds over its base, by kind.
+
+    Args:
+        base: size of every file, by path.
+        image: the same of the image.
+    """
+    added = {path: size for path, size in image.items() if base.get(path) != size}
+    model = sum(size for path, size in added.items() if path.endswith(".tflite"))
+    byte_code = sum(size for path, size in added.items() if path.endswith(".pyc"))
+    total = sum(added.values())
+    return {
+        "added_bytes": total,
+        "model_bytes": model,
+        "byte_code_bytes": byte_code,
+        "other_bytes": total - model - byte_code,
+    }
+
+
+def table(result: dict[str, Any]) -> str:
+    """Return a result as Markdown: the table, and how it was made."""
+    images = result["images"]
+    lines = [
+        "| added over the base image, unpacked, MB | libraries | byte code | model | all | |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for name, title in TITLES.items():
+        kinds = ("other_bytes", "byte_code_bytes", "model_bytes", "added_bytes")
+        shown = " | ".join(f"{images[name][kind] / 1e6:.1f}" for kind in kinds)
+        ratio = images[name]["added_bytes"] / images["course"]["added_bytes"]
+        lines.append(f"| {title} | {shown} | {ratio:.2f} |")
+    strict = images["ours"]["added_bytes"] / bar_bytes(result) * BAR
+    made = (
+        f"Counted on {result['date']} at commit `{result['commit']}` in images built on "
+        f"{result['base']}; `make image-size` counts again. Without the course-style byte code, "
+        f"which its pip compiles by the way, the default is at {strict:.2f}; `tests/container` "
+        f"holds it to at most {BAR:.2f}."
+    )
+    return "\n".join([*lines, "", made])
+
+
+def bar_bytes(result: dict[str, Any]) -> float:
+    """Return what the default may add: the bar's share of course-style, byte code not counted."""
+    course = result["images"]["course"]
+    return float(BAR * (course["added_bytes"] - course["byte_code_bytes"]))
+
+
+def put_into(document: str, result: dict[str, Any]) -> str:
+    """Return a document with the table between its markers.
+
+    Raises:
+        ValueError: the markers are not there.
+    """
+    place = re.compile(f"{re.escape(BEGIN)}.*?{re.escape(END)}", re.DOTALL)
+    if not place.search(document):
+        raise ValueError(f"the document has no {BEGIN} ... {END}")
+    return place.sub(lambda _: f"{BEGIN}\n{table(result)}\n{END}", document)
+
+
+def course_lock(lock: str, machine: str) -> str:
+    """Return the lines of a lock that are the function's own."""
+    lines = lines_for(lock, machine, COURSE_PYTHON)
+    return "\n".join(line for line in lines if line.partition("==")[0] not in RUNTIME_CLIENT) + "\n"
+
+
+def course_context(folder: Path, model_bytes: int) -> None:
+    """Write what a course-style image is built from."""
+    machine = platform.machine()
+    names = [*platforms(machine, "3.13"), f"manylinux2014_{machine}"]
+    options = [f"--python-version {COURSE_PYTHON} --implementation cp --abi cp311 --abi none"]
+    options += [f"--platform {name}" for name in names]
+    (folder / "Dockerfile").write_text(COURSE_DOCKERFILE % " ".join(options))
+    lock = (REPOSITORY / "requirements" / "peer-course.txt").read_text()
+    (folder / "wanted.txt").write_text(course_lock(lock, machine))
+    handler = (REPOSITORY / "benchmarks" / "peers" / "course.py").read_text()
+    (folder / "lambda_function.py").write_text(handler)
+    with (folder / "clothing-model.tflite").open("wb") as model:
+        model.truncate(model_bytes)
+
+
+def course_model_bytes() -> int:
+    """Return the size of the course's model, as ``make benchmark`` found it."""
+    compared = json.loads((RESULTS / "compare.json").read_text())
+    return int(compared["peers"]["course"]["artifact_mb"] * 1e6)
+
+
+def measure() -> dict[str, Any]:
+    """Build the images, count, remove them."""
+    base = default_base_image()
+    files = _listing(base)
+    images = {
+        "ours": _built("ours", REPOSITORY, base, files),
+        "ours-boto3": _built("ours-boto3", REPOSITORY, base, files, "--build-arg", "BOTO3=locked"),
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        course_context(Path(folder), course_model_bytes())
+        images["course"] = _built("course", Path(folder), base, files)
+    is_standin = os.environ.get("CONTAINER_BASE") == "stand-in"
+    shown = "a stand-in for AWS's base image (Debian's Python 3.13)" if is_standin else base
+    return {**surroundings(), "base": shown, "images": images}
+
+
+def main() -> int:
+    """Measure and print; ``--write`` also keeps the result; see the module."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.image_size", description=main.__doc__
+    )
+    parser.add_argument("--write", action="store_true", help="result file and docs/deploy.md")
+    options = parser.parse_args()
+    if STANDIN.is_dir() and "CONTAINER_BASE" not in os.environ:
+        return in_engine([sys.executable, "-m", "benchmarks.image_size", *sys.argv[1:]])
+    result = measure()
+    print(table(result))
+    if options.write:
+        print(f"written: {write_result('image_size', result)}")
+        DOCUMENT.write_text(put_into(DOCUMENT.read_text(), result))
+    return 0
+
+
+def _built(
+    name: str, context: Path, base: str, base_files: dict[str, int], *options: str
+) -> dict[str, int]:
+    tag = f"image-size:{name}"
+    _docker("build", "--build-arg", f"BASE_IMAGE={base}", *options, "--tag", tag, str(context))
+    try:
+        return parts(base_files, _listing(tag))
+    finally:
+        _docker("image", "rm", "--force", tag)
+
+
+def _listing(image: str) -> dict[str, int]:
+    said = _docker("run", "--rm", "--user", "0", "--entrypoint", "python", image, "-c", LISTING)
+    found: dict[str, int] = json.loads(said)
+    return found
+
+
+def _docker(*arguments: str) -> str:
+    environment = {**os.environ, "BUILDX_NO_DEFAULT_ATTESTATIONS": "1"}
+    done = subprocess.run(["docker", *arguments], env=environment, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"docker {arguments[0]} failed:\n{done.stdout}{done.stderr}")
+    return done.stdout
+
+
+if __name__ == "__main__":
+    sys.exit(main())
