@@ -14,7 +14,7 @@ PICTURES := $(VENVS)/pictures
 PIP_INSTALL := -m pip install -qq --disable-pip-version-check --require-hashes
 
 .DEFAULT_GOAL := help
-.PHONY: help predict run emulate train evaluate tune steps study data fetch model score test-jax test test-training test-browser check format lock clean test-container test-tflite-runtime image preflight deploy smoke bulk destroy costs sbom audit benchmark benchmark-models no-garment image-size soak convert inspect publish frontier
+.PHONY: help predict run emulate train evaluate tune steps study data fetch model score test-jax test test-training test-browser check format lock clean test-container test-tflite-runtime image preflight deploy smoke bulk destroy costs sbom audit benchmark benchmark-models benchmark-plots no-garment image-size soak convert inspect publish frontier
 
 help: ## print this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -125,6 +125,9 @@ benchmark: $(TEST)/.ok ## measure ours beside its peers in one run (ARGS=--quick
 benchmark-models: $(TRAINING)/.ok ## write the peers' models from a trained one: KERAS=path
 	@$(TRAINING)/bin/python $(PIP_INSTALL) -r requirements/peer-build.txt
 	@$(TRAINING)/bin/python -m benchmarks.peers.build '$(KERAS)'
+
+benchmark-plots: $(TRAINING)/.ok ## draw what `make benchmark` measured
+	@$(TRAINING)/bin/python -m benchmarks.plots
 
 frontier: $(TRAINING)/.ok ## every recipe of trained models, side by side: RUNS='runs/a runs/b' ARGS=--prepare
 	@$(TRAINING)/bin/python $(PIP_INSTALL) -r requirements/peer-build.txt

@@ -1,6 +1,6 @@
 """`python -m benchmarks`: all measurements of the serving side, one after another.
 
-Writes benchmarks/results/*.json and prints the README's table. Wants a quiet machine and about
+Writes benchmarks/results/*.json and the README's table. Wants a quiet machine and about
 a quarter of an hour; ``--quick`` runs everything once, in a few minutes, and writes nothing.
 """
 
@@ -15,13 +15,16 @@ FULL = (
     ("overhead", "--write"),
     ("limit", "--write"),
     ("growth", "--write"),
-    ("table",),
+    ("batch", "--write"),
+    ("coldstart", "--write"),
+    ("table", "--write"),
 )
 QUICK = (
     ("compare", "--quick"),
     ("overhead", "--requests", "100"),
     ("limit", "--repeats", "3"),
     ("growth", "--quick"),
+    ("batch", "--rounds", "1"),
 )
 
 

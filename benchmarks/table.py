@@ -17,6 +17,7 @@ from benchmarks.measure import REPOSITORY, RESULTS
 from training.files import replace_marked
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 README = REPOSITORY / "README.md"
@@ -93,28 +94,80 @@ def note(compared: dict[str, Any]) -> str:
 
 
 def _further(results: Path) -> list[str]:
-    lines = []
-    limit, overhead = _optional(results / "limit.json"), _optional(results / "overhead.json")
-    soak = _optional(results / "soak.json")
-    if limit:
-        found = limit["models"]
-        parts = [
-            f"{name}: {model['gmacs_per_s']:.0f} G multiply-adds/s ({model['of_peak']:.0%} of this "
-            f"core's float32 peak)"
-            for name, model in found.items()
-        ]
-        lines.append(f"- Distance to the limit of one core: {'; '.join(parts)}.")
-    if overhead:
-        median_ms = overhead["handler_ms"]["median"]
-        lines.append(f"- Around inference (routing, JSON, logging): {median_ms:.2f} ms.")
-    if soak:
-        lines.append(
-            f"- Soak: {soak['requests']:,} mixed requests, {soak['statuses'].get('500', 0)} with "
-            f"status 500, memory {soak['resident_after_warm_up_mb']:.0f} -> "
-            f"{soak['resident_at_end_mb']:.0f} MB, open files "
-            f"{soak['open_files_after_warm_up']} -> {soak['open_files_at_end']}."
-        )
+    """Return one line for each further result file that is there."""
+    found = [(_optional(results / f"{name}.json"), line) for name, line in FURTHER.items()]
+    lines = [f"- {line(result)}" for result, line in found if result]
     return ["", *lines] if lines else []
+
+
+def _limit(limit: dict[str, Any]) -> str:
+    parts = [
+        f"{name}: {model['gmacs_per_s']:.0f} G multiply-adds/s ({model['of_peak']:.0%} of this "
+        f"core's float32 peak)"
+        for name, model in limit["models"].items()
+    ]
+    return f"Distance to the limit of one core: {'; '.join(parts)}."
+
+
+def _overhead(overhead: dict[str, Any]) -> str:
+    median_ms = overhead["handler_ms"]["median"]
+    return f"Around inference (routing, JSON, logging): {median_ms:.2f} ms."
+
+
+def _batch(batch: dict[str, Any]) -> str:
+    return (
+        "A batch of 16 pictures from servers taking 200 ms: the first download, and "
+        f"{batch['ratio']['median']:.2f} times the bare work of 16 (bar: {batch['bar']})."
+    )
+
+
+def _growth(growth: dict[str, Any]) -> str:
+    units = {"megapixels": "megapixels", "batch": "pictures a request", "threads": "threads"}
+    return f"Growth: {'; '.join(_from_to(growth[name], unit) for name, unit in units.items())}."
+
+
+def _from_to(points: list[dict[str, Any]], unit: str) -> str:
+    first, last = points[0], points[-1]
+    return (
+        f"{first['at']:g} -> {last['at']:g} {unit} {first['elapsed_s']['median']:.3f} -> "
+        f"{last['elapsed_s']['median']:.3f} s, {first['peak_mb']:.0f} -> {last['peak_mb']:.0f} MB"
+    )
+
+
+def _large_photos(large: dict[str, Any]) -> str:
+    jpeg, progressive = (large["time"][name]["ratio"] for name in ("JPEG", "progressive JPEG"))
+    return (
+        f"A 24-megapixel photo, bytes to tensor: {jpeg:.2f} of decoding it whole "
+        f"(progressive: {progressive:.2f})."
+    )
+
+
+def _tuning(tuning: dict[str, Any]) -> str:
+    epochs = len(tuning["notebook_epoch_seconds"])
+    return (
+        f"The course's eleven tuning trials: {tuning['our_seconds']:.0f} s, "
+        f"1/{tuning['ratio']:.0f} of the notebook's way ({epochs} epochs measured, scaled to 190)."
+    )
+
+
+def _soak(soak: dict[str, Any]) -> str:
+    return (
+        f"Soak: {soak['requests']:,} mixed requests, {soak['statuses'].get('500', 0)} with "
+        f"status 500, memory {soak['resident_after_warm_up_mb']:.0f} -> "
+        f"{soak['resident_at_end_mb']:.0f} MB, open files "
+        f"{soak['open_files_after_warm_up']} -> {soak['open_files_at_end']}."
+    )
+
+
+FURTHER: dict[str, Callable[[dict[str, Any]], str]] = {
+    "limit": _limit,
+    "overhead": _overhead,
+    "batch": _batch,
+    "growth": _growth,
+    "large_photos": _large_photos,
+    "tuning_speed": _tuning,
+    "soak": _soak,
+}
 
 
 def _optional(path: Path) -> dict[str, Any] | None:
