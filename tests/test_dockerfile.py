@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from benchmarks.peers import COURSE, OURS
 from deploy import check_model, slim
 from lambda_function.metadata import embed_metadata, read_metadata
 from tests.conftest import TINY_MODEL
@@ -35,6 +36,13 @@ def test_last_stage_is_not_root_and_runs_the_handler() -> None:
     last = "\n".join(LINES).rpartition("FROM ")[2]
     assert re.search(r"^USER [1-9][0-9]*:[1-9][0-9]*$", last, re.MULTILINE)
     assert instructions("CMD") == ['CMD ["lambda_function.app.lambda_handler"]']
+
+
+def test_the_benchmarks_run_ours_in_the_image_s_environment() -> None:
+    function = "\n".join(LINES).split(" AS function\n")[1]
+    found = re.findall(r'([A-Z_]+)="([^"]*)"', "".join(re.findall(r"(?m)^ENV .*$", function)))
+    assert dict(found) == OURS.environment
+    assert COURSE.environment == {}
 
 
 def test_it_needs_no_buildkit() -> None:
