@@ -40,7 +40,9 @@ RUN for tree in deps app; do \
 
 FROM ${BASE_IMAGE} AS function
 # A name server that does not answer costs a lookup 2 s, not 10 (see lambda_function/fetch.py).
-ENV RES_OPTIONS="timeout:1 attempts:2"
+# NumPy's OpenBLAS starts a thread for each further core that it sees, and each spins for a while:
+# 30 ms of processor time a cold start with two cores (docs/decisions.md). Nothing here uses it.
+ENV RES_OPTIONS="timeout:1 attempts:2" OPENBLAS_NUM_THREADS="1"
 COPY --from=build /build/deps/ ${LAMBDA_TASK_ROOT}/
 COPY --from=build /build/app/ ${LAMBDA_TASK_ROOT}/
 CMD ["lambda_function.app.lambda_handler"]

@@ -9,7 +9,6 @@ returns: Lambda freezes what is left running, and it would wake inside the next 
 
 from __future__ import annotations
 
-import concurrent.futures
 import queue
 import threading
 import time
@@ -57,6 +56,8 @@ def run_batch(
     Returns:
         For each address, in order, what ``classify`` or ``refuse`` made of it.
     """
+    from concurrent.futures import ThreadPoolExecutor  # imported here: only batches need it
+
     results: dict[int, T] = {}
     arrived: queue.SimpleQueue[tuple[int, bytes | Exception, float, bool]] = queue.SimpleQueue()
     free = threading.Semaphore(slots)
@@ -72,7 +73,7 @@ def run_batch(
         arrived.put((index, loaded, fetch_ms, slot.is_held))
 
     longest_s = 0.0
-    with concurrent.futures.ThreadPoolExecutor(connections, "download") as pool:
+    with ThreadPoolExecutor(connections, "download") as pool:
         for index in range(len(urls)):
             pool.submit(download, index)
         for _ in urls:

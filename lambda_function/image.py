@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from keras_image_helper import create_preprocessor
-from PIL import Image, ImageCms
+from PIL import Image
 
 from lambda_function.container import (
     FORMATS,
@@ -32,6 +32,7 @@ from lambda_function.errors import TooLargeError, UndecodableImageError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+    from PIL.ImageCms import ImageCmsProfile, ImageCmsTransform
     from PIL.ImageFile import ImageFile
 
     from lambda_function.container import Essentials
@@ -247,8 +248,10 @@ def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
 
 
 @functools.lru_cache(maxsize=8)  # the pictures of one shop or phone share a profile
-def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
+def _transform(profile: bytes, mode: str) -> ImageCmsTransform | None:
     """Return the way to sRGB; ``None`` where there is none, or none is needed."""
+    from PIL import ImageCms  # imported here: only pictures with a profile need it
+
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         transform = ImageCms.buildTransform(source, _srgb(), mode, "RGB")
@@ -257,7 +260,7 @@ def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
     return None if mode == "RGB" and _is_identity(transform) else transform
 
 
-def _is_identity(transform: ImageCms.ImageCmsTransform) -> bool:
+def _is_identity(transform: ImageCmsTransform) -> bool:
     """Whether no colour of a fine grid moves by more than one level: sRGB by another name.
 
     Most profiles in the wild are; converting 6 megapixels for nothing takes 0.3 s.
@@ -269,5 +272,7 @@ def _is_identity(transform: ImageCms.ImageCmsTransform) -> bool:
 
 
 @functools.cache
-def _srgb() -> ImageCms.ImageCmsProfile:
+def _srgb() -> ImageCmsProfile:
+    from PIL import ImageCms  # as in _transform
+
     return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))

@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.emulator import EXAMPLE, http_event
+from tests.support_server import Resource
+
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("lambda_function", "training", "converter", "deploy", "benchmarks", "tests", "tools")
 SERVING = sorted((ROOT / "lambda_function").glob("*.py"))
@@ -224,6 +227,58 @@ def test_importing_the_handler_leaves_what_is_rare_for_later():
     loaded = set(run_probe(["lambda_function.app"])["lambda_function.app"]["loaded"])
 
     assert not loaded & {"boto3", "botocore", "pydantic", "requests"}
+
+
+# What a first, ordinary answer never needs; each costs a cold start up to tens of milliseconds.
+RARE = {
+    "PIL.ImageCms",  # pictures with a colour profile
+    "PIL.PngImagePlugin",  # another format than the picture's
+    "PIL.WebPImagePlugin",
+    "PIL.AvifImagePlugin",
+    "PIL.TiffImagePlugin",  # PIL's way to EXIF, and MPO's
+    "asyncio",
+    "boto3",  # s3:// addresses
+    "botocore",
+    "concurrent.futures",  # batches
+    "lambda_function.form",
+    "lambda_function.s3",
+    "multiprocessing",
+    "unittest",
+}
+FIRST_ANSWER = """
+import json, sys
+from lambda_function import app, fetch
+
+event = json.loads(sys.argv[1])
+answer = app.lambda_handler(event, None)
+print(json.dumps({
+    "status": answer["statusCode"],
+    "loaded": sorted(sys.modules),
+    "tls_contexts": fetch._default_tls_context.cache_info().currsize,
+}))
+"""
+
+
+def test_a_first_answer_loads_nothing_that_it_does_not_need(server):
+    url = server.url("/trousers.jpg")
+    server.resources["/trousers.jpg"] = Resource(EXAMPLE.read_bytes())
+    event = http_event("POST", "/predict", json_body={"url": url})
+
+    answer = subprocess.run(
+        [sys.executable, "-c", FIRST_ANSWER, json.dumps(event)],
+        cwd=ROOT,
+        env={"PYTHONDONTWRITEBYTECODE": "1", "TRUSTED_IMAGE_HOSTS": server.host},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+    assert answer.returncode == 0, answer.stderr
+    found = json.loads(answer.stdout.splitlines()[-1])  # the lines before it are the log
+    assert found["status"] == 200
+    assert set(found["loaded"]) & RARE == set()
+    assert found["tls_contexts"] == 0  # making one reads every certificate authority
 
 
 def test_the_probe_sees_what_it_forbids():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from benchmarks.compare import ratios
 from benchmarks.measure import RESULTS, summarise, surroundings, write_result
 from benchmarks.peers import COURSE, COURSE_ONNX, OURS, SAM_TENSORFLOW, SOURCES, PeerError, at_size
 from benchmarks.prices import usd_per_million
-from benchmarks.rounds import ask, ask_batch, example_server, run_once
+from benchmarks.rounds import ask, ask_batch, example_server, run_from_cache, run_once
 from benchmarks.table import (
     README,
     comparison_table,
@@ -176,6 +177,49 @@ def test_a_network_is_built_anew_at_another_size_with_its_weights(nested):
     even = [np.full((1, size, size, 3), 0.5, np.float32) for size in (20, 30)]
     before, after = (np.asarray(m(x)) for m, x in zip((model, fresh), even, strict=True))
     np.testing.assert_allclose(after, before, atol=1e-4)  # sums in another order
+
+
+class CountedPeer:
+    """A peer whose emulator answers at once and writes down what it was asked."""
+
+    name, takes_batches = "counted", True
+
+    def __init__(self):
+        self.starts = []
+
+    def event(self, url):
+        return {"url": url}
+
+    def emulator(self, **_):
+        self.starts.append(0)
+        return self
+
+    def __enter__(self):
+        self.started_at = time.perf_counter()
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def invoke(self, event):
+        self.starts[-1] += 1
+        results = [{"predictions": []} for _ in event.get("urls", ())]
+        return Reply({"statusCode": 200, "results": results}, elapsed_s=0.5)
+
+    def cpu_seconds(self):
+        return 1.0
+
+    def peak_resident_bytes(self):
+        return 100
+
+
+def test_every_counted_run_directly_follows_an_uncounted_start_of_the_same_peer():
+    peer = CountedPeer()
+    with example_server() as server:
+        run = run_from_cache(peer, server, requests=3, batch=2)
+    assert peer.starts == [1, 4]  # one request; then three and the batch
+    assert run.warm_s == (0.5, 0.5)
+    assert run.slow_batch_s == 0.5
 
 
 @pytest.mark.emulator

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from benchmarks.peers import COURSE, OURS
 from deploy import check_model, slim
 from lambda_function.metadata import embed_metadata, read_metadata
 from tests.conftest import TINY_MODEL
@@ -43,7 +44,14 @@ def test_a_silent_name_server_is_given_up_in_two_seconds() -> None:
     It stands in the stage that Lambda runs, not in the one that builds.
     """
     deployed = DOCKERFILE.rpartition("AS function\n")[2]
-    assert 'ENV RES_OPTIONS="timeout:1 attempts:2"\n' in deployed
+    assert 'ENV RES_OPTIONS="timeout:1 attempts:2"' in deployed
+
+
+def test_the_benchmarks_run_ours_in_the_image_s_environment() -> None:
+    function = "\n".join(LINES).split(" AS function\n")[1]
+    found = re.findall(r'([A-Z_]+)="([^"]*)"', "".join(re.findall(r"(?m)^ENV .*$", function)))
+    assert dict(found) == OURS.environment
+    assert COURSE.environment == {}
 
 
 def test_it_needs_no_buildkit() -> None:

@@ -32,6 +32,8 @@ COURSE_SIZE = 299  # pixels, height and width of the course's input
 SOURCE_NOTE = "source.json"  # beside the models: what they were made from
 CORE = max(os.sched_getaffinity(0))  # the handlers' own; measuring goes on on the others
 TIMEOUT_S = 120  # TensorFlow's start on a busy machine takes longer than an API would wait
+# What our image sets (Dockerfile; tests/test_dockerfile.py holds it): part of what is deployed.
+IMAGE_ENVIRONMENT = {"RES_OPTIONS": "timeout:1 attempts:2", "OPENBLAS_NUM_THREADS": "1"}
 # AWS's base image brings the runtime client: it is no dependency of the function.
 _RUNTIME_CLIENT = {"awslambdaric", "simplejson", "snapshot-restore-py"}
 
@@ -93,6 +95,11 @@ class Peer:
         return http_event("POST", "/predict", json_body={"url": url})
 
     @property
+    def environment(self) -> dict[str, str]:
+        """What the handler's image sets; the peers' descriptions set nothing."""
+        return {} if self.source else IMAGE_ENVIRONMENT
+
+    @property
     def takes_batches(self) -> bool:
         """Whether one request may carry several addresses."""
         return self.source is None
@@ -137,7 +144,7 @@ class Peer:
             "lambda_function.lambda_handler" if self.source else HANDLER,
             python=self.venv / "bin" / "python",
             cwd=self.cwd,
-            env={"TRUSTED_IMAGE_HOSTS": ",".join(trusted_hosts)},
+            env=self.environment | {"TRUSTED_IMAGE_HOSTS": ",".join(trusted_hosts)},
             timeout_s=TIMEOUT_S,
             memory_mb=memory_mb,
             core=CORE,
