@@ -20,7 +20,6 @@ import argparse
 import json
 import os
 import platform
-import re
 import subprocess
 import sys
 import tempfile
@@ -30,6 +29,7 @@ from typing import Any
 from benchmarks.measure import REPOSITORY, RESULTS, surroundings, write_result
 from tests.container.__main__ import STANDIN, default_base_image, in_engine
 from tools.wheels import lines_for, platforms
+from training.files import replace_marked
 
 DOCUMENT = REPOSITORY / "docs" / "deploy.md"
 BEGIN = "<!-- image size: written by `python -m benchmarks.image_size --write` -->"
@@ -118,10 +118,7 @@ def put_into(document: str, result: dict[str, Any]) -> str:
     Raises:
         ValueError: the markers are not there.
     """
-    place = re.compile(f"{re.escape(BEGIN)}.*?{re.escape(END)}", re.DOTALL)
-    if not place.search(document):
-        raise ValueError(f"the document has no {BEGIN} ... {END}")
-    return place.sub(lambda _: f"{BEGIN}\n{table(result)}\n{END}", document)
+    return replace_marked(document, (BEGIN, END), table(result))
 
 
 def course_lock(lock: str, machine: str) -> str:

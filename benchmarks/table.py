@@ -31,7 +31,7 @@ def main() -> None:
     arguments = parser.parse_args()
     block = readme_block(RESULTS)
     if arguments.write:
-        README.write_text(replace_marked(README.read_text(), "benchmark", block))
+        README.write_text(replace_marked(README.read_text(), (BEGIN, END), block))
     else:
         print(block)
 

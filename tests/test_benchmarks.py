@@ -16,6 +16,8 @@ from benchmarks.peers import COURSE, COURSE_ONNX, OURS, SAM_TENSORFLOW, SOURCES,
 from benchmarks.prices import usd_per_million
 from benchmarks.rounds import ask, ask_batch, example_server, run_from_cache, run_once
 from benchmarks.table import (
+    BEGIN,
+    END,
     README,
     comparison_table,
     current_block,
@@ -337,11 +339,11 @@ def test_the_note_says_when_where_and_from_which_commit():
 
 def test_only_what_is_between_the_markers_is_replaced():
     text = "a\n<!-- benchmark:begin -->\nold\n<!-- benchmark:end -->\nb"
-    fresh = replace_marked(text, "benchmark", "new")
+    fresh = replace_marked(text, (BEGIN, END), "new")
     assert fresh == "a\n<!-- benchmark:begin -->\nnew\n<!-- benchmark:end -->\nb"
     assert current_block(fresh) == "new"
     with pytest.raises(ValueError, match="benchmark:begin"):
-        replace_marked("no markers", "benchmark", "new")
+        replace_marked("no markers", (BEGIN, END), "new")
 
 
 def test_the_readme_shows_what_the_result_files_say():

@@ -15,11 +15,11 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import re
 import sys
 from pathlib import Path
 
 from benchmarks.prices import usd_per_million
+from training.files import replace_marked
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 DOCUMENT = REPOSITORY / "docs" / "deploy.md"
@@ -106,10 +106,7 @@ def put_into(document: str, ms: float) -> str:
     Raises:
         ValueError: the markers are not there.
     """
-    place = re.compile(f"{re.escape(BEGIN)}.*?{re.escape(END)}", re.DOTALL)
-    if not place.search(document):
-        raise ValueError(f"the document has no {BEGIN} ... {END}")
-    return place.sub(lambda _: f"{BEGIN}\n{tables(ms)}\n{END}", document)
+    return replace_marked(document, (BEGIN, END), tables(ms))
 
 
 def measured_ms() -> float:

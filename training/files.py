@@ -42,18 +42,18 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def replace_marked(text: str, name: str, block: str) -> str:
+def replace_marked(text: str, marks: tuple[str, str], block: str) -> str:
     """Return the text with what is between two marks replaced.
 
     Args:
-        text: holds a line ``<!-- name:begin -->`` and, further on, ``<!-- name:end -->``.
-        name: of the marks.
+        text: holds the marks, each once.
+        marks: where the block begins and ends, such as two Markdown comments.
         block: to stand between them, without a last line break.
 
     Raises:
         ValueError: the marks are not there, or not in order.
     """
-    begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
+    begin, end = marks
     before, found, rest = text.partition(begin)
     _, closed, after = rest.partition(end)
     if not found or not closed:

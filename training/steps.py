@@ -34,6 +34,7 @@ OUTPUT = Path("runs") / "steps"
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "course"
 README = ROOT / "README.md"
+MARKS = ("<!-- course:begin -->", "<!-- course:end -->")
 SHIPPED = ROOT / "lambda_function" / "model.tflite"
 KERAS_CACHE = Path.home() / ".keras" / "models"
 IMAGENET_FILES = (
@@ -87,7 +88,7 @@ def run(parsed: argparse.Namespace) -> None:
         text = table(parsed.results or RESULTS)
         print(text)
         if parsed.write:
-            write_text(README, replace_marked(README.read_text(), "course", text))
+            write_text(README, replace_marked(README.read_text(), MARKS, text))
         return
     for step in _chosen(parsed.step):
         print(f"\n=== step {step.number}: {step.title}")
