@@ -139,6 +139,18 @@ def test_random_views_repeat_for_equal_arguments_and_differ_otherwise() -> None:
         assert augment(image, **arguments).tobytes() != first, other
 
 
+def test_recompression_is_the_last_step_of_random_views_and_no_others() -> None:
+    image = picture()
+    for view in (0, 1):
+        again = augment(image, view=view, index=0, seed=0, recompress=True)
+        assert again.tobytes() == augment(image, view=view, index=0, seed=0).tobytes()
+    plain = augment(image, view=2, index=0, seed=0)
+    resaved = augment(image, view=2, index=0, seed=0, recompress=True)
+    assert resaved.tobytes() == augment(image, view=2, index=0, seed=0, recompress=True).tobytes()
+    assert (resaved.mode, resaved.size) == (plain.mode, plain.size)
+    assert resaved.tobytes() != plain.tobytes()
+
+
 def test_random_views_keep_at_least_the_stated_share_of_the_area() -> None:
     image = Image.new("RGB", (300, 400))
     for index in range(50):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -102,3 +104,29 @@ def test_an_image_is_looked_at_and_what_is_missing_said(
     assert "the first pixel [0.961, -0.961, -0.961]" in shown
     assert "ImageNet classification skipped: xception_weights" in shown
     assert (tmp_path / "out" / "look" / "image.png").read_bytes().startswith(b"\x89PNG")
+
+
+INTERRUPTED_WITH_A_THREAD = """
+import runpy, sys, threading, time
+from training import steps
+
+def interrupted(_):
+    threading.Thread(target=time.sleep, args=(600,)).start()
+    print("half a line", end="")
+    raise KeyboardInterrupt
+
+steps.run = interrupted
+sys.argv = ["training", "steps", "look"]
+runpy.run_module("training", run_name="__main__", alter_sys=True)
+"""
+
+
+def test_an_interrupt_does_not_wait_for_threads() -> None:
+    """Keras leaves threads behind that prepare batches, and they never end."""
+    found = subprocess.run(
+        [sys.executable, "-W", "ignore::RuntimeWarning", "-c", INTERRUPTED_WITH_A_THREAD],
+        cwd=Path(__file__).parents[1], capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert found.returncode == 130, found.stderr
+    assert found.stdout == "half a line"
+    assert found.stderr == "interrupted; the same command goes on from here\n"

@@ -24,6 +24,7 @@ def row(title: str, accuracy: list[float]) -> dict[str, Any]:
         "images": 341,
         "interval_95": [0.87, 0.93],
         "accuracy": accuracy,
+        "accuracy_jpeg_60": accuracy,
         "negative_log_likelihood": [0.3, 0.31],
         "macro_f1": [0.8, 0.9],
         "seconds": [100, 140],
@@ -40,8 +41,8 @@ def test_the_table_gives_means_and_ranges_over_seeds() -> None:
     text = table(result)
     assert "2 seeds each, 341 validation images" in text
     assert (
-        "| the recipe | 2.15 | 0.9100 [0.9000, 0.9200] | 0.305 [0.300, 0.310] | "
-        "0.850 [0.800, 0.900] | 120 |"
+        "| the recipe | 2.15 | 0.9100 [0.9000, 0.9200] | 0.9100 [0.9000, 0.9200] | "
+        "0.305 [0.300, 0.310] | 0.850 [0.800, 0.900] | 120 |"
     ) in text
     assert "| no MixUp | 2.15 | 0.8800 [0.8800, 0.8800] |" in text
 
@@ -81,6 +82,8 @@ def test_a_study_trains_every_seed_once_and_goes_on(
     result = json.loads((tmp_path / "results" / "size_study.json").read_text())
     (found,) = result["variants"]
     assert len(found["accuracy"]) == 2
+    assert len(found["accuracy_jpeg_60"]) == 2
+    assert "study size --seeds 2 --sizes 71 --epochs 1" in result["command"]
     assert found["gmacs"] > 0
     assert (tmp_path / "results" / "size_study.png").read_bytes().startswith(b"\x89PNG")
     assert (tmp_path / "out" / "size_study.md").is_file()

@@ -31,6 +31,8 @@ from training.dataset import DatasetError, find_dataset
 from training.ledger import LedgerError
 from training.scorer import ModelFileError
 
+INTERRUPTED = 130  # what a shell reports of a program that SIGINT ended
+
 # Every one of these says in one sentence what is wrong and what to do.
 EXPECTED_ERRORS = (
     ArtifactError,
@@ -57,7 +59,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from here", file=sys.stderr)
-        return 130
+        return INTERRUPTED
     return 0
 
 
@@ -126,4 +128,10 @@ def _train(parsed: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    if status == INTERRUPTED:
+        # Keras's threads that prepare batches are waited for at a normal exit, at times for ever.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)

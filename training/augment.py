@@ -6,6 +6,8 @@ They act on the decoded image, before the one antialiased resize of
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
@@ -13,9 +15,12 @@ CROP_AREA = (0.5, 1.0)  # share of the image's area
 CROP_ASPECT = (0.8, 1.25)  # relative to the image's own
 ROTATION_DEGREES = 12.0
 COLOUR_FACTOR = (0.7, 1.3)  # brightness, contrast, saturation; 1 is unchanged
+JPEG_QUALITY = (30, 95)
 
 
-def augment(image: Image.Image, *, view: int, index: int, seed: int) -> Image.Image:
+def augment(
+    image: Image.Image, *, view: int, index: int, seed: int, recompress: bool = False
+) -> Image.Image:
     """Return one view of an image; equal arguments give equal pixels.
 
     Args:
@@ -24,6 +29,7 @@ def augment(image: Image.Image, *, view: int, index: int, seed: int) -> Image.Im
             rotation, crop and colour.
         index: of the image in its split.
         seed: of the run.
+        recompress: random views are saved as JPEG of a random quality, too, and read again.
 
     Returns:
         An image of mode RGB, of any size.
@@ -37,7 +43,8 @@ def augment(image: Image.Image, *, view: int, index: int, seed: int) -> Image.Im
         image = ImageOps.mirror(image)
     image = _rotate(image, generator)
     image = _crop(image, generator)
-    return _colour(image, generator)
+    image = _colour(image, generator)
+    return _recompress(image, generator) if recompress else image
 
 
 def _rotate(image: Image.Image, generator: np.random.Generator) -> Image.Image:
@@ -60,3 +67,10 @@ def _colour(image: Image.Image, generator: np.random.Generator) -> Image.Image:
     for enhancer in (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color):
         image = enhancer(image).enhance(float(generator.uniform(*COLOUR_FACTOR)))
     return image
+
+
+def _recompress(image: Image.Image, generator: np.random.Generator) -> Image.Image:
+    """Return the image with what a JPEG of a random quality leaves of it."""
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=int(generator.integers(*JPEG_QUALITY, endpoint=True)))
+    return Image.open(buffer).convert("RGB")

@@ -11,7 +11,7 @@ from lambda_function.metadata import InputSpec
 
 DEFAULT_INPUT = InputSpec(224, 224)
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
-AUGMENTATIONS = ("mild", "randaugment")
+AUGMENTATIONS = ("mild", "jpeg", "randaugment")
 
 
 class ConfigError(ValueError):
@@ -33,8 +33,8 @@ class TrainConfig:
             activations cached; 15 trains the head alone.
         start_from: name of a run whose weights to start with, instead of ImageNet's.
         views: cached views per training image: the plain one, and ``views - 1`` augmented.
-        augmentation: of the random views: ``mild`` (see ``augment``), or ``randaugment``,
-            which adds Keras's RandAugment to it.
+        augmentation: of the random views: ``mild`` (see ``augment``); ``jpeg``, which adds a
+            JPEG of random quality to it; or ``randaugment``, which adds Keras's RandAugment.
         inner_units: width of a dense layer before the logits; 0 for none.
         dropout: share of pooled features dropped before the logits.
         epochs, batch_size, learning_rate, warmup_epochs: AdamW, cosine schedule.

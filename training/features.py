@@ -59,9 +59,9 @@ def extract(
     Returns:
         float16, (images, ...), read from disk as needed.
     """
-    strong = augmentation == "randaugment" and view > 1
+    other = augmentation != "mild" and view > 1
     entry = _entry(frozen, split, spec, weights_id, view, seed)
-    folder = cache / (f"{entry}-{augmentation}" if strong else entry)
+    folder = cache / (f"{entry}-{augmentation}" if other else entry)
     folder.mkdir(parents=True, exist_ok=True)
     data, progress = folder / "activations.npy", folder / "progress.json"
     shape = (len(split), *frozen.output.shape[1:])
@@ -71,8 +71,11 @@ def extract(
     if done < len(split):
         activations = _open_activations(data, mode, shape)
         with tqdm(total=len(split), initial=done, desc=f"{label} view {view}", unit="image") as bar:
-            for batch in batches(split, spec, start=done, view=view, seed=seed, size=CHUNK):
-                if strong:
+            recompress = augmentation == "jpeg"
+            for batch in batches(
+                split, spec, start=done, view=view, seed=seed, recompress=recompress, size=CHUNK
+            ):
+                if augmentation == "randaugment" and view > 1:
                     batch = rand_augment(batch, seed=fingerprint([seed, view, done]))
                 activations[done : done + len(batch)] = predict(frozen, batch).astype(np.float16)
                 activations.flush()

@@ -20,9 +20,20 @@ from training.dataset import DatasetError, Split
 
 
 def load_image(
-    path: Path, spec: InputSpec, *, view: int = 0, index: int = 0, seed: int = 0
+    path: Path,
+    spec: InputSpec,
+    *,
+    view: int = 0,
+    index: int = 0,
+    seed: int = 0,
+    recompress: bool = False,
 ) -> NDArray[np.float32]:
     """Return one image as the model sees it, through the serving code.
+
+    Args:
+        path: of the image.
+        spec: how it becomes a tensor.
+        view, index, seed, recompress: see ``augment``.
 
     Returns:
         float32, (height, width, 3), RGB, -1..1.
@@ -34,11 +45,19 @@ def load_image(
         image = decode_image(path.read_bytes(), target=spec)
     except (ServiceError, OSError) as error:
         raise DatasetError(f"{path} cannot be used: {error}") from error
-    return preprocess(augment(image, view=view, index=index, seed=seed), spec)[0]
+    varied = augment(image, view=view, index=index, seed=seed, recompress=recompress)
+    return preprocess(varied, spec)[0]
 
 
 def batches(
-    split: Split, spec: InputSpec, *, start: int = 0, view: int = 0, seed: int = 0, size: int = 32
+    split: Split,
+    spec: InputSpec,
+    *,
+    start: int = 0,
+    view: int = 0,
+    seed: int = 0,
+    recompress: bool = False,
+    size: int = 32,
 ) -> Iterator[NDArray[np.float32]]:
     """Yield the images of a split in order, float32, (<=size, height, width, 3), -1..1.
 
@@ -46,7 +65,8 @@ def batches(
     """
 
     def load(index: int) -> NDArray[np.float32]:
-        return load_image(split.paths[index], spec, view=view, index=index, seed=seed)
+        path = split.paths[index]
+        return load_image(path, spec, view=view, index=index, seed=seed, recompress=recompress)
 
     starts = range(start, len(split), size)
     with ThreadPoolExecutor(2) as pool:

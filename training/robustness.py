@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from lambda_function.image import decode_image
@@ -24,7 +25,7 @@ from training.files import sha256_of, write_json, write_text
 from training.metrics import mcnemar_exact, wilson_interval
 from training.progress import progress_bar
 from training.provenance import provenance
-from training.scorer import ModelFileError, load_scorer, score
+from training.scorer import ModelFileError, Scorer, load_scorer, score
 
 OUTPUT = Path("runs") / "robustness"
 ALLOWED = 0.01  # of accuracy
@@ -80,22 +81,35 @@ def vary(split: Split, variation: Callable[[Image.Image], bytes], folder: Path) 
     return dataclasses.replace(split, paths=tuple(paths))
 
 
-def measure(model: Path, split: Split, *, batch: int = 64) -> list[dict[str, Any]]:
+def right_answers(
+    scorer: Scorer, split: Split, variation: str, *, batch: int = 64
+) -> NDArray[np.bool_]:
+    """Return bool, (images,): which pictures are classified rightly in a variation.
+
+    Args:
+        scorer: the model.
+        split: the pictures as they are.
+        variation: one of ``VARIATIONS``.
+        batch: pictures written at a time: enlarged ones are large.
+    """
+    right = []
+    with progress_bar(len(split), variation) as bar:
+        for start in range(0, len(split), batch):
+            part = split.subset(np.arange(start, min(start + batch, len(split))))
+            with tempfile.TemporaryDirectory() as folder:
+                varied = vary(part, VARIATIONS[variation], Path(folder))
+                answers = score(scorer, varied, quiet=True).argmax(axis=1)
+            right.append(answers == part.labels)
+            bar.update(len(part))
+    return np.concatenate(right)
+
+
+def measure(model: Path, split: Split) -> list[dict[str, Any]]:
     """Score the pictures as they are and in every variation; plain JSON types, one row each."""
     scorer = load_scorer(model)
     plain = score(scorer, split).argmax(axis=1) == split.labels
     rows = [_row("as they are", plain, plain)]
-    for name, variation in VARIATIONS.items():
-        answers = []
-        with progress_bar(len(split), name) as bar:
-            for start in range(0, len(split), batch):  # few at a time: enlarged ones are large
-                part = split.subset(np.arange(start, min(start + batch, len(split))))
-                with tempfile.TemporaryDirectory() as folder:
-                    varied = vary(part, variation, Path(folder))
-                    answers.append(score(scorer, varied, quiet=True).argmax(axis=1))
-                bar.update(len(part))
-        rows.append(_row(name, np.concatenate(answers) == split.labels, plain))
-    return rows
+    return rows + [_row(name, right_answers(scorer, split, name), plain) for name in VARIATIONS]
 
 
 def to_markdown(rows: list[dict[str, Any]]) -> str:
@@ -165,7 +179,7 @@ def _refuse_unless_recorded(model: Path) -> None:
         )
 
 
-def _row(name: str, right: np.ndarray[Any, Any], plain: np.ndarray[Any, Any]) -> dict[str, Any]:
+def _row(name: str, right: NDArray[np.bool_], plain: NDArray[np.bool_]) -> dict[str, Any]:
     correct, images = int(right.sum()), len(right)
     return {
         "name": name,
