@@ -86,6 +86,11 @@ def open_source(path: Path) -> Source:
     except (KeyError, TypeError, ValueError, MetadataError) as error:
         why = f"{error} is missing" if isinstance(error, KeyError) else error
         raise SourceError(f"config.json or report.json beside {path} is unusable: {why}") from error
+    if config.get("fold"):
+        raise SourceError(
+            f"{path} is of a cross-validation and has learned from validation images, which the "
+            "gate holds an artifact against. Convert a model of `python -m training train`."
+        )
     return Source(path, config, report, spec, labels)
 
 

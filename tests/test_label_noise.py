@@ -7,17 +7,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from training.label_noise import cross_validated, folds, suspects
+from training.folds import assign_folds
+from training.label_noise import cross_validated, suspects
 
 
 def test_folds_share_every_class_equally() -> None:
     labels = np.array([0] * 50 + [1] * 23 + [2] * 7)
-    assigned = folds(labels, 5, seed=0)
+    assigned = assign_folds(labels, 5, seed=0)
     for label in range(3):
         counts = np.bincount(assigned[labels == label], minlength=5)
         assert counts.sum() == (labels == label).sum()
         assert counts.max() - counts.min() <= 1
-    assert not np.array_equal(assigned, folds(labels, 5, seed=1))
+    assert not np.array_equal(assigned, assign_folds(labels, 5, seed=1))
 
 
 def test_suspects_are_those_that_another_class_fits_better_worst_first() -> None:

@@ -11,6 +11,8 @@ import io
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
+from lambda_function.image import decode_image
+
 CROP_AREA = (0.5, 1.0)  # share of the image's area
 CROP_ASPECT = (0.8, 1.25)  # relative to the image's own
 ROTATION_DEGREES = 12.0
@@ -73,4 +75,4 @@ def _recompress(image: Image.Image, generator: np.random.Generator) -> Image.Ima
     """Return the image with what a JPEG of a random quality leaves of it."""
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=int(generator.integers(*JPEG_QUALITY, endpoint=True)))
-    return Image.open(buffer).convert("RGB")
+    return decode_image(buffer.getvalue())

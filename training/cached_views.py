@@ -28,9 +28,20 @@ class CachedViews(keras.utils.PyDataset):
         labels: NDArray[np.int64],
         classes: int,
         config: TrainConfig,
+        rows: NDArray[np.int64] | None = None,
     ) -> None:
+        """Take what is cached; nothing is read yet.
+
+        Args:
+            views: float16, (cached images, ...), one array per view.
+            labels: int64, (images,), of the images to learn from.
+            classes: how many there are.
+            config: of the run.
+            rows: int64, (images,), where each is in the views; default: they are all of them.
+        """
         super().__init__()
         self._views = views
+        self._rows = np.arange(len(labels)) if rows is None else rows
         self._targets = np.eye(classes, dtype=np.float32)[labels]
         self._config = config
         self._epoch = 0
@@ -50,7 +61,8 @@ class CachedViews(keras.utils.PyDataset):
         rows = self._order[index * size : (index + 1) * size]
         generator = np.random.default_rng((self._config.seed, self._epoch, index))
         chosen = generator.integers(0, len(self._views), len(rows))
-        images = np.stack([self._views[v][r] for v, r in zip(chosen, rows, strict=True)])
+        cached = self._rows[rows]
+        images = np.stack([self._views[v][r] for v, r in zip(chosen, cached, strict=True)])
         blend = _choose_blend(self._config, generator)
         return blend(images.astype(np.float32), self._targets[rows], generator)
 

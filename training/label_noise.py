@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from training.dataset import find_dataset, load_split
 from training.files import write_json, write_text
+from training.folds import assign_folds
 from training.provenance import provenance
 
 OUTPUT = Path("runs") / "label-noise"
@@ -84,16 +85,6 @@ def run(parsed: argparse.Namespace) -> None:
     )
 
 
-def folds(labels: NDArray[np.int64], count: int, seed: int) -> NDArray[np.int64]:
-    """Return every image's fold, int64, (images,): of each class, equal parts in each fold."""
-    generator = np.random.default_rng(seed)
-    assigned = np.empty(len(labels), dtype=np.int64)
-    for label in np.unique(labels):
-        rows = generator.permutation(np.flatnonzero(labels == label))
-        assigned[rows] = (np.arange(len(rows)) + label) % count
-    return assigned
-
-
 def cross_validated(
     values: NDArray[np.float32],
     labels: NDArray[np.int64],
@@ -108,7 +99,7 @@ def cross_validated(
     from training.metrics import softmax
     from training.progress import progress_bar
 
-    assigned = folds(labels, count, config.seed)
+    assigned = assign_folds(labels, count, config.seed)
     probabilities = np.empty((len(labels), len(class_names)))
     with progress_bar(count * config.epochs, "cross-validation", unit="epoch") as bar:
         for fold in range(count):

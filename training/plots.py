@@ -127,12 +127,12 @@ def cost_and_accuracy(path: Path, points: Sequence[Mapping[str, Any]], title: st
         return _save(figure, path)
 
 
-def variants_by_seed(path: Path, rows: Sequence[Mapping[str, Any]], title: str) -> Path:
-    """Draw each variant's seeds as dots and their mean as a line, first row as the reference.
+def variants_by_repeat(path: Path, rows: Sequence[Mapping[str, Any]], title: str) -> Path:
+    """Draw each variant's seeds or folds as dots, their mean as a line; the first is the reference.
 
     Args:
         path: of the PNG.
-        rows: ``title``, ``accuracy`` and ``negative_log_likelihood`` (each one per seed).
+        rows: ``title``, ``accuracy`` and ``negative_log_likelihood`` (each one per dot).
         title: of the plot.
     """
     panels = {"accuracy": "validation accuracy", "negative_log_likelihood": "validation NLL"}

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from training.config import ConfigError, TrainConfig, WeightsError
 from training.files import replacing, sha256_of, write_json
+from training.folds import refuse_fold
 
 RELEASES = Path(__file__).resolve().parent / "releases"
 RUNS = Path("runs")
@@ -183,6 +184,7 @@ def _read_run(run: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     described, report = (
         json.loads((run / name).read_text()) for name in ("config.json", "report.json")
     )
+    refuse_fold(described, run)
     return described, report
 
 

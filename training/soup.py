@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from training.config import ConfigError, TrainConfig
 from training.dataset import find_dataset
+from training.folds import refuse_fold
 
 
 def add_arguments(commands: Any) -> None:
@@ -66,9 +67,13 @@ def soup(name: str, parts: list[str], *, dataset: Path, weights: Path | None, ru
     from training.model import assign_weights
     from training.train import calibrate, prepare_network, print_report, read_config, write_run
 
-    configs = [read_config(runs / part)[0] for part in parts]
+    configs = []
+    for part in parts:
+        config, described = read_config(runs / part)
+        refuse_fold(described, runs / part)
+        configs.append(config)
     _check_kinship(parts, configs)
-    labels = tuple(read_config(runs / parts[0])[1]["labels"])
+    labels = tuple(described["labels"])
     validation = load_split(dataset, "validation", labels)
     config = dataclasses.replace(configs[0], name=name, precision="float32")
     whole = prepare_network(config, len(labels), weights, runs).whole

@@ -7,7 +7,8 @@ Every variant and seed is a run of its own in ``runs/``, so a study goes on wher
 Figures are of validation, of the best epoch, after temperature; one of them of the same pictures
 saved as JPEG of quality 60, the variation that costs most (see ``robustness``). All seeds are
 scored on the same images: their spread is that of training alone, and the images' own interval
-is wider.
+is wider. ``--folds 5`` cross-validates instead: every image of train and validation is judged
+once, by a model that has not seen it, and the interval is narrower.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ from typing import Any
 
 from lambda_function.metadata import InputSpec
 from training.config import ConfigError, TrainConfig
-from training.dataset import find_dataset, load_split
+from training.dataset import find_dataset
 from training.files import write_json, write_text
+from training.folds import Fold, load_parts
 from training.metrics import wilson_interval
 from training.provenance import provenance
 
@@ -61,6 +63,7 @@ def add_arguments(commands: Any) -> None:
     parser = commands.add_parser("study", help="what a choice is worth, over several seeds")
     parser.add_argument("study", choices=sorted(STUDIES))
     parser.add_argument("--seeds", type=int, default=3, help="runs of each variant; default 3")
+    parser.add_argument("--folds", type=int, default=0, help="cross-validate, instead of seeds")
     parser.add_argument(
         "--sizes", type=int, nargs="+", default=list(SIZES), help="for size, pixels"
     )
@@ -79,20 +82,23 @@ def run(parsed: argparse.Namespace) -> None:
     """Train what is missing, and write the table and the plot."""
     if parsed.seeds < 1:
         raise ConfigError(f"seeds must be 1 or more. Received: {parsed.seeds}")
+    if parsed.folds:
+        Fold(0, parsed.folds)  # before anything is trained
     variants = STUDIES[parsed.study](parsed)
     rows = [_measure(variant, parsed) for variant in variants]
     result = {
         "study": parsed.study,
         "command": _command(parsed),
-        "seeds": parsed.seeds,
+        "repeats": f"{parsed.folds} folds" if parsed.folds else f"{parsed.seeds} seeds",
         "recipe": _shared(variants),
         "variants": rows,
         "provenance": provenance(),
     }
     for folder in filter(None, (parsed.out, parsed.results)):
-        write_json(folder / f"{parsed.study}_study.json", result)
-        write_text(folder / f"{parsed.study}_study.md", table(result))
-        plot = _draw(result, folder / f"{parsed.study}_study.png")
+        base = folder / f"{parsed.study}_{'folds' if parsed.folds else 'study'}"
+        write_json(base.with_suffix(".json"), result)
+        write_text(base.with_suffix(".md"), table(result))
+        plot = _draw(result, base.with_suffix(".png"))
     print(f"\n{table(result)}\nwrote {plot}")
 
 
@@ -117,23 +123,22 @@ STUDIES = {"size": sizes, "ablation": ablation}
 
 def table(result: dict[str, Any]) -> str:
     """Return a study's result as Markdown."""
-    first, origin = result["variants"][0], result["provenance"]
-    images = first["images"]
-    low, high = first["interval_95"]
+    origin = result["provenance"]
+    title = "Input size" if result["study"] == "size" else "Ablation"
     lines = [
-        f"# {'Input size' if result['study'] == 'size' else 'Ablation'}: "
-        f"{result['seeds']} seeds each, {images} validation images",
+        f"# {title}: {result['repeats']} each, {result['variants'][0]['images']} images",
         "",
         f"`{result['command']}`; {origin['date']}, commit {origin['commit']}, "
-        f"{origin['processor']}, {origin['cores']} cores. Means over seeds, ranges in brackets. "
-        f"The range is that of training; the images' own 95 % interval of the first line's "
-        f"accuracy is {low:.3f} to {high:.3f}.",
+        f"{origin['processor']}, {origin['cores']} cores. Means over {result['repeats']}, ranges "
+        "in brackets; the 95 % interval is that of the images (Wilson), beside the mean accuracy.",
         "",
-        "| variant | G multiply-adds | accuracy | at JPEG quality 60 | NLL | macro-F1 | s a run |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| variant | G multiply-adds | accuracy | 95 % interval | at JPEG quality 60 | NLL "
+        "| macro-F1 | s a run |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     lines += [
         f"| {row['title']} | {row['gmacs']:.2f} | {_spread(row['accuracy'], 4)} | "
+        f"{row['interval_95'][0]:.3f} to {row['interval_95'][1]:.3f} | "
         f"{_spread(row['accuracy_jpeg_60'], 4)} | {_spread(row['negative_log_likelihood'], 3)} | "
         f"{_spread(row['macro_f1'], 3)} | "
         f"{statistics.mean(row['seconds']):.0f} |"
@@ -144,7 +149,8 @@ def table(result: dict[str, Any]) -> str:
 
 def _command(parsed: argparse.Namespace) -> str:
     """Return what was asked for, without what the machine decides."""
-    words = ["python -m training study", parsed.study, f"--seeds {parsed.seeds}"]
+    repeats = f"--folds {parsed.folds}" if parsed.folds else f"--seeds {parsed.seeds}"
+    words = ["python -m training study", parsed.study, repeats]
     if parsed.study == "size":
         words.append("--sizes " + " ".join(str(size) for size in parsed.sizes))
     words += [f"--epochs {parsed.epochs}"] if parsed.epochs else []
@@ -160,22 +166,23 @@ def _adapted(recipe: TrainConfig, parsed: argparse.Namespace, **changed: Any) ->
 
 
 def _measure(variant: Variant, parsed: argparse.Namespace) -> dict[str, Any]:
-    """Train a variant with every seed, or read what an earlier call trained."""
+    """Train a variant with every seed or on every fold, or read what an earlier call trained."""
     reports, resaved, gmacs = [], [], 0.0
-    for seed in range(parsed.seeds):
-        folder = _train(variant, seed, parsed)
+    for number in range(parsed.folds or parsed.seeds):
+        folder = _train(variant, number, parsed)
         reports.append(json.loads((folder / "report.json").read_text()))
-        resaved.append(_accuracy_resaved(folder, parsed))
+        resaved.append(_accuracy_resaved(folder, _fold(number, parsed), parsed))
         gmacs = gmacs or multiply_adds(folder / "model.keras") / 1e9
     found = [report["metrics"]["validation"] for report in reports]
-    images = found[0]["images"]
-    mean = statistics.mean(entry["correct"] for entry in found)
+    correct, images = (sum(entry[name] for entry in found) for name in ("correct", "images"))
+    if not parsed.folds:  # every seed is judged by the same images
+        correct, images = round(correct / parsed.seeds), found[0]["images"]
     return {
         "title": variant.title,
         "settings": variant.config.to_dict(),
         "gmacs": round(gmacs, 3),
         "images": images,
-        "interval_95": [round(edge, 4) for edge in wilson_interval(round(mean), images)],
+        "interval_95": [round(edge, 4) for edge in wilson_interval(correct, images)],
         "temperature": [round(report["temperature"], 4) for report in reports],
         "seconds": [report["seconds"] for report in reports],
         "accuracy_jpeg_60": resaved,
@@ -186,7 +193,11 @@ def _measure(variant: Variant, parsed: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _train(variant: Variant, seed: int, parsed: argparse.Namespace) -> Path:
+def _fold(number: int, parsed: argparse.Namespace) -> Fold | None:
+    return Fold(number, parsed.folds) if parsed.folds else None
+
+
+def _train(variant: Variant, number: int, parsed: argparse.Namespace) -> Path:
     import keras
 
     from training.model import find_weights
@@ -194,26 +205,29 @@ def _train(variant: Variant, seed: int, parsed: argparse.Namespace) -> Path:
 
     keras.utils.clear_session()  # a study is many networks in one process
     slug = "".join(letter if letter.isalnum() else "-" for letter in variant.title.lower())
-    name = f"{parsed.study}-{slug}-seed{seed}"
-    print(f"\n=== {variant.title}, seed {seed} ({name})", flush=True)
+    turn = f"fold{number}of{parsed.folds}" if parsed.folds else f"seed{number}"
+    name = f"{parsed.study}-{slug}-{turn}"
+    print(f"\n=== {variant.title}, {turn} ({name})", flush=True)
+    seed = 0 if parsed.folds else number
     return train(
         dataclasses.replace(variant.config, name=name, seed=seed),
         dataset=find_dataset(parsed.dataset),
         weights=find_weights(parsed.backbone_weights),
         runs=parsed.runs,
         limit=parsed.limit,
+        fold=_fold(number, parsed),
     )
 
 
-def _accuracy_resaved(folder: Path, parsed: argparse.Namespace) -> float:
+def _accuracy_resaved(folder: Path, fold: Fold | None, parsed: argparse.Namespace) -> float:
     """Score a run on pictures saved as JPEG of quality 60, or read what an earlier call found."""
     from training.robustness import right_answers
     from training.scorer import load_scorer
 
     file = folder / "jpeg_60.json"
     if not file.is_file():
-        split = load_split(find_dataset(parsed.dataset), "validation").thinned(parsed.limit)
-        right = right_answers(load_scorer(folder), split, "JPEG quality 60")
+        _, judging = load_parts(find_dataset(parsed.dataset), limit=parsed.limit, fold=fold)
+        right = right_answers(load_scorer(folder), judging.split, "JPEG quality 60")
         write_json(file, {"accuracy": round(float(right.mean()), 4)})
     return float(json.loads(file.read_text())["accuracy"])
 
@@ -254,12 +268,12 @@ def _spread(values: list[float], digits: int) -> str:
 
 
 def _draw(result: dict[str, Any], path: Path) -> Path:
-    from training.plots import cost_and_accuracy, variants_by_seed
+    from training.plots import cost_and_accuracy, variants_by_repeat
 
     rows = result["variants"]
-    title = f"{result['seeds']} seeds, {rows[0]['images']} validation images"
+    title = f"{result['repeats']}, {rows[0]['images']} images"
     if result["study"] != "size":
-        return variants_by_seed(path, rows, title)
+        return variants_by_repeat(path, rows, title)
     points = [
         {"name": row["title"], "cost": row["gmacs"], "accuracies": row["accuracy"]} for row in rows
     ]

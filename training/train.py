@@ -26,10 +26,11 @@ from numpy.typing import NDArray
 from training import metrics
 from training.cached_views import CachedViews
 from training.config import ConfigError, TrainConfig
-from training.dataset import Split, load_split
+from training.dataset import Split
 from training.distribution import distribute, padded_length, predict
 from training.features import CACHE, extract
 from training.files import replacing, write_json
+from training.folds import Fold, Part, load_parts, refuse_fold
 from training.images import batches
 from training.model import (
     Network,
@@ -55,6 +56,7 @@ def train(
     runs: Path = RUNS,
     cache: Path = CACHE,
     limit: int = 0,
+    fold: Fold | None = None,
 ) -> Path:
     """Train, calibrate and report; resumes where an interrupted run of this name stopped.
 
@@ -65,6 +67,7 @@ def train(
         runs: folder of all runs.
         cache: folder of cached activations.
         limit: use about so many images of each split, for a quick try; 0 for all.
+        fold: of cross-validation; such a run has seen validation images, and says so.
 
     Returns:
         The run's folder.
@@ -74,22 +77,22 @@ def train(
     """
     started = time.monotonic()
     distribute()
-    folder = _open_run(runs / config.name, config, limit)
+    folder = _open_run(runs / config.name, config, limit, fold)
     if (folder / "model.keras").is_file():
         print(f"{folder} is finished")
         return folder
-    training = load_split(dataset, "train").thinned(limit)
-    validation = load_split(dataset, "validation", training.class_names).thinned(limit)
+    training, validation = load_parts(dataset, limit=limit, fold=fold)
+    class_names = training.whole.class_names
 
     keras.utils.set_random_seed(config.seed)
-    network = prepare_network(config, len(training.class_names), weights, runs)
+    network = prepare_network(config, len(class_names), weights, runs)
     best = _fit(network, config, training, validation, folder, cache)
 
-    print(f"calibrating and scoring {best.name} in float32 on {len(validation)} images")
-    model, report = _finish(best, config, validation, weights, runs)
-    report["train_images"] = len(training)
+    print(f"calibrating and scoring {best.name} in float32 on {len(validation.rows)} images")
+    model, report = _finish(best, config, validation.split, weights, runs)
+    report["train_images"] = len(training.rows)
     report["seconds"] = round(time.monotonic() - started)
-    write_run(folder, config, training.class_names, model, report)
+    write_run(folder, config, class_names, model, report, fold)
     print_report(report)
     return folder
 
@@ -144,11 +147,13 @@ class _BestCheckpoint(keras.callbacks.Callback):
             self.model.save(unfinished)
 
 
-def _open_run(folder: Path, config: TrainConfig, limit: int) -> Path:
+def _open_run(folder: Path, config: TrainConfig, limit: int, fold: Fold | None) -> Path:
     """Create the folder; refuse one that holds a run of another configuration."""
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "started.json"
-    wanted = json.loads(json.dumps(config.to_dict())) | ({"limit": limit} if limit else {})
+    wanted = json.loads(json.dumps(config.to_dict()))
+    wanted |= {"limit": limit} if limit else {}
+    wanted |= {"fold": dataclasses.asdict(fold)} if fold else {}
     if file.exists() and json.loads(file.read_text()) != wanted:
         raise ConfigError(
             f"{folder} holds a run with other settings. Choose another --name, or remove it."
@@ -174,6 +179,7 @@ def prepare_network(config: TrainConfig, classes: int, weights: Path | None, run
         file = runs / config.start_from / "model.keras"
         if not file.is_file():
             raise ConfigError(f"start_from names no finished run: {file} is missing")
+        refuse_fold(read_config(file.parent)[1], file.parent)
         start = without_probabilities(keras.models.load_model(file, compile=False))
         assign_weights(network.whole, named_weights(start))
     return network
@@ -182,18 +188,18 @@ def prepare_network(config: TrainConfig, classes: int, weights: Path | None, run
 def _fit(
     network: Network,
     config: TrainConfig,
-    training: Split,
-    validation: Split,
+    training: Part,
+    validation: Part,
     folder: Path,
     cache: Path,
 ) -> Path:
     """Train on cached activations and return the best checkpoint."""
     identity = weights_id(network.frozen)
 
-    def cached(split: Split, view: int, label: str) -> NDArray[np.float16]:
+    def cached(part: Part, view: int, label: str) -> NDArray[np.float16]:
         return extract(
             network.frozen,
-            split,
+            part.whole,
             config.input,
             weights_id=identity,
             view=view,
@@ -204,9 +210,9 @@ def _fit(
         )
 
     views = [cached(training, view, "train") for view in range(config.views)]
-    held_out = np.asarray(cached(validation, 0, "validation"), dtype=np.float32)
-    classes = len(training.class_names)
-    dataset = CachedViews(views, training.labels, classes, config)
+    held_out = cached(validation, 0, "validation")[validation.rows].astype(np.float32)
+    classes = len(training.whole.class_names)
+    dataset = CachedViews(views, training.split.labels, classes, config, training.rows)
     model = network.trained
     model.compile(
         optimizer=_optimizer(config, len(dataset)),
@@ -217,7 +223,9 @@ def _fit(
     )
     model.fit(
         dataset,
-        validation_data=_weighted(held_out, np.eye(classes, dtype=np.float32)[validation.labels]),
+        validation_data=_weighted(
+            held_out, np.eye(classes, dtype=np.float32)[validation.split.labels]
+        ),
         epochs=config.epochs,
         shuffle=False,  # the dataset does; Keras would order its batches by the process's own dice
         callbacks=_callbacks(dataset, config, folder),
@@ -356,6 +364,7 @@ def write_run(
     class_names: tuple[str, ...],
     model: keras.Model,
     report: dict[str, Any],
+    fold: Fold | None = None,
 ) -> None:
     """Write the model last, and by renaming: a folder with a model is complete."""
     described = {
@@ -364,6 +373,7 @@ def write_run(
         "labels": list(class_names),
         "dataset": DATASET_NAME,
         "licence": LICENCE,
+        **({"fold": dataclasses.asdict(fold)} if fold else {}),
     }
     write_json(folder / "config.json", described)
     write_json(folder / "report.json", report)
