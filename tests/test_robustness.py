@@ -15,6 +15,7 @@ from training import robustness
 from training.__main__ import main
 from training.dataset import load_folder
 
+ROOT = Path(__file__).parents[1]
 TINY = Path(__file__).parent / "data" / "tiny.tflite"
 COLOURS = {"red": (250, 5, 5), "green": (5, 250, 5), "blue": (5, 5, 250), "dark": (5, 5, 5)}
 
@@ -101,3 +102,15 @@ def test_files_of_equal_name_in_two_classes_do_not_meet(tmp_path: Path) -> None:
     varied = robustness.vary(split, robustness.webp, tmp_path / "varied")
     assert len(set(varied.paths)) == len(split) == 8
     assert varied.labels.tolist() == split.labels.tolist()
+
+
+def test_the_model_card_says_what_was_measured() -> None:
+    results = ROOT / "benchmarks" / "results"
+    files = [results / f"robustness_{split}.json" for split in ("validation", "test")]
+    columns = [
+        [round(row["difference"] * 100, 2) for row in json.loads(file.read_text())["rows"]]
+        for file in files
+    ]
+    lines = (ROOT / "MODEL_CARD.md").read_text().split("| saved as |")[1].splitlines()[2:7]
+    shown = [[float(cell.strip(" *")) for cell in line.split("|")[2:4]] for line in lines]
+    assert shown == [list(row) for row in zip(*columns, strict=True)][1:]  # after the originals
