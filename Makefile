@@ -32,14 +32,15 @@ emulate: $(TEST)/.ok ## start the handler under the Lambda Runtime Interface Emu
 
 # --- train it ----------------------------------------------------------------
 
-train: $(TRAINING)/.ok ## fine-tune Xception: ARGS='--name mine --size 224'
-	@$(TRAINING)/bin/python -m training train $(ARGS)
-
-evaluate: $(TRAINING)/.ok ## score a model: MODEL=runs/mine [SECOND=...] [FOLDER=... or SPLIT=validation]
-	@$(TRAINING)/bin/python -m training evaluate $(or $(MODEL),lambda_function/model.tflite) $(SECOND) $(if $(FOLDER),--folder '$(FOLDER)') $(if $(SPLIT),--split $(SPLIT)) $(ARGS)
-
 DATA := $(if $(DATASET),--dataset '$(DATASET)')
 SOURCES := $(DATA) $(if $(WEIGHTS),--backbone-weights '$(WEIGHTS)')
+
+train: $(TRAINING)/.ok ## fine-tune Xception: DATASET=... WEIGHTS=... ARGS='--name mine --size 224'
+	@$(TRAINING)/bin/python -m training train $(SOURCES) $(ARGS)
+
+evaluate: $(TRAINING)/.ok ## score a model: MODEL=runs/mine [SECOND=...] [FOLDER=... or SPLIT=validation]
+	@$(TRAINING)/bin/python -m training evaluate $(or $(MODEL),lambda_function/model.tflite) $(SECOND) $(if $(FOLDER),--folder '$(FOLDER)') $(if $(SPLIT),--split $(SPLIT)) $(DATA) $(ARGS)
+
 tune: $(TRAINING)/.ok ## search learning rate, inner layer, dropout: the course's eleven trials
 	@$(TRAINING)/bin/python -m training tune $(SOURCES) $(ARGS)
 
@@ -68,12 +69,13 @@ model: $(TRAINING)/.ok ## rebuild offline, resumable: DATASET=... WEIGHTS=... RU
 	@echo "wrote $(OUTPUT), $(REBUILD)/report.html and runs/$(RUN)/card.md"
 
 score: $(TEST)/.ok ## score the shipped model on the test split again; must repeat the record
-	@$(TEST)/bin/python -m training evaluate lambda_function/model.tflite --split test --must-be-recorded --no-gallery $(ARGS)
+	@$(TEST)/bin/python -m training evaluate lambda_function/model.tflite --split test --must-be-recorded --no-gallery $(DATA) $(ARGS)
 
 # --- convert it --------------------------------------------------------------
 
-convert: $(TRAINING)/.ok ## convert and gate a model: MODEL=runs/mine/model.keras RECIPE=... OUTPUT=...
-	@$(TRAINING)/bin/python -m converter '$(or $(MODEL),runs/$(RUN)/model.keras)' --recipe $(RECIPE) --output '$(OUTPUT)' $(DATA) $(ARGS)
+KERAS_MODEL = $(or $(MODEL),runs/$(RUN)/model.keras)
+convert: $(TRAINING)/.ok ## convert and gate a model: MODEL=runs/mine/model.keras RECIPE=... (OUTPUT=: beside it)
+	@$(TRAINING)/bin/python -m converter '$(KERAS_MODEL)' --recipe $(RECIPE) --output '$(if $(filter file,$(origin OUTPUT)),$(basename $(KERAS_MODEL)).tflite,$(OUTPUT))' $(DATA) $(ARGS)
 
 inspect: $(TEST)/.ok ## print all that an artifact says and holds: FILE=model.tflite
 	@$(TEST)/bin/python -m converter inspect '$(or $(FILE),lambda_function/model.tflite)'

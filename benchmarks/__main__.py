@@ -15,6 +15,7 @@ FULL = (
     ("overhead", "--write"),
     ("limit", "--write"),
     ("growth", "--write"),
+    ("large_photos", "--write"),
     ("batch", "--write"),
     ("coldstart", "--write"),
     ("table", "--write"),

@@ -89,15 +89,24 @@ def note(compared: dict[str, Any]) -> str:
         f"{compared['rounds']} interleaved rounds, medians with quartiles, in brackets the ratio "
         f"to the course handler at 299 px. Prices: AWS list, {compared['prices']['region']}, "
         f"{compared['prices']['date']}; arm64 at the duration measured here. "
-        f"Versions: {', '.join(versions)}. `make benchmark` measures all of it again."
+        f"Versions: {', '.join(versions)}. `make benchmark` measures it again, with models "
+        "that `make benchmark-models` builds from the restored release."
     )
 
 
 def _further(results: Path) -> list[str]:
     """Return one line for each further result file that is there."""
-    found = [(_optional(results / f"{name}.json"), line) for name, line in FURTHER.items()]
-    lines = [f"- {line(result)}" for result, line in found if result]
+    found = [(name, _optional(results / f"{name}.json"), line) for name, line in FURTHER.items()]
+    lines = [f"- {line(result)} {_source(result, name)}" for name, result, line in found if result]
     return ["", *lines] if lines else []
+
+
+def _source(result: dict[str, Any], name: str) -> str:
+    """Return what repeats a figure, and the commit that it was measured at."""
+    command = "make soak" if name == "soak" else f"python -m benchmarks.{name} --write"
+    origin = result.get("provenance", result)
+    changed = " with uncommitted changes" if origin.get("uncommitted_changes") else ""
+    return f"(`{command}`; commit `{origin['commit'][:7]}`{changed})"
 
 
 def _limit(limit: dict[str, Any]) -> str:
@@ -106,7 +115,10 @@ def _limit(limit: dict[str, Any]) -> str:
         f"core's float32 peak)"
         for name, model in limit["models"].items()
     ]
-    return f"Distance to the limit of one core: {'; '.join(parts)}."
+    return (
+        f"Distance to the limit of one core: {'; '.join(parts)}. "
+        "An int8 instruction does more at once than a float32 one."
+    )
 
 
 def _overhead(overhead: dict[str, Any]) -> str:

@@ -305,17 +305,22 @@ def test_accuracy_stands_with_its_interval_where_it_was_measured():
 def test_further_measurements_are_a_line_each_where_they_were_made(tmp_path):
     (tmp_path / "compare.json").write_text(json.dumps(compared()))
     before = readme_block(tmp_path)
-    tuning = {"our_seconds": 61.2, "ratio": 93.4, "notebook_epoch_seconds": [30.0, 31.0]}
-    (tmp_path / "tuning_speed.json").write_text(json.dumps(tuning))
     points = [
         {"at": at, "elapsed_s": {"median": at / 10}, "peak_mb": 100 + at} for at in (1, 2, 32)
     ]
-    growth = dict.fromkeys(("megapixels", "batch", "threads"), points)
-    (tmp_path / "growth.json").write_text(json.dumps(growth))
-    batch = {"ratio": {"median": 1.046}, "bar": 1.15}
-    (tmp_path / "batch.json").write_text(json.dumps(batch))
     times = {"JPEG": {"ratio": 0.263}, "progressive JPEG": {"ratio": 0.524}}
-    (tmp_path / "large_photos.json").write_text(json.dumps({"time": times}))
+    origin = {"commit": "0123456789ab", "uncommitted_changes": False}
+    results = {
+        "growth": {**dict.fromkeys(("megapixels", "batch", "threads"), points), **origin},
+        "batch": {"ratio": {"median": 1.046}, "bar": 1.15, **origin},
+        "large_photos": {"time": times, **origin, "uncommitted_changes": True},
+        "tuning_speed": {
+            "our_seconds": 61.2, "ratio": 93.4, "notebook_epoch_seconds": [30.0, 31.0],
+            "provenance": {"commit": "fedcba9"},
+        },
+    }  # fmt: skip
+    for name, result in results.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps(result))
     added = readme_block(tmp_path).removeprefix(before).strip().splitlines()
     assert [line.split(":")[0] for line in added] == [
         "- A batch of 16 pictures from servers taking 200 ms",
@@ -324,9 +329,12 @@ def test_further_measurements_are_a_line_each_where_they_were_made(tmp_path):
         "- The course's eleven tuning trials",
     ]
     assert "1.05 times the bare work of 16 (bar: 1.15)" in added[0]
+    assert added[0].endswith("(`python -m benchmarks.batch --write`; commit `0123456`)")
     assert "1 -> 32 pictures a request 0.100 -> 3.200 s, 101 -> 132 MB" in added[1]
     assert "0.26 of decoding it whole (progressive: 0.52)" in added[2]
+    assert added[2].endswith("commit `0123456` with uncommitted changes)")
     assert "61 s, 1/93 of the notebook's way (2 epochs measured" in added[3]
+    assert added[3].endswith("(`python -m benchmarks.tuning_speed --write`; commit `fedcba9`)")
 
 
 def test_the_note_says_when_where_and_from_which_commit():

@@ -17,9 +17,10 @@ from PIL import Image
 from lambda_function.metadata import InputSpec, embed_metadata, read_metadata
 from training import ledger, metrics
 from training.__main__ import main
+from training.card import MARKS, card
 from training.dataset import DatasetError, Split, load_folder
 from training.evaluate import Evaluation, compare, comparison_sentence, evaluate, reliability
-from training.files import replacing
+from training.files import replacing, sha256_of
 from training.report_html import report_html
 from training.scorer import ModelFileError, Scorer, load_scorer, score
 
@@ -282,6 +283,11 @@ def test_the_model_card_takes_its_figures_from_a_report(
     assert text in capsys.readouterr().out
     assert "| accuracy | 0.8333 (10 of 12) | 0.5520 to 0.9530 |  |" in text  # Wilson
     assert "| green | 3 | 0.600 | 1.000 (" in text  # five were called green
+    (tmp_path / "CARD.md").write_text(f"before\n{MARKS[0]}\nold\n{MARKS[1]}\nafter\n")
+    assert main(["card", str(report), f"--into={tmp_path / 'CARD.md'}"]) == 0
+    assert (tmp_path / "CARD.md").read_text() == (
+        f"before\n{MARKS[0]}\n{text.strip()}\n{MARKS[1]}\nafter\n"
+    )
     assert main(["card", str(tmp_path / "absent.json")]) == 2
 
 
@@ -429,3 +435,13 @@ def test_a_ledger_of_another_shape_is_refused(tmp_path: Path) -> None:
 def test_a_dataset_error_is_a_value_error() -> None:
     """``_is_test_split`` relies on it where there is no data set at all."""
     assert issubclass(DatasetError, ValueError)
+
+
+def test_the_shipped_model_s_card_shows_its_report_on_test() -> None:
+    root = Path(__file__).parents[1]
+    report = json.loads((root / "benchmarks" / "results" / "evaluation_test.json").read_text())
+    shown = (root / "MODEL_CARD.md").read_text().split(MARKS[0])[1].split(MARKS[1])[0]
+    assert shown.strip() == card(report).strip(), "run `training card REPORT --into MODEL_CARD.md`"
+    artifact = root / "lambda_function" / "model.tflite"
+    assert report["models"][0]["model"]["sha256"] == sha256_of(artifact)
+    assert report["images"]["name"] == "test"

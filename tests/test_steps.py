@@ -130,3 +130,22 @@ def test_an_interrupt_does_not_wait_for_threads() -> None:
     assert found.returncode == 130, found.stderr
     assert found.stdout == "half a line"
     assert found.stderr == "interrupted; the same command goes on from here\n"
+
+
+def test_a_finished_step_4_does_not_stop_all_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = tmp_path / "runs" / "step4-150px"
+    run.mkdir(parents=True)
+    (run / "model.keras").write_bytes(b"")
+    assert main(["steps", "4", "--out=out"]) == 2
+    assert "remove it to see this step again" in capsys.readouterr().err
+    kept = {"killed_after_epoch": 3, "resumed_with_epoch": 4, "checkpoints": [], "ours": "seen"}
+    (tmp_path / "out" / "checkpoint").mkdir(parents=True)
+    (tmp_path / "out" / "checkpoint" / "result.json").write_text(json.dumps(kept))
+    assert main(["steps", "4", "--out=out"]) == 0
+    assert "nothing was killed" in capsys.readouterr().out
+    assert (
+        json.loads((tmp_path / "out" / "checkpoint" / "result.json").read_text())["ours"] == "seen"
+    )

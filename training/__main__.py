@@ -85,6 +85,7 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--size", type=int, default=224, help="input height and width, pixels")
     parser.add_argument("--limit", type=int, default=0, help="images per split, for a quick try")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of all runs")
+    parser.add_argument("--licence", default="MIT", help="of the weights, an SPDX identifier")
     parser.add_argument(
         "--cache", type=Path, default=Path(".cache") / "features", help="of activations, gigabytes"
     )
@@ -123,6 +124,7 @@ def _train(parsed: argparse.Namespace) -> None:
         runs=parsed.runs,
         cache=parsed.cache,
         limit=parsed.limit,
+        licence=parsed.licence,
     )
     print(f"wrote {folder}/model.keras")
 

@@ -1,6 +1,7 @@
 """`python -m training card REPORT`: an evaluation's figures as the model card's tables.
 
-Reads the ``report.json`` that ``evaluate`` wrote, so that no figure is ever typed by hand.
+Reads the ``report.json`` that ``evaluate`` wrote, so that no figure is ever typed by hand;
+``--into MODEL_CARD.md`` puts the tables between that file's two marks.
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from training.files import write_text
+from training.files import replace_marked, write_text
 from training.scorer import ModelFileError
+
+MARKS = ("<!-- figures:begin -->", "<!-- figures:end -->")
 
 
 def add_arguments(commands: Any) -> None:
@@ -19,6 +22,9 @@ def add_arguments(commands: Any) -> None:
     parser = commands.add_parser("card", help="an evaluation's figures as the model card's tables")
     parser.add_argument("report", type=Path, help="report.json of an evaluation")
     parser.add_argument("--out", type=Path, help="write here as well")
+    parser.add_argument(
+        "--into", type=Path, help=f"put it into this file, between {MARKS[0]} and end"
+    )
     parser.set_defaults(run=run)
 
 
@@ -30,6 +36,8 @@ def run(parsed: argparse.Namespace) -> None:
     print(text)
     if parsed.out:
         write_text(parsed.out, text)
+    if parsed.into:
+        write_text(parsed.into, replace_marked(parsed.into.read_text(), MARKS, text.strip("\n")))
 
 
 def card(report: dict[str, Any]) -> str:

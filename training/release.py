@@ -38,7 +38,12 @@ _ALWAYS_KEPT = ("block14_", "inner/", "logits/")
 
 
 def release(
-    run: Path, version: str, *, weights: Path | None, releases: Path = RELEASES
+    run: Path,
+    version: str,
+    *,
+    weights: Path | None,
+    name: str = MODEL_NAME,
+    releases: Path = RELEASES,
 ) -> tuple[Path, Path]:
     """Write what a run's model has beyond the ImageNet weights.
 
@@ -46,6 +51,7 @@ def release(
         run: the run's folder.
         version: such as ``1.2.0``; a version once written is never changed.
         weights: ImageNet weights that the run began with; None has Keras download them.
+        name: of the model, which it will say.
         releases: folder of all releases.
 
     Returns:
@@ -66,7 +72,7 @@ def release(
     }
     state = _to_npz(changed)
     facts = {
-        "config": {**described, "name": MODEL_NAME, "version": version, "run": described["name"]},
+        "config": {**described, "name": name, "version": version, "run": described["name"]},
         "report": report,
         "tensors": {"changed": len(changed), "of": len(trained)},
         "npz_sha256": hashlib.sha256(state).hexdigest(),
@@ -148,6 +154,7 @@ def add_arguments(commands: Any) -> None:
     writer = commands.add_parser("release", help="keep a run's trained state in the repository")
     writer.add_argument("run_folder", metavar="RUN", type=Path, help="such as runs/mine")
     writer.add_argument("--version", required=True, help="such as 1.2.0")
+    writer.add_argument("--name", default=MODEL_NAME, help=f"of the model; default {MODEL_NAME}")
     writer.set_defaults(run=_run_release)
     reader = commands.add_parser("restore", help="make a released model's run folder again")
     reader.add_argument("version", help="one of training/releases/")
@@ -163,9 +170,8 @@ def add_arguments(commands: Any) -> None:
 def _run_release(parsed: argparse.Namespace) -> None:
     from training.model import find_weights
 
-    written = release(
-        parsed.run_folder, parsed.version, weights=find_weights(parsed.backbone_weights)
-    )
+    weights = find_weights(parsed.backbone_weights)
+    written = release(parsed.run_folder, parsed.version, weights=weights, name=parsed.name)
     for path in written:
         print(f"wrote {path.name}, {path.stat().st_size:,} bytes, SHA-256 {sha256_of(path)}")
 

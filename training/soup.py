@@ -82,7 +82,10 @@ def soup(name: str, parts: list[str], *, dataset: Path, weights: Path | None, ru
     report = {"checkpoint": f"mean of {', '.join(parts)}", "parts": parts, **report}
     folder = runs / name
     folder.mkdir(parents=True, exist_ok=True)
-    write_run(folder, config, labels, model, report)
+    write_run(
+        folder, config, labels, model, report,
+        dataset=described["dataset"], licence=described["licence"],
+    )  # fmt: skip
     print_report(report)
     return folder
 

@@ -201,7 +201,7 @@ def checkpoint(parsed: argparse.Namespace, folder: Path) -> dict[str, Any]:
     command += [f"--{option}={value}" for option, value in sources.items() if value]
     history = Path("runs") / name / "history.csv"
     if (history.parent / "model.keras").is_file():
-        raise ConfigError(f"{history.parent} is finished; remove it to see this step again")
+        return _seen_before(folder / "result.json", history.parent)
     killed_after = _kill_after_epochs(command, history, min(3, epochs - 1))
     print(f"killed after epoch {killed_after}; starting the same command again")
     subprocess.run(command, check=True)
@@ -220,6 +220,16 @@ def checkpoint(parsed: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "checkpoints": kept,
         "ours": f"killed after epoch {killed_after}, resumed with {resumed_at}; best epoch kept",
     }
+
+
+def _seen_before(result: Path, finished: Path) -> dict[str, Any]:
+    """Return step 4's figures of an earlier call: a finished training cannot be killed."""
+    if not result.is_file():
+        raise ConfigError(f"{finished} is finished; remove it to see this step again")
+    print(f"{finished} is finished, so nothing was killed; remove it to see this step again")
+    found = json.loads(result.read_text())
+    names = ("killed_after_epoch", "resumed_with_epoch", "checkpoints", "ours")
+    return {name: found[name] for name in names}
 
 
 def augmentation(parsed: argparse.Namespace, folder: Path) -> dict[str, Any]:

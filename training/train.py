@@ -44,8 +44,7 @@ from training.model import (
 )
 
 RUNS = Path("runs")
-DATASET_NAME = "clothing-dataset-small"
-LICENCE = "MIT"  # of the weights; the data set is CC0-1.0
+LICENCE = "MIT"  # of the weights, as this project gives its own away
 
 
 def train(
@@ -57,6 +56,7 @@ def train(
     cache: Path = CACHE,
     limit: int = 0,
     fold: Fold | None = None,
+    licence: str = LICENCE,
 ) -> Path:
     """Train, calibrate and report; resumes where an interrupted run of this name stopped.
 
@@ -68,6 +68,7 @@ def train(
         cache: folder of cached activations.
         limit: use about so many images of each split, for a quick try; 0 for all.
         fold: of cross-validation; such a run has seen validation images, and says so.
+        licence: of the weights, an SPDX identifier; the model will say it.
 
     Returns:
         The run's folder.
@@ -92,7 +93,10 @@ def train(
     model, report = _finish(best, config, validation.split, weights, runs)
     report["train_images"] = len(training.rows)
     report["seconds"] = round(time.monotonic() - started)
-    write_run(folder, config, class_names, model, report, fold)
+    write_run(
+        folder, config, class_names, model, report,
+        dataset=dataset.resolve().name, licence=licence, fold=fold,
+    )  # fmt: skip
     print_report(report)
     return folder
 
@@ -364,15 +368,29 @@ def write_run(
     class_names: tuple[str, ...],
     model: keras.Model,
     report: dict[str, Any],
+    *,
+    dataset: str,
+    licence: str,
     fold: Fold | None = None,
 ) -> None:
-    """Write the model last, and by renaming: a folder with a model is complete."""
+    """Write the model last, and by renaming: a folder with a model is complete.
+
+    Args:
+        folder: of the run.
+        config: of the run.
+        class_names: in model order.
+        model: images -> probabilities.
+        report: its figures.
+        dataset: name of the data, which the model will say.
+        licence: of the weights, likewise.
+        fold: of cross-validation.
+    """
     described = {
         **config.to_dict(),
         "version": "0.0.0",
         "labels": list(class_names),
-        "dataset": DATASET_NAME,
-        "licence": LICENCE,
+        "dataset": dataset,
+        "licence": licence,
         **({"fold": dataclasses.asdict(fold)} if fold else {}),
     }
     write_json(folder / "config.json", described)
