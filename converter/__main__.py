@@ -60,7 +60,7 @@ def _convert(words: list[str]) -> int:
     parser.add_argument("model", type=Path, help="model.keras of a run folder")
     parser.add_argument("--recipe", required=True, help=f"one of {', '.join(RECIPES)}")
     parser.add_argument("--output", type=Path, default=SHIPPED, help="default: the shipped model")
-    parser.add_argument("--dataset", type=Path, help="default: $CLOTHING_DATASET or ../shared/...")
+    parser.add_argument("--dataset", type=Path, help="else $CLOTHING_DATASET, data/, ../shared/")
     parser.add_argument("--images", type=Path, help="folder of class folders for the gate instead")
     parser.add_argument("--calibration-images", type=_at_least(1), default=DEFAULT_IMAGES)
     parser.add_argument("--seed", type=_at_least(0), default=DEFAULT_SEED, help="of their choice")

@@ -101,9 +101,11 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_sources(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--dataset", type=Path, help="default: $CLOTHING_DATASET or ../shared/...")
+    parser.add_argument("--dataset", type=Path, help="else $CLOTHING_DATASET, data/, ../shared/")
     parser.add_argument(
-        "--backbone-weights", type=Path, help="default: $BACKBONE_WEIGHTS, ../shared/... or Keras's"
+        "--backbone-weights",
+        type=Path,
+        help="else $BACKBONE_WEIGHTS, data/, ../shared/, Keras's",
     )
 
 

@@ -212,7 +212,7 @@ def add_arguments(commands: Any) -> None:
     images.add_argument(
         "--split", choices=("validation", "test"), default="validation", help="of the data set"
     )
-    parser.add_argument("--dataset", type=Path, help="default: $CLOTHING_DATASET or ../shared/...")
+    parser.add_argument("--dataset", type=Path, help="else $CLOTHING_DATASET, data/, ../shared/")
     parser.add_argument("--out", type=Path, help=f"report's folder; default: in {OUTPUT}/")
     parser.add_argument("--no-gallery", action="store_true", help="no pictures in the report")
     parser.add_argument("--ledger", type=Path, default=ledger.LEDGER, help=argparse.SUPPRESS)

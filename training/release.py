@@ -163,7 +163,7 @@ def add_arguments(commands: Any) -> None:
         parser.add_argument(
             "--backbone-weights",
             type=Path,
-            help="default: $BACKBONE_WEIGHTS, ../shared/... or Keras's",
+            help="else $BACKBONE_WEIGHTS, data/, ../shared/, Keras's",
         )
 
 

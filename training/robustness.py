@@ -133,7 +133,7 @@ def add_arguments(commands: Any) -> None:
     parser = commands.add_parser("robustness", help="accuracy on resaved, resized, turned pictures")
     parser.add_argument("model", type=Path, help="a .tflite, a .keras or a run's folder")
     parser.add_argument("--split", choices=("validation", "test"), default="validation")
-    parser.add_argument("--dataset", type=Path, help="default: $CLOTHING_DATASET or ../shared/...")
+    parser.add_argument("--dataset", type=Path, help="else $CLOTHING_DATASET, data/, ../shared/")
     parser.add_argument("--limit", type=int, default=0, help="images, for a quick try")
     parser.add_argument("--out", type=Path, default=OUTPUT, help=f"default: {OUTPUT}")
     parser.set_defaults(run=run)

@@ -27,7 +27,7 @@ def add_arguments(commands: Any) -> None:
     parser = commands.add_parser("soup", help="average the weights of runs with one start")
     parser.add_argument("name", help="of the new run")
     parser.add_argument("parts", nargs="+", metavar="RUN", help="names of finished runs")
-    parser.add_argument("--dataset", type=Path, help="default: $CLOTHING_DATASET or ../shared/...")
+    parser.add_argument("--dataset", type=Path, help="else $CLOTHING_DATASET, data/, ../shared/")
     parser.add_argument("--backbone-weights", type=Path, help="see train")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of all runs")
     parser.set_defaults(run=run)

@@ -74,7 +74,7 @@ def add_arguments(commands: Any) -> None:
     parser.add_argument("--epochs", type=int, default=0, help="instead of the step's own")
     parser.add_argument("--limit", type=int, default=0, help="images per split, for a quick try")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--dataset", type=Path, help="default: $CLOTHING_DATASET or ../shared/...")
+    parser.add_argument("--dataset", type=Path, help="else $CLOTHING_DATASET, data/, ../shared/")
     parser.add_argument("--backbone-weights", type=Path, help="see train")
     parser.add_argument("--out", type=Path, default=OUTPUT, help=f"default: {OUTPUT}")
     parser.add_argument("--results", type=Path, help="also write the figures' JSON to this folder")
@@ -312,7 +312,8 @@ def use(parsed: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "model": scorer.describe(),
         "metrics": figures["metrics"],
         "prediction": ranked[0][0],
-        "ours": f"{accuracy:.3f} (validation); {ranked[0][0]} {ranked[0][1]:.2f}",
+        "ours": f"{accuracy:.3f} (validation); {path.parent.name} is {ranked[0][0]} "
+        f"{ranked[0][1]:.2f}",
     }
 
 

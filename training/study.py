@@ -71,7 +71,7 @@ def add_arguments(commands: Any) -> None:
     parser.add_argument("--epochs", type=int, default=0, help="instead of the study's own")
     parser.add_argument("--precision", default="float32", help="see train; bfloat16 is faster")
     parser.add_argument("--limit", type=int, default=0, help="images per split, for a quick try")
-    parser.add_argument("--dataset", type=Path, help="default: $CLOTHING_DATASET or ../shared/...")
+    parser.add_argument("--dataset", type=Path, help="else $CLOTHING_DATASET, data/, ../shared/")
     parser.add_argument("--backbone-weights", type=Path, help="see train")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of all runs")
     parser.add_argument("--out", type=Path, default=OUTPUT, help=f"default: {OUTPUT}")

@@ -41,7 +41,7 @@ def add_arguments(commands: Any) -> None:
     parser.add_argument("--size", type=int, default=150, help="input height and width, pixels")
     parser.add_argument("--limit", type=int, default=0, help="images per split, for a quick try")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--dataset", type=Path, help="default: $CLOTHING_DATASET or ../shared/...")
+    parser.add_argument("--dataset", type=Path, help="else $CLOTHING_DATASET, data/, ../shared/")
     parser.add_argument("--backbone-weights", type=Path, help="see train")
     parser.add_argument("--out", type=Path, default=OUTPUT, help=f"default: {OUTPUT}")
     parser.add_argument("--results", type=Path, help="also write each search's JSON to this folder")
