@@ -1,7 +1,8 @@
 """The benchmark's table, made from the result files: on the terminal and in the README.
 
     python -m benchmarks.table            prints it
-    python -m benchmarks.table --write    puts it into README.md, between the markers
+    python -m benchmarks.table --write    puts it into README.md, between the markers, and writes
+                                          the index of all results beside them
 
 ``tests/test_benchmarks.py`` holds that README.md shows what the result files say.
 """
@@ -13,6 +14,7 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.index import index
 from benchmarks.measure import REPOSITORY, RESULTS
 from training.files import replace_marked
 
@@ -32,6 +34,7 @@ def main() -> None:
     block = readme_block(RESULTS)
     if arguments.write:
         README.write_text(replace_marked(README.read_text(), (BEGIN, END), block))
+        (RESULTS / "README.md").write_text(index(RESULTS))
     else:
         print(block)
 

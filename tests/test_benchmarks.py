@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.compare import ratios
+from benchmarks.index import index
 from benchmarks.measure import RESULTS, summarise, surroundings, write_result
 from benchmarks.peers import COURSE, COURSE_ONNX, OURS, SAM_TENSORFLOW, SOURCES, PeerError, at_size
 from benchmarks.prices import usd_per_million
@@ -359,6 +360,18 @@ def test_the_readme_shows_what_the_result_files_say():
     if shown is None:
         pytest.skip("README.md has no benchmark markers yet")
     assert shown == readme_block(RESULTS).strip("\n"), "run `python -m benchmarks.table --write`"
+
+
+def test_the_index_names_every_result_and_what_writes_it():
+    shown = (RESULTS / "README.md").read_text()
+    assert shown == index(RESULTS), "run `python -m benchmarks.table --write`"
+    assert "| [soak](soak.json) | 5,000 mixed requests | `make soak` | 20" in shown
+
+
+def test_a_result_of_unknown_origin_is_not_listed(tmp_path):
+    (tmp_path / "guess.json").write_text("{}")
+    with pytest.raises(KeyError, match="guess"):
+        index(tmp_path)
 
 
 def test_result_files_say_when_where_and_from_which_commit():

@@ -1,0 +1,105 @@
+"""What was measured, when and where: ``benchmarks/results/README.md``, one line a result file."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+# Result file, without its suffix -> what it answers, and what writes it. `python` is that of
+# .venv/test or, where Keras is needed, of .venv/training.
+SOURCES = {
+    "accuracy": (
+        "each peer on the test split, through its own handler",
+        "python -m benchmarks.accuracy --course-models FOLDER --peers ours course onnx tensorflow "
+        "--write",
+    ),
+    "ablation_study": (
+        "the parts of the training recipe, over seeds",
+        "python -m training study ablation --results benchmarks/results",
+    ),
+    "batch": ("16 pictures from slow servers", "python -m benchmarks.batch --write"),
+    "coldstart": ("start to first answer", "python -m benchmarks.coldstart --write"),
+    "compare": ("ours beside its peers, interleaved", "make benchmark"),
+    "evaluation_test": (
+        "the release on test: the model card's tables",
+        "make score, and its report.json",
+    ),
+    "frontier": (
+        "every recipe of trained models: size, time, accuracy",
+        "make frontier RUNS='runs/a runs/b'",
+    ),
+    "growth": (
+        "latency and memory against megapixels, batch, threads",
+        "python -m benchmarks.growth --write",
+    ),
+    "image_size": ("what the image adds to its base", "make image-size ARGS=--write"),
+    "imports": ("what a library adds to the start", "python -m benchmarks.imports --write"),
+    "large_photos": (
+        "a 24-megapixel photo to a tensor",
+        "python -m benchmarks.large_photos --write",
+    ),
+    "limit": ("distance to the processor's peak", "python -m benchmarks.limit --write"),
+    "no_garment": ("pictures without a garment", "make no-garment"),
+    "overhead": ("time around inference", "python -m benchmarks.overhead --write"),
+    "robustness_test": (
+        "test pictures saved otherwise",
+        "python -m training robustness lambda_function/model.tflite --split test "
+        "--out benchmarks/results",
+    ),
+    "robustness_validation": (
+        "validation pictures saved otherwise",
+        "python -m training robustness lambda_function/model.tflite --out benchmarks/results",
+    ),
+    "size_study": (
+        "input sizes, over seeds",
+        "python -m training study size --results benchmarks/results",
+    ),
+    "soak": ("5,000 mixed requests", "make soak"),
+    "tuning_speed": (
+        "the course's eleven trials, its way and ours",
+        "python -m benchmarks.tuning_speed --write",
+    ),
+}
+
+
+def index(results: Path) -> str:
+    """Return the index as Markdown.
+
+    Args:
+        results: folder of the result files.
+
+    Raises:
+        KeyError: a result file that ``SOURCES`` does not name.
+    """
+    lines = [
+        "# Results",
+        "",
+        "Written by `python -m benchmarks.table --write`. Figures are ratios of one run where they "
+        "can be: other machines, and this one at other hours, have other times.",
+        "",
+        "| file | answers | command | measured | commit | on |",
+        "| --- | --- | --- | --- | --- | --- |",
+        *(_line(path) for path in sorted(results.glob("*.json"))),
+        "",
+        "`test_ledger.csv`: every first scoring of an artifact on test. `course/`: the steps of "
+        "the README's 'Follow the course' (`make steps ARGS='--results benchmarks/results/course'`). "
+        "`plots/`: `make benchmark-plots`.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _line(path: Path) -> str:
+    answers, command = SOURCES[path.stem]
+    result: dict[str, Any] = json.loads(path.read_text())
+    origin = result.get("provenance", result)
+    changed = ", with uncommitted changes" if origin.get("uncommitted_changes") else ""
+    hardware = origin.get("hardware", {})
+    processor = hardware.get("cpu") or origin["processor"]
+    cores = hardware.get("cores") or origin["cores"]
+    return (
+        f"| [{path.stem}]({path.name}) | {answers} | `{command}` | {origin['date']} | "
+        f"{origin['commit'][:7]}{changed} | {processor}, {cores} cores |"
+    )
