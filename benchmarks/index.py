@@ -85,7 +85,8 @@ def index(results: Path) -> str:
         *(_line(path) for path in sorted(results.glob("*.json"))),
         "",
         "`test_ledger.csv`: every first scoring of an artifact on test. `course/`: the steps of "
-        "the README's 'Follow the course' (`make steps ARGS='--results benchmarks/results/course'`). "
+        "the README's 'Follow the course' "
+        "(`make steps ARGS='--results benchmarks/results/course'`). "
         "`plots/`: `make benchmark-plots`.",
     ]
     return "\n".join(lines) + "\n"
