@@ -142,6 +142,7 @@ def test_a_finished_step_4_does_not_stop_all_the_others(
     assert main(["steps", "4", "--out=out"]) == 2
     assert "remove it to see this step again" in capsys.readouterr().err
     kept = {"killed_after_epoch": 3, "resumed_with_epoch": 4, "checkpoints": [], "ours": "seen"}
+    kept["provenance"] = {"commit": "of then"}
     (tmp_path / "out" / "checkpoint").mkdir(parents=True)
     (tmp_path / "out" / "checkpoint" / "result.json").write_text(json.dumps(kept))
     assert main(["steps", "4", "--out=out"]) == 0
@@ -149,3 +150,6 @@ def test_a_finished_step_4_does_not_stop_all_the_others(
     assert (
         json.loads((tmp_path / "out" / "checkpoint" / "result.json").read_text())["ours"] == "seen"
     )
+    assert json.loads((tmp_path / "out" / "checkpoint" / "result.json").read_text())[
+        "provenance"
+    ] == {"commit": "of then"}

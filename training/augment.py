@@ -6,12 +6,11 @@ They act on the decoded image, before the one antialiased resize of
 
 from __future__ import annotations
 
-import io
-
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
 from lambda_function.image import decode_image
+from training.encoding import encoded
 
 CROP_AREA = (0.5, 1.0)  # share of the image's area
 CROP_ASPECT = (0.8, 1.25)  # relative to the image's own
@@ -73,6 +72,5 @@ def _colour(image: Image.Image, generator: np.random.Generator) -> Image.Image:
 
 def _recompress(image: Image.Image, generator: np.random.Generator) -> Image.Image:
     """Return the image with what a JPEG of a random quality leaves of it."""
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=int(generator.integers(*JPEG_QUALITY, endpoint=True)))
-    return decode_image(buffer.getvalue())
+    quality = int(generator.integers(*JPEG_QUALITY, endpoint=True))
+    return decode_image(encoded(image, "JPEG", quality=quality))

@@ -59,9 +59,9 @@ def extract(
     Returns:
         float16, (images, ...), read from disk as needed.
     """
-    other = augmentation != "mild" and view > 1
+    kind = augmentation if view > 1 else "mild"  # of this view: the first two are never random
     entry = _entry(frozen, split, spec, weights_id, view, seed)
-    folder = cache / (f"{entry}-{augmentation}" if other else entry)
+    folder = cache / (entry if kind == "mild" else f"{entry}-{kind}")
     folder.mkdir(parents=True, exist_ok=True)
     data, progress = folder / "activations.npy", folder / "progress.json"
     shape = (len(split), *frozen.output.shape[1:])
@@ -71,11 +71,10 @@ def extract(
     if done < len(split):
         activations = _open_activations(data, mode, shape)
         with tqdm(total=len(split), initial=done, desc=f"{label} view {view}", unit="image") as bar:
-            recompress = augmentation == "jpeg"
             for batch in batches(
-                split, spec, start=done, view=view, seed=seed, recompress=recompress, size=CHUNK
+                split, spec, start=done, view=view, seed=seed, recompress=kind == "jpeg", size=CHUNK
             ):
-                if augmentation == "randaugment" and view > 1:
+                if kind == "randaugment":
                     batch = rand_augment(batch, seed=fingerprint([seed, view, done]))
                 activations[done : done + len(batch)] = predict(frozen, batch).astype(np.float16)
                 activations.flush()

@@ -44,6 +44,16 @@ class Part:
     whole: Split
     rows: NDArray[np.int64]
 
+    @classmethod
+    def all_of(cls, split: Split) -> Part:
+        """Return every image of a split."""
+        return cls(split, np.arange(len(split)))
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """int64, (images,), index into the split's class names."""
+        return self.whole.labels[self.rows]
+
     @property
     def split(self) -> Split:
         """The images themselves."""
@@ -64,9 +74,7 @@ def load_parts(dataset: Path, *, limit: int = 0, fold: Fold | None = None) -> tu
     training = load_split(dataset, "train").thinned(limit)
     validation = load_split(dataset, "validation", training.class_names).thinned(limit)
     if fold is None:
-        return Part(training, np.arange(len(training))), Part(
-            validation, np.arange(len(validation))
-        )
+        return Part.all_of(training), Part.all_of(validation)
     pool = Split(
         training.paths + validation.paths,
         np.concatenate([training.labels, validation.labels]),

@@ -8,11 +8,11 @@ ignores.
 from __future__ import annotations
 
 import base64
-import io
 from html import escape
 from typing import Any
 
 from lambda_function.image import decode_image
+from training.encoding import encoded
 
 GALLERY = 24  # pictures shown per gallery
 THUMBNAIL = 220  # pixels, the longer side
@@ -110,9 +110,8 @@ def thumbnail(data: bytes) -> str:
     """Return a small JPEG of an encoded image as a data URI."""
     image = decode_image(data)
     image.thumbnail((THUMBNAIL, THUMBNAIL))
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=80)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+    jpeg = encoded(image, "JPEG", quality=80)
+    return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode()
 
 
 def _name(model: dict[str, Any]) -> str:

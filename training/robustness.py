@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import io
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +20,7 @@ from PIL import Image
 from lambda_function.image import decode_image
 from training import ledger
 from training.dataset import Split, find_dataset, load_split
+from training.encoding import encoded
 from training.files import sha256_of, write_json, write_text
 from training.metrics import mcnemar_exact, wilson_interval
 from training.progress import progress_bar
@@ -36,12 +36,12 @@ ROTATED_90_CW = 6  # the viewer turns it clockwise, so the stored picture lies o
 def enlarged(image: Image.Image) -> bytes:
     """Return a JPEG, quality 95, three times as large (bicubic)."""
     size = (image.width * 3, image.height * 3)
-    return _encoded(image.resize(size, Image.Resampling.BICUBIC), "JPEG", quality=95)
+    return encoded(image.resize(size, Image.Resampling.BICUBIC), "JPEG", quality=95)
 
 
 def jpeg_60(image: Image.Image) -> bytes:
     """Return a JPEG of quality 60."""
-    return _encoded(image, "JPEG", quality=60)
+    return encoded(image, "JPEG", quality=60)
 
 
 def exif_rotated(image: Image.Image) -> bytes:
@@ -49,17 +49,17 @@ def exif_rotated(image: Image.Image) -> bytes:
     exif = Image.Exif()
     exif[EXIF_ORIENTATION] = ROTATED_90_CW
     turned = image.transpose(Image.Transpose.ROTATE_90)  # counter-clockwise
-    return _encoded(turned, "JPEG", quality=95, exif=exif)
+    return encoded(turned, "JPEG", quality=95, exif=exif)
 
 
 def png_with_alpha(image: Image.Image) -> bytes:
     """Return a PNG with an opaque alpha channel."""
-    return _encoded(image.convert("RGBA"), "PNG", compress_level=1)
+    return encoded(image.convert("RGBA"), "PNG", compress_level=1)
 
 
 def webp(image: Image.Image) -> bytes:
     """Return a WebP of quality 80, Pillow's default."""
-    return _encoded(image, "WEBP", quality=80)
+    return encoded(image, "WEBP", quality=80)
 
 
 VARIATIONS: dict[str, Callable[[Image.Image], bytes]] = {
@@ -192,9 +192,3 @@ def _row(name: str, right: NDArray[np.bool_], plain: NDArray[np.bool_]) -> dict[
         "became_wrong": int(np.sum(~right & plain)),
         "mcnemar_exact_p": mcnemar_exact(plain, right),
     }
-
-
-def _encoded(image: Image.Image, image_format: str, **options: Any) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, image_format, **options)
-    return buffer.getvalue()

@@ -67,12 +67,13 @@ def soup(name: str, parts: list[str], *, dataset: Path, weights: Path | None, ru
     from training.model import assign_weights
     from training.train import calibrate, prepare_network, print_report, read_config, write_run
 
-    configs = []
+    found = []
     for part in parts:
-        config, described = read_config(runs / part)
-        refuse_fold(described, runs / part)
-        configs.append(config)
+        found.append(read_config(runs / part))
+        refuse_fold(found[-1][1], runs / part)
+    configs = [config for config, _ in found]
     _check_kinship(parts, configs)
+    described = found[0][1]
     labels = tuple(described["labels"])
     validation = load_split(dataset, "validation", labels)
     config = dataclasses.replace(configs[0], name=name, precision="float32")

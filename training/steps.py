@@ -99,8 +99,8 @@ def run(parsed: argparse.Namespace) -> None:
             "title": step.title,
             "command": f"python -m training steps {step.name}",
             "course": COURSE_FIGURES.get(step.name),
-            **found,
             "provenance": provenance(),
+            **found,
         }
         if step.name not in _SEARCHES:  # tune writes its own
             write_json(folder / "result.json", written)
@@ -227,9 +227,8 @@ def _seen_before(result: Path, finished: Path) -> dict[str, Any]:
     if not result.is_file():
         raise ConfigError(f"{finished} is finished; remove it to see this step again")
     print(f"{finished} is finished, so nothing was killed; remove it to see this step again")
-    found = json.loads(result.read_text())
-    names = ("killed_after_epoch", "resumed_with_epoch", "checkpoints", "ours")
-    return {name: found[name] for name in names}
+    found: dict[str, Any] = json.loads(result.read_text())  # with the date and commit of then
+    return found
 
 
 def augmentation(parsed: argparse.Namespace, folder: Path) -> dict[str, Any]:

@@ -154,6 +154,7 @@ def _command(parsed: argparse.Namespace) -> str:
     if parsed.study == "size":
         words.append("--sizes " + " ".join(str(size) for size in parsed.sizes))
     words += [f"--epochs {parsed.epochs}"] if parsed.epochs else []
+    words += [f"--limit {parsed.limit}"] if parsed.limit else []
     return " ".join([*words, f"--precision {parsed.precision}"])
 
 
@@ -169,9 +170,10 @@ def _measure(variant: Variant, parsed: argparse.Namespace) -> dict[str, Any]:
     """Train a variant with every seed or on every fold, or read what an earlier call trained."""
     reports, resaved, gmacs = [], [], 0.0
     for number in range(parsed.folds or parsed.seeds):
-        folder = _train(variant, number, parsed)
+        fold = Fold(number, parsed.folds) if parsed.folds else None
+        folder = _train(variant, number, fold, parsed)
         reports.append(json.loads((folder / "report.json").read_text()))
-        resaved.append(_accuracy_resaved(folder, _fold(number, parsed), parsed))
+        resaved.append(_accuracy_resaved(folder, fold, parsed))
         gmacs = gmacs or multiply_adds(folder / "model.keras") / 1e9
     found = [report["metrics"]["validation"] for report in reports]
     correct, images = (sum(entry[name] for entry in found) for name in ("correct", "images"))
@@ -193,11 +195,7 @@ def _measure(variant: Variant, parsed: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _fold(number: int, parsed: argparse.Namespace) -> Fold | None:
-    return Fold(number, parsed.folds) if parsed.folds else None
-
-
-def _train(variant: Variant, number: int, parsed: argparse.Namespace) -> Path:
+def _train(variant: Variant, number: int, fold: Fold | None, parsed: argparse.Namespace) -> Path:
     import keras
 
     from training.model import find_weights
@@ -205,17 +203,16 @@ def _train(variant: Variant, number: int, parsed: argparse.Namespace) -> Path:
 
     keras.utils.clear_session()  # a study is many networks in one process
     slug = "".join(letter if letter.isalnum() else "-" for letter in variant.title.lower())
-    turn = f"fold{number}of{parsed.folds}" if parsed.folds else f"seed{number}"
+    turn = f"fold{fold.index}of{fold.count}" if fold else f"seed{number}"
     name = f"{parsed.study}-{slug}-{turn}"
     print(f"\n=== {variant.title}, {turn} ({name})", flush=True)
-    seed = 0 if parsed.folds else number
     return train(
-        dataclasses.replace(variant.config, name=name, seed=seed),
+        dataclasses.replace(variant.config, name=name, seed=0 if fold else number),
         dataset=find_dataset(parsed.dataset),
         weights=find_weights(parsed.backbone_weights),
         runs=parsed.runs,
         limit=parsed.limit,
-        fold=_fold(number, parsed),
+        fold=fold,
     )
 
 

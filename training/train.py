@@ -216,7 +216,7 @@ def _fit(
     views = [cached(training, view, "train") for view in range(config.views)]
     held_out = cached(validation, 0, "validation")[validation.rows].astype(np.float32)
     classes = len(training.whole.class_names)
-    dataset = CachedViews(views, training.split.labels, classes, config, training.rows)
+    dataset = CachedViews(views, training.labels, classes, config, training.rows)
     model = network.trained
     model.compile(
         optimizer=_optimizer(config, len(dataset)),
@@ -227,9 +227,7 @@ def _fit(
     )
     model.fit(
         dataset,
-        validation_data=_weighted(
-            held_out, np.eye(classes, dtype=np.float32)[validation.split.labels]
-        ),
+        validation_data=_weighted(held_out, np.eye(classes, dtype=np.float32)[validation.labels]),
         epochs=config.epochs,
         shuffle=False,  # the dataset does; Keras would order its batches by the process's own dice
         callbacks=_callbacks(dataset, config, folder),
