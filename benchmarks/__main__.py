@@ -1,7 +1,7 @@
 """`python -m benchmarks`: all measurements of the serving side, one after another.
 
 Writes benchmarks/results/*.json and the README's table. Wants a quiet machine and about
-a quarter of an hour; ``--quick`` runs everything once, in a few minutes, and writes nothing.
+half an hour; ``--quick`` runs everything once, in a few minutes, and writes nothing.
 """
 
 from __future__ import annotations

@@ -8,24 +8,25 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pathlib import Path
 
-# Result file, without its suffix -> what it answers, and what writes it. `python` is that of
-# .venv/test or, where Keras is needed, of .venv/training.
+STUDY = "python -m training study size|ablation --results benchmarks/results"
+
+# Result file, without its suffix -> what it answers, and what writes it, unless the file itself
+# says so. `python` is that of .venv/test or, where Keras is needed, of .venv/training.
 SOURCES = {
     "accuracy": (
         "each peer on the test split, through its own handler",
         "python -m benchmarks.accuracy --course-models FOLDER --peers ours course onnx tensorflow "
         "--write",
     ),
-    "ablation_study": (
-        "the parts of the training recipe, over seeds",
-        "python -m training study ablation --results benchmarks/results",
-    ),
+    "ablation_folds": ("the parts of the training recipe, cross-validated", STUDY),
+    "ablation_study": ("the parts of the training recipe, over seeds", STUDY),
     "batch": ("16 pictures from slow servers", "python -m benchmarks.batch --write"),
     "coldstart": ("start to first answer", "python -m benchmarks.coldstart --write"),
     "compare": ("ours beside its peers, interleaved", "make benchmark"),
     "evaluation_test": (
         "the release on test: the model card's tables",
-        "make score, and its report.json",
+        "python -m training evaluate lambda_function/model.tflite --split test --no-gallery "
+        "--out FOLDER",
     ),
     "frontier": (
         "every recipe of trained models: size, time, accuracy",
@@ -53,10 +54,8 @@ SOURCES = {
         "validation pictures saved otherwise",
         "python -m training robustness lambda_function/model.tflite --out benchmarks/results",
     ),
-    "size_study": (
-        "input sizes, over seeds",
-        "python -m training study size --results benchmarks/results",
-    ),
+    "size_folds": ("input sizes, cross-validated", STUDY),
+    "size_study": ("input sizes, over seeds", STUDY),
     "soak": ("5,000 mixed requests", "make soak"),
     "tuning_speed": (
         "the course's eleven trials, its way and ours",
@@ -92,15 +91,28 @@ def index(results: Path) -> str:
     return "\n".join(lines) + "\n"
 
 
+def command_of(name: str, result: dict[str, Any]) -> str:
+    """Return what writes a result again, as Markdown."""
+    return f"`{result.get('command', SOURCES[name][1])}`"
+
+
+def commit_of(result: dict[str, Any], digits: int = 7) -> str:
+    """Return the commit that a result was measured at, as Markdown; says where files differed."""
+    origin = result.get("provenance", result)
+    commit, dirty, _ = origin["commit"].partition("-dirty")  # as provenance() marks it
+    changed = dirty or origin.get("uncommitted_changes")
+    return f"`{commit[:digits]}`" + (" with uncommitted changes" if changed else "")
+
+
 def _line(path: Path) -> str:
-    answers, command = SOURCES[path.stem]
+    answers, _ = SOURCES[path.stem]
     result: dict[str, Any] = json.loads(path.read_text())
     origin = result.get("provenance", result)
-    changed = ", with uncommitted changes" if origin.get("uncommitted_changes") else ""
     hardware = origin.get("hardware", {})
     processor = hardware.get("cpu") or origin["processor"]
     cores = hardware.get("cores") or origin["cores"]
     return (
-        f"| [{path.stem}]({path.name}) | {answers} | `{command}` | {origin['date']} | "
-        f"{origin['commit'][:7]}{changed} | {processor}, {cores} cores |"
+        f"| [{path.stem}]({path.name}) | {answers} | "
+        f"{command_of(path.stem, result)} | {origin['date']} | {commit_of(result)} | "
+        f"{processor}, {cores} cores |"
     )

@@ -14,7 +14,7 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.index import index
+from benchmarks.index import command_of, commit_of, index
 from benchmarks.measure import REPOSITORY, RESULTS
 from training.files import replace_marked
 
@@ -82,12 +82,11 @@ def comparison_table(compared: dict[str, Any], accuracy: dict[str, Any] | None =
 def note(compared: dict[str, Any]) -> str:
     """Return the sentence that says where and when the table was measured."""
     hardware = compared["hardware"]
-    changed = " with uncommitted changes" if compared["uncommitted_changes"] else ""
     versions = sorted(
         {f"{k} {v}" for p in compared["peers"].values() for k, v in p["versions"].items()}
     )
     return (
-        f"Measured {compared['date']} at commit `{compared['commit']}`{changed} on "
+        f"Measured {compared['date']} at commit {commit_of(compared, digits=12)} on "
         f"{hardware['cpu']}, one core per handler, {compared['memory_mb']:,} MB; "
         f"{compared['rounds']} interleaved rounds, medians with quartiles, in brackets the ratio "
         f"to the course handler at 299 px. Prices: AWS list, {compared['prices']['region']}, "
@@ -100,16 +99,12 @@ def note(compared: dict[str, Any]) -> str:
 def _further(results: Path) -> list[str]:
     """Return one line for each further result file that is there."""
     found = [(name, _optional(results / f"{name}.json"), line) for name, line in FURTHER.items()]
-    lines = [f"- {line(result)} {_source(result, name)}" for name, result, line in found if result]
+    lines = [
+        f"- {line(result)} ({command_of(name, result)}; commit {commit_of(result)})"
+        for name, result, line in found
+        if result
+    ]
     return ["", *lines] if lines else []
-
-
-def _source(result: dict[str, Any], name: str) -> str:
-    """Return what repeats a figure, and the commit that it was measured at."""
-    command = "make soak" if name == "soak" else f"python -m benchmarks.{name} --write"
-    origin = result.get("provenance", result)
-    changed = " with uncommitted changes" if origin.get("uncommitted_changes") else ""
-    return f"(`{command}`; commit `{origin['commit'][:7]}`{changed})"
 
 
 def _limit(limit: dict[str, Any]) -> str:

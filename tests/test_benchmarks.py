@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.compare import ratios
-from benchmarks.index import index
+from benchmarks.index import commit_of, index
 from benchmarks.measure import RESULTS, summarise, surroundings, write_result
 from benchmarks.peers import COURSE, COURSE_ONNX, OURS, SAM_TENSORFLOW, SOURCES, PeerError, at_size
 from benchmarks.prices import usd_per_million
@@ -372,6 +372,17 @@ def test_a_result_of_unknown_origin_is_not_listed(tmp_path):
     (tmp_path / "guess.json").write_text("{}")
     with pytest.raises(KeyError, match="guess"):
         index(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        {"commit": "0123456789ab", "uncommitted_changes": True},
+        {"provenance": {"commit": "0123456-dirty"}},
+    ],
+)
+def test_both_ways_of_saying_that_files_differed_are_shown(result):
+    assert commit_of(result) == "`0123456` with uncommitted changes"
 
 
 def test_result_files_say_when_where_and_from_which_commit():
