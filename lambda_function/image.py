@@ -13,6 +13,7 @@ through the process-wide ``warnings`` state, which no thread of a server can saf
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import io
@@ -31,6 +32,8 @@ from lambda_function.container import (
 from lambda_function.errors import TooLargeError, UndecodableImageError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
     from PIL.ImageCms import ImageCmsProfile, ImageCmsTransform
     from PIL.ImageFile import ImageFile
@@ -101,10 +104,13 @@ def decode_image(
     enough = (
         _enough(target, orientation) if image.width * image.height > REDUCE_ABOVE_PIXELS else None
     )
-    _load(image, enough)
-    profile = essentials.profile or image.info.get("icc_profile")
-    rgb = _to_rgb(_reduce(_to_samples(image), enough), profile)
-    upright = rgb.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else rgb
+    with _damage_refused(image.format):
+        if enough:
+            image.draft(None, enough)  # JPEG alone: decodes at 1/2, 1/4 or 1/8
+        image.load()
+        profile = essentials.profile or image.info.get("icc_profile")
+        rgb = _to_rgb(_reduce(_to_samples(image), enough), profile)
+        upright = rgb.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else rgb
     upright.info = {"encoded_size": encoded[::-1] if orientation >= 5 else encoded}
     return upright
 
@@ -136,7 +142,7 @@ def _open(essentials: Essentials) -> ImageFile:
         image: ImageFile = reader(io.BytesIO(essentials.data))
     except Image.DecompressionBombError as error:
         raise TooLargeError("The image has far too many pixels. Send a smaller one.") from error
-    except Exception as error:  # see _load
+    except Exception as error:  # see _damage_refused
         raise _undecodable(essentials.format) from error
     return image
 
@@ -176,19 +182,22 @@ def _enough(target: InputSpec | None, orientation: int) -> tuple[int, int] | Non
     return (height, width) if orientation >= 5 else (width, height)
 
 
-def _load(image: ImageFile, enough: tuple[int, int] | None) -> None:
+@contextlib.contextmanager
+def _damage_refused(kind: str | None) -> Iterator[None]:
+    """Turn whatever a damaged file makes Pillow raise into an answer about that file.
+
+    While it decodes, and while it converts: a palette that is missing or too long shows only then.
+    """
     try:
-        if enough:
-            image.draft(None, enough)  # JPEG alone: decodes at 1/2, 1/4 or 1/8
-        image.load()
+        yield
     except MemoryError as error:
         raise TooLargeError(
             "The image needs more memory than there is. Send a smaller one."
         ) from error
     except Exception as error:
-        # Damaged files make Pillow raise OSError, SyntaxError, ValueError, EOFError, IndexError,
-        # struct.error, zlib.error and more, none of them promised. Nothing of ours runs here.
-        raise _undecodable(image.format) from error
+        # OSError, SyntaxError, ValueError, EOFError, IndexError, AssertionError, struct.error,
+        # zlib.error and more, none of them promised.
+        raise _undecodable(kind) from error
 
 
 def _undecodable(kind: str | None) -> UndecodableImageError:

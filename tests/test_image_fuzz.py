@@ -170,6 +170,51 @@ def test_files_grafted_onto_another_are_refused_or_read(which, other, share):
     answers_or_refuses(head[: int(len(head) * share)] + tail[int(len(tail) * share) :])
 
 
+CHUNK_DAMAGE = {
+    "dropped": lambda name, payload: b"",
+    "empty": lambda name, payload: chunk(name, b""),
+    "cut short": lambda name, payload: chunk(name, payload[: len(payload) // 2]),
+    "too long": lambda name, payload: chunk(name, payload * 40),
+    "zeros": lambda name, payload: chunk(name, bytes(len(payload))),
+    "ones": lambda name, payload: chunk(name, b"\xff" * len(payload)),
+    "twice": lambda name, payload: chunk(name, payload) * 2,
+}
+
+
+@pytest.mark.parametrize("damage", CHUNK_DAMAGE)
+def test_png_chunks_that_are_wrong_but_whole_are_refused_or_read(damage):
+    """Checksums keep random damage away from what a chunk means: here they are right again."""
+    pictures = [data for data in valid_files() if data.startswith(SIGNATURES[2])]
+    assert len(pictures) >= 6
+    for data in pictures:
+        chunks = png_chunks(data)
+        for index, (name, payload) in enumerate(chunks):
+            parts = [chunk(*pair) for pair in chunks]
+            parts[index] = CHUNK_DAMAGE[damage](name, payload)
+            answers_or_refuses(data[:8] + b"".join(parts))
+
+
+def png_chunks(data: bytes) -> list[tuple[bytes, bytes]]:
+    """Return names and payloads, in order."""
+    found, at = [], 8
+    while at < len(data):
+        length = int.from_bytes(data[at : at + 4])
+        found.append((data[at + 4 : at + 8], data[at + 8 : at + 8 + length]))
+        at += length + 12
+    return found
+
+
+def test_a_palette_that_is_missing_or_has_too_much_transparency_is_damage():
+    """Both show only when the pixels are converted: 69 bytes from anybody were a status 500."""
+    indexed = png_chunks(encode(photo(24, 20).quantize(16), "PNG"))
+    missing = [chunk(*pair) for pair in indexed if pair[0] != b"PLTE"]
+    too_much = [chunk(*pair) for pair in indexed]
+    too_much.insert(-2, chunk(b"tRNS", bytes(range(44, 194)) * 2))  # before the pixels
+    for chunks in (missing, too_much):
+        with pytest.raises(UndecodableImageError, match="looks like PNG but cannot be decoded"):
+            decode_image(SIGNATURES[2] + b"".join(chunks))
+
+
 @pytest.mark.slow
 def test_thousands_of_other_damaged_files_are_refused_or_read():
     start = random.SystemRandom().randrange(2**32)
