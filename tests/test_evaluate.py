@@ -16,8 +16,8 @@ from PIL import Image
 
 from lambda_function.metadata import InputSpec, embed_metadata, read_metadata
 from training import ledger, metrics
-from training.__main__ import main
 from training.card import MARKS, card
+from training.cli import main
 from training.dataset import DatasetError, Split, load_folder
 from training.evaluate import Evaluation, compare, comparison_sentence, evaluate, reliability
 from training.files import replacing, sha256_of
@@ -258,9 +258,7 @@ def test_an_artifact_is_scored_where_keras_is_not_installed(
     tmp_path: Path, options: list[str]
 ) -> None:
     blocked = "import sys; sys.modules.update(keras=None, tensorflow=None, matplotlib=None); "
-    call = (
-        f"from training.__main__ import main; sys.exit(main({['evaluate', str(TINY), *options]}))"
-    )
+    call = f"from training.cli import main; sys.exit(main({['evaluate', str(TINY), *options]}))"
     done = subprocess.run(
         [sys.executable, "-c", blocked + call],
         cwd=Path(__file__).parents[1],
@@ -288,7 +286,42 @@ def test_the_model_card_takes_its_figures_from_a_report(
     assert (tmp_path / "CARD.md").read_text() == (
         f"before\n{MARKS[0]}\n{text.strip()}\n{MARKS[1]}\nafter\n"
     )
-    assert main(["card", str(tmp_path / "absent.json")]) == 2
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "no report at"),
+        ("{", "is not JSON: "),
+        ('{"temperature": 1.2, "metrics": {}}', "is not the report of an evaluation"),  # a run's
+        ("[]", "is not the report of an evaluation"),
+    ],
+)
+def test_a_card_of_something_else_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str | None, message: str
+) -> None:
+    report = tmp_path / "report.json"
+    if content is not None:
+        report.write_text(content)
+    assert main(["card", str(report), f"--out={tmp_path / 'card.md'}"]) == 2
+    assert message in one_sentence(capsys)
+    assert not (tmp_path / "card.md").exists()
+
+
+@pytest.mark.parametrize(
+    ("page", "message"), [(None, "no file at"), ("no marks\n", "has no place for the figures")]
+)
+def test_a_card_goes_into_no_file_without_marks(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], page: str | None, message: str
+) -> None:
+    report = Path(__file__).parents[1] / "benchmarks" / "results" / "evaluation_test.json"
+    card_file, out = tmp_path / "CARD.md", tmp_path / "card.md"
+    if page is not None:
+        card_file.write_text(page)
+    assert main(["card", str(report), f"--into={card_file}", f"--out={out}"]) == 2
+    assert message in one_sentence(capsys)
+    assert not out.exists()
+    assert (card_file.read_text() if card_file.exists() else None) == page
 
 
 # --- bad input ---------------------------------------------------------------

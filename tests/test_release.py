@@ -152,6 +152,15 @@ def test_a_taken_version_a_malformed_one_and_an_unfinished_run_are_refused(
     assert (taken / "1.2.0.npz").read_bytes() == b"another model"
 
 
+def test_a_taken_version_keeps_its_name_and_report(world, released):
+    before = (released / "1.2.0.json").read_bytes()
+    again = {"weights": world["weights"], "releases": released}
+    releases.release(world["run"], "1.2.0", **again)
+    with pytest.raises(ConfigError, match=r"another run or name already \(its config differ"):
+        releases.release(world["run"], "1.2.0", name="another", **again)
+    assert (released / "1.2.0.json").read_bytes() == before
+
+
 def test_an_unknown_release_and_a_changed_file_are_refused(world, released, tmp_path):
     with pytest.raises(ConfigError, match=r"no release '9\.9\.9'. There are: 1\.2\.0"):
         releases.restore("9.9.9", weights=world["weights"], releases=released, runs=tmp_path)

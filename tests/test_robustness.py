@@ -12,7 +12,7 @@ from PIL import Image
 
 from lambda_function.image import decode_image
 from training import robustness
-from training.__main__ import main
+from training.cli import main
 from training.dataset import load_folder
 
 ROOT = Path(__file__).parents[1]

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from training import steps
-from training.__main__ import main
+from training.cli import main
 from training.config import ConfigError
 
 TINY = Path(__file__).parent / "data" / "tiny.tflite"
@@ -51,8 +51,9 @@ def test_the_model_is_used_on_validation_and_on_one_image(
     assert "accuracy   1.0000" in capsys.readouterr().out
     found = json.loads((tmp_path / "results" / "use.json").read_text())
     assert (found["step"], found["prediction"], found["metrics"]["images"]) == (9, "red", 4)
-    assert "| 9. Using the model | `python -m training steps use` | no figure | 1.000" in (
-        steps.table(tmp_path / "results")
+    assert (
+        "| 9. Using the model | `python -m training steps use` | no figure | a picture of red: red "
+        in (steps.table(tmp_path / "results"))
     )
 
 
@@ -153,3 +154,58 @@ def test_a_finished_step_4_does_not_stop_all_the_others(
     assert json.loads((tmp_path / "out" / "checkpoint" / "result.json").read_text())[
         "provenance"
     ] == {"commit": "of then"}
+
+
+def test_step_4_says_what_is_wrong_in_one_sentence(
+    tmp_path: Path, dataset: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    assert main(["steps", "4", "--epochs=1"]) == 2
+    assert "has 2 or more. Received: 1" in capsys.readouterr().err
+    monkeypatch.setattr(steps, "_kill_after_epochs", lambda *_: 1)
+    monkeypatch.setattr(steps.sys, "executable", "false")  # a training that fails
+    assert main(["steps", "4", *options(tmp_path, dataset)]) == 2
+    assert "error: the training that went on failed" in capsys.readouterr().err
+
+
+INTERRUPTED_IN_A_FINALISER = """
+import runpy, signal, sys, time
+from training import steps
+
+class Finalised:
+    def __del__(self):
+        signal.raise_signal(signal.SIGINT)
+        time.sleep(0)
+
+def interrupted(_):
+    Finalised()
+    time.sleep(60)
+
+steps.run = interrupted
+sys.argv = ["training", "steps", "look"]
+runpy.run_module("training", run_name="__main__", alter_sys=True)
+"""
+
+INTERRUPTED_WHILE_IMPORTING = """
+import runpy, sys
+
+class Interrupt:
+    def find_spec(self, name, *_):
+        if name == "training.study":
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, Interrupt())
+sys.argv = ["training", "steps", "look"]
+runpy.run_module("training", run_name="__main__", alter_sys=True)
+"""
+
+
+@pytest.mark.parametrize("code", [INTERRUPTED_IN_A_FINALISER, INTERRUPTED_WHILE_IMPORTING])
+def test_an_interrupt_is_heard_wherever_it_falls(code: str) -> None:
+    found = subprocess.run(
+        [sys.executable, "-W", "ignore::RuntimeWarning", "-c", code],
+        cwd=Path(__file__).parents[1], capture_output=True, text=True, timeout=50, check=False,
+    )  # fmt: skip
+    assert found.returncode == 130, found.stderr
+    assert found.stderr == "interrupted; the same command goes on from here\n"

@@ -12,7 +12,7 @@ keras = pytest.importorskip("keras", reason="needs Keras: make test-training")
 
 from converter.errors import SourceError  # noqa: E402
 from converter.source import open_source  # noqa: E402
-from training.__main__ import main  # noqa: E402
+from training.cli import main  # noqa: E402
 from training.config import TrainConfig  # noqa: E402
 from training.study import ABLATION_RECIPE, ABLATIONS, multiply_adds, table  # noqa: E402
 

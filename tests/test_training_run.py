@@ -10,6 +10,7 @@ import dataclasses
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -26,8 +27,8 @@ keras = pytest.importorskip("keras", reason="needs Keras: make test-training")
 from lambda_function.metadata import InputSpec  # noqa: E402
 from tests.shapes import CLASSES, draw  # noqa: E402
 from training import metrics  # noqa: E402
-from training.__main__ import main  # noqa: E402
 from training.cached_views import CachedViews, cut_mix  # noqa: E402
+from training.cli import main  # noqa: E402
 from training.config import ConfigError, TrainConfig, WeightsError  # noqa: E402
 from training.dataset import load_split  # noqa: E402
 from training.features import extract  # noqa: E402
@@ -42,8 +43,9 @@ from training.model import (  # noqa: E402
     without_probabilities,
 )
 from training.rand_augment import rand_augment  # noqa: E402
+from training.run_folder import check_settings, read_config, record_settings  # noqa: E402
 from training.scorer import load_scorer, score  # noqa: E402
-from training.train import read_config, train  # noqa: E402
+from training.train import train  # noqa: E402
 
 pytestmark = pytest.mark.training
 
@@ -99,6 +101,7 @@ def test_a_run_says_everything_about_itself(finished: Path) -> None:
     assert history[0].startswith("epoch,")
     assert len(history) == 1 + HEAD.epochs
     assert not list(finished.rglob("unfinished*"))
+    assert not (finished / "backup").exists()  # nothing goes on from it any more
 
 
 def test_the_saved_model_answers_as_the_report_says(finished: Path, pictures: Path) -> None:
@@ -173,6 +176,11 @@ def test_a_soup_is_the_mean_of_runs_with_one_start(
     parts = [kernel(name) for name in ("left", "right", "head")]
     assert kernel("mixed") == pytest.approx(sum(parts) / 3, abs=1e-6)
     assert np.abs(kernel("mixed") - parts[0]).max() > 1e-4
+    written = (runs / "mixed" / "model.keras").stat().st_mtime_ns
+    assert main(["soup", "mixed", "left", "right", "head", *options]) == 0  # finished
+    assert main(["soup", "mixed", "left", "right", *options]) == 2  # another one
+    assert main(["soup", "left", "right", "head", *options]) == 2  # a run that took hours
+    assert (runs / "mixed" / "model.keras").stat().st_mtime_ns == written
     report = json.loads((runs / "mixed" / "report.json").read_text())
     assert report["parts"] == ["left", "right", "head"]
     assert report["metrics"]["validation"]["images"] == 27
@@ -343,8 +351,69 @@ def test_another_configuration_does_not_go_on_with_a_run(
     finished: Path, pictures: Path, weights: Path
 ) -> None:
     other = dataclasses.replace(HEAD, dropout=0.2)
-    with pytest.raises(ConfigError, match="holds a run with other settings"):
+    with pytest.raises(ConfigError, match=r"other settings \(dropout is 0\.1, not 0\.2\)"):
         train(other, dataset=pictures, weights=weights, runs=finished.parent)
+
+
+def test_other_data_weights_or_licence_are_not_answered_with_a_finished_run(
+    finished: Path, pictures: Path, weights: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / pictures.name  # the same name, one picture more
+    shutil.copytree(pictures, other)
+    shutil.copy(other / "train" / CLASSES[0] / "0.png", other / "train" / CLASSES[0] / "more.png")
+    with pytest.raises(ConfigError, match=r"other settings \(images is '"):
+        train(HEAD, dataset=other, weights=weights, runs=finished.parent)
+    with pytest.raises(ConfigError, match=r"other settings \(weights is '"):
+        train(HEAD, dataset=pictures, weights=None, runs=finished.parent)
+    with pytest.raises(ConfigError, match=r"\(licence is 'MIT', not 'Apache-2\.0'\)"):
+        train(HEAD, dataset=pictures, weights=weights, runs=finished.parent, licence="Apache-2.0")
+
+
+def test_what_an_older_version_did_not_record_is_not_held_against_a_run(tmp_path: Path) -> None:
+    record_settings(tmp_path, {"dropout": 0.1})
+    check_settings(tmp_path, {"dropout": 0.1, "licence": "MIT"})
+    with pytest.raises(ConfigError, match=r"a is 0, not None; .*d is 0, not None; and 2 more\)"):
+        record_settings(tmp_path, dict.fromkeys("abcdef", 0))
+        check_settings(tmp_path, {})
+
+
+def test_a_folder_with_a_model_from_elsewhere_is_left_alone(
+    pictures: Path, weights: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "head").mkdir()
+    (tmp_path / "head" / "model.keras").write_bytes(b"restored")
+    with pytest.raises(ConfigError, match=r"`train` did not make: started\.json is missing"):
+        train(HEAD, dataset=pictures, weights=weights, runs=tmp_path)
+
+
+@pytest.mark.parametrize("name", ["", "..", "a/b"])
+def test_a_run_s_name_is_one_folder(pictures: Path, weights: Path, name: str) -> None:
+    with pytest.raises(ConfigError, match="a run's name is that of its folder"):
+        train(dataclasses.replace(HEAD, name=name), dataset=pictures, weights=weights)
+
+
+def test_an_empty_licence_is_refused(
+    pictures: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = {"name": "x", "epochs": 2, "runs": tmp_path, "licence": ""}
+    assert main(command(pictures, weights, **options)) == 2
+    assert "an SPDX identifier, such as MIT. Received: ''" in one_sentence(capsys)
+
+
+def test_a_start_that_failed_does_not_take_the_name(
+    pictures: Path, weights: Path, cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = {"name": "x", "epochs": 1, "runs": tmp_path, "cache": cache}
+    assert main(command(pictures, weights, start_from="nope", **options)) == 2
+    assert "start_from names no finished run" in one_sentence(capsys)
+    assert not (tmp_path / "x").exists()
+    assert main(command(pictures, weights, **options)) == 0  # one epoch: half of it warms up
+    assert f"wrote {tmp_path / 'x' / 'model.keras'}" in capsys.readouterr().out
+    assert json.loads((tmp_path / "x" / "started.json").read_text())["warmup_epochs"] == 0.5
+    assert main(command(pictures, weights, **options)) == 0
+    shown = capsys.readouterr().out
+    assert "is finished; nothing was trained" in shown
+    assert "wrote" not in shown
 
 
 @pytest.mark.parametrize(
@@ -353,7 +422,7 @@ def test_another_configuration_does_not_go_on_with_a_run(
      ("warmup_epochs", 3.0), ("precision", "float64"), ("ema_momentum", 1.0)],
 )  # fmt: skip
 def test_a_setting_out_of_range_is_named_with_its_value(field: str, value: Any) -> None:
-    with pytest.raises(ConfigError, match=f"{field} is out of range. Received: {value!r}"):
+    with pytest.raises(ConfigError, match=f"{field} must be .+. Received: {value!r}"):
         dataclasses.replace(HEAD, **{field: value})
 
 

@@ -211,7 +211,7 @@ def test_a_grid_is_every_combination() -> None:
         ("momentum=0.9", "a grid is NAME=VALUE"),
         ("dropout", "a grid is NAME=VALUE"),
         ("dropout=a lot", "must be numbers. Received: a lot"),
-        ("dropout=1.5", "dropout is out of range. Received: 1.5"),
+        ("dropout=1.5", "dropout must be 0 or more, and below 1. Received: 1.5"),
     ],
 )
 def test_a_grid_that_cannot_be_searched_is_refused(definition: str, message: str) -> None:

@@ -30,14 +30,13 @@ def add_arguments(commands: Any) -> None:
 
 def run(parsed: argparse.Namespace) -> None:
     """Print the tables, and write them where asked to."""
-    if not parsed.report.is_file():
-        raise ModelFileError(f"no report at {parsed.report}: `evaluate` writes it")
-    text = card(json.loads(parsed.report.read_text()))
+    text = card(_read(parsed.report))
+    page = _filled(parsed.into, text) if parsed.into else ""  # before anything is written
     print(text)
     if parsed.out:
         write_text(parsed.out, text)
     if parsed.into:
-        write_text(parsed.into, replace_marked(parsed.into.read_text(), MARKS, text.strip("\n")))
+        write_text(parsed.into, page)
 
 
 def card(report: dict[str, Any]) -> str:
@@ -76,6 +75,35 @@ def card(report: dict[str, Any]) -> str:
             f"({low:.3f} to {high:.3f}) | {row['f1']:.3f} |"
         )
     return "\n".join(lines) + "\n"
+
+
+def _read(file: Path) -> dict[str, Any]:
+    """Read an evaluation's report.
+
+    Raises:
+        ModelFileError: it is not there, or is something else.
+    """
+    if not file.is_file():
+        raise ModelFileError(f"no report at {file}: `evaluate` writes it")
+    try:
+        report = json.loads(file.read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ModelFileError(f"{file} is not JSON: {error}") from error
+    if not (isinstance(report, dict) and report.get("models") and "provenance" in report):
+        raise ModelFileError(
+            f"{file} is not the report of an evaluation: `python -m training evaluate MODEL` "
+            "writes one (a run's own report.json is another)"
+        )
+    return report
+
+
+def _filled(page: Path, text: str) -> str:
+    if not page.is_file():
+        raise ModelFileError(f"no file at {page} to put the figures into")
+    try:
+        return replace_marked(page.read_text(), MARKS, text.strip("\n"))
+    except ValueError as error:
+        raise ModelFileError(f"{page} has no place for the figures: {error}") from error
 
 
 def _earlier(before: dict[str, Any] | None, key: str) -> str:

@@ -72,28 +72,27 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         checks = {
-            "first_trainable_block": 2 <= self.first_trainable_block <= 15,
-            "views": self.views >= 1,
-            "augmentation": self.augmentation in AUGMENTATIONS,
-            "inner_units": self.inner_units >= 0,
-            "dropout": 0 <= self.dropout < 1,
-            "epochs": self.epochs >= 1,
-            "batch_size": self.batch_size >= 1,
-            "learning_rate": self.learning_rate > 0,
-            "warmup_epochs": 0 <= self.warmup_epochs < self.epochs,
-            "weight_decay": self.weight_decay >= 0,
-            "label_smoothing": 0 <= self.label_smoothing < 1,
-            "mixup_alpha": self.mixup_alpha >= 0,
-            "cutmix_alpha": self.cutmix_alpha >= 0,
-            "ema_momentum": 0 <= self.ema_momentum < 1,
-            "batch_norm_momentum": 0 <= self.batch_norm_momentum < 1,
-            "precision": self.precision in PRECISIONS,
+            "first_trainable_block": (2 <= self.first_trainable_block <= 15, "2 to 15"),
+            "views": (self.views >= 1, "1 or more"),
+            "augmentation": (self.augmentation in AUGMENTATIONS, f"one of {AUGMENTATIONS}"),
+            "inner_units": (self.inner_units >= 0, "0 or more"),
+            "dropout": (0 <= self.dropout < 1, "0 or more, and below 1"),
+            "epochs": (self.epochs >= 1, "1 or more"),
+            "batch_size": (self.batch_size >= 1, "1 or more"),
+            "learning_rate": (self.learning_rate > 0, "above 0"),
+            "warmup_epochs": (
+                0 <= self.warmup_epochs < self.epochs,
+                f"0 or more, and below the {self.epochs} epochs",
+            ),
+            "weight_decay": (self.weight_decay >= 0, "0 or more"),
+            "label_smoothing": (0 <= self.label_smoothing < 1, "0 or more, and below 1"),
+            "mixup_alpha": (self.mixup_alpha >= 0, "0 or more"),
+            "cutmix_alpha": (self.cutmix_alpha >= 0, "0 or more"),
+            "ema_momentum": (0 <= self.ema_momentum < 1, "0 or more, and below 1"),
+            "batch_norm_momentum": (0 <= self.batch_norm_momentum < 1, "0 or more, and below 1"),
+            "precision": (self.precision in PRECISIONS, f"one of {PRECISIONS}"),
         }
-        for setting, valid in checks.items():
-            if not valid:
-                raise ConfigError(
-                    f"{setting} is out of range. Received: {getattr(self, setting)!r}"
-                )
+        check_ranges(self, checks)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON types."""
@@ -105,6 +104,27 @@ class TrainConfig:
         known = {field.name for field in dataclasses.fields(cls)}
         chosen = {key: value for key, value in fields.items() if key in known}
         return cls(**{**chosen, "input": InputSpec(**fields["input"])})
+
+
+def check_ranges(config: Any, checks: dict[str, tuple[bool, str]]) -> None:
+    """Refuse the first setting that is out of range.
+
+    Args:
+        config: holds the settings.
+        checks: setting -> whether it is in range, and what its range is.
+
+    Raises:
+        ConfigError: names the setting, what is allowed, and its value.
+    """
+    for setting, (valid, allowed) in checks.items():
+        if not valid:
+            received = getattr(config, setting)
+            raise ConfigError(f"{setting} must be {allowed}. Received: {received!r}")
+
+
+def warmup_for(epochs: int) -> float:
+    """Return how many epochs of a short run warm up: the default, or half of them."""
+    return min(TrainConfig.warmup_epochs, epochs / 2)
 
 
 def fingerprint(value: Any) -> str:

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lambda_function.metadata import InputSpec
-from training.config import ConfigError
+from training.config import check_ranges
 from training.dataset import Split, load_split
 from training.features import CACHE, extract
 from training.model import LAST_BLOCK, block_input, build_backbone, weights_id
@@ -52,16 +52,13 @@ class HeadConfig:
 
     def __post_init__(self) -> None:
         checks = {
-            "learning_rate": self.learning_rate > 0,
-            "inner_units": self.inner_units >= 0,
-            "dropout": 0 <= self.dropout < 1,
-            "epochs": self.epochs >= 1,
-            "batch_size": self.batch_size >= 1,
+            "learning_rate": (self.learning_rate > 0, "above 0"),
+            "inner_units": (self.inner_units >= 0, "0 or more"),
+            "dropout": (0 <= self.dropout < 1, "0 or more, and below 1"),
+            "epochs": (self.epochs >= 1, "1 or more"),
+            "batch_size": (self.batch_size >= 1, "1 or more"),
         }
-        for setting, valid in checks.items():
-            if not valid:
-                found = getattr(self, setting)
-                raise ConfigError(f"{setting} is out of range. Received: {found!r}")
+        check_ranges(self, checks)
 
 
 @dataclasses.dataclass(frozen=True)

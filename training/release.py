@@ -79,8 +79,7 @@ def release(
         "base_sha256": _digest({n: v for n, v in base.items() if n not in changed}),
     }
     arrays, description = releases / f"{version}.npz", releases / f"{version}.json"
-    if arrays.is_file() and arrays.read_bytes() != state:
-        raise ConfigError(f"{arrays.name} holds another model already. Choose another version.")
+    _refuse_taken(arrays, state, description, facts)
     with replacing(arrays) as unfinished:
         unfinished.write_bytes(state)
     write_json(description, facts)
@@ -164,6 +163,21 @@ def add_arguments(commands: Any) -> None:
             "--backbone-weights",
             type=Path,
             help="else $BACKBONE_WEIGHTS, data/, ../shared/, Keras's",
+        )
+
+
+def _refuse_taken(arrays: Path, state: bytes, description: Path, facts: dict[str, Any]) -> None:
+    """Let a version be written again only as it is: what it names may be in use already."""
+    if arrays.is_file() and arrays.read_bytes() != state:
+        raise ConfigError(f"{arrays.name} holds another model already. Choose another version.")
+    if not description.is_file():
+        return
+    kept = json.loads(description.read_text())
+    if kept != facts:
+        parts = sorted(key for key in facts if kept.get(key) != facts[key])
+        raise ConfigError(
+            f"{description.name} describes another run or name already (its {', '.join(parts)} "
+            "differ). Choose another version."
         )
 
 

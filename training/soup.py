@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from training.config import ConfigError, TrainConfig
 from training.dataset import find_dataset
+from training.files import sha256_of
 from training.folds import refuse_fold
 
 
@@ -44,7 +45,7 @@ def run(parsed: argparse.Namespace) -> None:
         weights=find_weights(parsed.backbone_weights),
         runs=parsed.runs,
     )
-    print(f"wrote {folder}/model.keras")
+    print(f"{folder / 'model.keras'} is the mean of {', '.join(parsed.parts)}")
 
 
 def soup(name: str, parts: list[str], *, dataset: Path, weights: Path | None, runs: Path) -> Path:
@@ -61,32 +62,40 @@ def soup(name: str, parts: list[str], *, dataset: Path, weights: Path | None, ru
         The new run's folder.
 
     Raises:
-        ConfigError: fewer than two runs, an unfinished one, or runs that do not belong together.
+        ConfigError: fewer than two runs, an unfinished one, runs that do not belong together, or
+            a name that another run has.
     """
+    from training import run_folder
     from training.dataset import load_split
     from training.model import assign_weights
-    from training.train import calibrate, prepare_network, print_report, read_config, write_run
+    from training.train import calibrate, prepare_network, print_report
 
+    folder = run_folder.find_folder(runs, name)
     found = []
     for part in parts:
-        found.append(read_config(runs / part))
+        found.append(run_folder.read_config(runs / part))
         refuse_fold(found[-1][1], runs / part)
     configs = [config for config, _ in found]
     _check_kinship(parts, configs)
     described = found[0][1]
-    labels = tuple(described["labels"])
+    labels, licence = tuple(described["labels"]), described["licence"]
     validation = load_split(dataset, "validation", labels)
+    settings = {
+        "mean_of": {part: sha256_of(_model(runs / part)) for part in parts},
+        **run_folder.describe_sources(dataset, [validation], weights, licence),
+    }
+    run_folder.check_settings(folder, settings)
+    if run_folder.is_finished(folder):
+        return folder
     config = dataclasses.replace(configs[0], name=name, precision="float32")
     whole = prepare_network(config, len(labels), weights, runs).whole
     assign_weights(whole, _mean([_weights(runs / part) for part in parts]))
     model, report = calibrate(whole, config, validation)
     report = {"checkpoint": f"mean of {', '.join(parts)}", "parts": parts, **report}
-    folder = runs / name
-    folder.mkdir(parents=True, exist_ok=True)
-    write_run(
-        folder, config, labels, model, report,
-        dataset=described["dataset"], licence=described["licence"],
-    )  # fmt: skip
+    run_folder.record_settings(folder, settings)
+    run_folder.write_run(
+        folder, config, labels, model, report, dataset=described["dataset"], licence=licence
+    )
     print_report(report)
     return folder
 
@@ -108,15 +117,21 @@ def _check_kinship(parts: list[str], configs: list[TrainConfig]) -> None:
         )
 
 
+def _model(folder: Path) -> Path:
+    file = folder / "model.keras"
+    if not file.is_file():
+        raise ConfigError(f"{folder} holds no finished run: {file.name} is missing")
+    return file
+
+
 def _weights(folder: Path) -> dict[str, NDArray[np.float32]]:
     import keras
 
     from training.model import named_weights, without_probabilities
 
-    file = folder / "model.keras"
-    if not file.is_file():
-        raise ConfigError(f"{folder} holds no finished run: {file.name} is missing")
-    return named_weights(without_probabilities(keras.models.load_model(file, compile=False)))
+    return named_weights(
+        without_probabilities(keras.models.load_model(_model(folder), compile=False))
+    )
 
 
 def _mean(found: list[dict[str, NDArray[np.float32]]]) -> dict[str, NDArray[np.float32]]:

@@ -202,9 +202,12 @@ def checkpoint(parsed: argparse.Namespace, folder: Path) -> dict[str, Any]:
     history = Path("runs") / name / "history.csv"
     if (history.parent / "model.keras").is_file():
         return _seen_before(folder / "result.json", history.parent)
+    if epochs < 2:
+        raise ConfigError(f"a training killed between epochs has 2 or more. Received: {epochs}")
     killed_after = _kill_after_epochs(command, history, min(3, epochs - 1))
-    print(f"killed after epoch {killed_after}; starting the same command again")
-    subprocess.run(command, check=True)
+    print(f"killed after epoch {killed_after}; starting the same command again", flush=True)
+    if subprocess.run(command, check=False).returncode:
+        raise ConfigError("the training that went on failed; its own message, above, says why")
     rows = [line.split(",") for line in history.read_text().splitlines()[1:]]
     resumed_at = int(rows[killed_after][0]) + 1
     kept = sorted(file.name for file in (history.parent / "checkpoints").glob("*.keras"))
@@ -311,8 +314,8 @@ def use(parsed: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "model": scorer.describe(),
         "metrics": figures["metrics"],
         "prediction": ranked[0][0],
-        "ours": f"{accuracy:.3f} (validation); {path.parent.name} is {ranked[0][0]} "
-        f"{ranked[0][1]:.2f}",
+        "ours": f"a picture of {path.parent.name}: {ranked[0][0]} {ranked[0][1]:.2f}; "
+        f"{accuracy:.3f} (validation)",
     }
 
 
@@ -430,7 +433,9 @@ def _kill_after_epochs(command: list[str], history: Path, epochs: int) -> int:
         process.wait()
     done = len(history.read_text().splitlines()) - 1 if history.is_file() else 0
     if done < epochs:
-        raise ConfigError("the training ended by itself; its own message says why")
+        raise ConfigError(
+            "the training ended before it could be killed; its own message, above, says why"
+        )
     return done
 
 

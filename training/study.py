@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from lambda_function.metadata import InputSpec
-from training.config import ConfigError, TrainConfig
+from training.config import ConfigError, TrainConfig, warmup_for
 from training.dataset import find_dataset
-from training.files import write_json, write_text
+from training.files import sha256_of, write_json, write_text
 from training.folds import Fold, load_parts
 from training.metrics import wilson_interval
 from training.provenance import provenance
@@ -160,10 +160,10 @@ def _command(parsed: argparse.Namespace) -> str:
 
 def _adapted(recipe: TrainConfig, parsed: argparse.Namespace, **changed: Any) -> TrainConfig:
     epochs = parsed.epochs or recipe.epochs
-    warmup = min(recipe.warmup_epochs, epochs / 2)
     return dataclasses.replace(
-        recipe, epochs=epochs, warmup_epochs=warmup, precision=parsed.precision, **changed
-    )
+        recipe, epochs=epochs, warmup_epochs=warmup_for(epochs), precision=parsed.precision,
+        **changed,
+    )  # fmt: skip
 
 
 def _measure(variant: Variant, parsed: argparse.Namespace) -> dict[str, Any]:
@@ -221,12 +221,14 @@ def _accuracy_resaved(folder: Path, fold: Fold | None, parsed: argparse.Namespac
     from training.robustness import right_answers
     from training.scorer import load_scorer
 
-    file = folder / "jpeg_60.json"
-    if not file.is_file():
+    file, model = folder / "jpeg_60.json", sha256_of(folder / "model.keras")
+    found = json.loads(file.read_text()) if file.is_file() else {}
+    if found.get("model_sha256") != model:  # none yet, or of a model that was trained before
         _, judging = load_parts(find_dataset(parsed.dataset), limit=parsed.limit, fold=fold)
         right = right_answers(load_scorer(folder), judging.split, "JPEG quality 60")
-        write_json(file, {"accuracy": round(float(right.mean()), 4)})
-    return float(json.loads(file.read_text())["accuracy"])
+        found = {"accuracy": round(float(right.mean()), 4), "model_sha256": model}
+        write_json(file, found)
+    return float(found["accuracy"])
 
 
 def multiply_adds(model: Path) -> int:

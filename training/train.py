@@ -1,11 +1,4 @@
-"""One training run, from images to a folder that says everything about it.
-
-runs/<name>/model.keras     images, float32, (N, height, width, 3), -1..1 -> probabilities
-            config.json     everything that decided the result
-            history.csv     loss and accuracy of every epoch
-            report.json     figures on validation, temperature, versions, hardware
-            checkpoints/    best epoch so far by validation, named by epoch and accuracy
-"""
+"""One training run, from images to a folder that says everything about it (``run_folder``)."""
 
 from __future__ import annotations
 
@@ -23,13 +16,13 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from training import metrics
+from training import metrics, run_folder
 from training.cached_views import CachedViews
 from training.config import ConfigError, TrainConfig
 from training.dataset import Split
 from training.distribution import distribute, padded_length, predict
 from training.features import CACHE, extract
-from training.files import replacing, write_json
+from training.files import replacing
 from training.folds import Fold, Part, load_parts, refuse_fold
 from training.images import batches
 from training.model import (
@@ -78,45 +71,43 @@ def train(
     """
     started = time.monotonic()
     distribute()
-    folder = _open_run(runs / config.name, config, limit, fold)
-    if (folder / "model.keras").is_file():
-        print(f"{folder} is finished")
-        return folder
+    folder = run_folder.find_folder(runs, config.name)
     training, validation = load_parts(dataset, limit=limit, fold=fold)
+    splits = [training.whole] if fold else [training.whole, validation.whole]
+    settings = {
+        **json.loads(json.dumps(config.to_dict())),
+        "limit": limit,
+        "fold": dataclasses.asdict(fold) if fold else None,
+        **run_folder.describe_sources(dataset, splits, weights, licence),
+    }
+    run_folder.check_settings(folder, settings)
+    if run_folder.is_finished(folder):
+        print(f"{folder} is finished; nothing was trained")
+        return folder
     class_names = training.whole.class_names
 
     keras.utils.set_random_seed(config.seed)
     network = prepare_network(config, len(class_names), weights, runs)
-    best = _fit(network, config, training, validation, folder, cache)
+    learned, held_out = _activations(network, config, training, validation, cache)
+    run_folder.record_settings(folder, settings)  # after all that bad input can stop
+    best = _fit(network.trained, config, learned, held_out, folder)
 
     print(f"calibrating and scoring {best.name} in float32 on {len(validation.rows)} images")
     model, report = _finish(best, config, validation.split, weights, runs)
     report["train_images"] = len(training.rows)
     report["seconds"] = round(time.monotonic() - started)
-    write_run(
+    run_folder.write_run(
         folder, config, class_names, model, report,
-        dataset=dataset.resolve().name, licence=licence, fold=fold,
+        dataset=settings["dataset"], licence=licence, fold=fold,
     )  # fmt: skip
     print_report(report)
+    print(f"wrote {folder / run_folder.MODEL}")
     return folder
 
 
 def predict_logits(model: keras.Model, split: Split, config: TrainConfig) -> NDArray[np.float32]:
     """Return float32, (images, classes): a model's output on the images of a split."""
     return np.concatenate([predict(model, batch) for batch in batches(split, config.input)])
-
-
-def read_config(folder: Path) -> tuple[TrainConfig, dict[str, Any]]:
-    """Return a run's configuration, typed and as it was written.
-
-    Raises:
-        ConfigError: the folder holds no finished run.
-    """
-    file = folder / "config.json"
-    if not file.is_file():
-        raise ConfigError(f"{folder} holds no training run: {file.name} is missing")
-    fields = json.loads(file.read_text())
-    return TrainConfig.from_dict(fields), fields
 
 
 class _EpochStarter(keras.callbacks.Callback):
@@ -151,21 +142,6 @@ class _BestCheckpoint(keras.callbacks.Callback):
             self.model.save(unfinished)
 
 
-def _open_run(folder: Path, config: TrainConfig, limit: int, fold: Fold | None) -> Path:
-    """Create the folder; refuse one that holds a run of another configuration."""
-    folder.mkdir(parents=True, exist_ok=True)
-    file = folder / "started.json"
-    wanted = json.loads(json.dumps(config.to_dict()))
-    wanted |= {"limit": limit} if limit else {}
-    wanted |= {"fold": dataclasses.asdict(fold)} if fold else {}
-    if file.exists() and json.loads(file.read_text()) != wanted:
-        raise ConfigError(
-            f"{folder} holds a run with other settings. Choose another --name, or remove it."
-        )
-    write_json(file, wanted)
-    return folder
-
-
 def prepare_network(config: TrainConfig, classes: int, weights: Path | None, runs: Path) -> Network:
     """Build a run's network with the weights that it starts with.
 
@@ -180,24 +156,22 @@ def prepare_network(config: TrainConfig, classes: int, weights: Path | None, run
     finally:
         keras.config.set_dtype_policy("float32")
     if config.start_from:
-        file = runs / config.start_from / "model.keras"
+        file = runs / config.start_from / run_folder.MODEL
         if not file.is_file():
             raise ConfigError(f"start_from names no finished run: {file} is missing")
-        refuse_fold(read_config(file.parent)[1], file.parent)
+        refuse_fold(run_folder.read_config(file.parent)[1], file.parent)
         start = without_probabilities(keras.models.load_model(file, compile=False))
         assign_weights(network.whole, named_weights(start))
     return network
 
 
-def _fit(
-    network: Network,
-    config: TrainConfig,
-    training: Part,
-    validation: Part,
-    folder: Path,
-    cache: Path,
-) -> Path:
-    """Train on cached activations and return the best checkpoint."""
+_Batch = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
+
+
+def _activations(
+    network: Network, config: TrainConfig, training: Part, validation: Part, cache: Path
+) -> tuple[CachedViews, _Batch]:
+    """Return what the trained part learns from, and what judges it: images, targets, weights."""
     identity = weights_id(network.frozen)
 
     def cached(part: Part, view: int, label: str) -> NDArray[np.float16]:
@@ -216,8 +190,14 @@ def _fit(
     views = [cached(training, view, "train") for view in range(config.views)]
     held_out = cached(validation, 0, "validation")[validation.rows].astype(np.float32)
     classes = len(training.whole.class_names)
-    dataset = CachedViews(views, training.labels, classes, config, training.rows)
-    model = network.trained
+    learned = CachedViews(views, training.labels, classes, config, training.rows)
+    return learned, _weighted(held_out, np.eye(classes, dtype=np.float32)[validation.labels])
+
+
+def _fit(
+    model: keras.Model, config: TrainConfig, dataset: CachedViews, held_out: _Batch, folder: Path
+) -> Path:
+    """Train on cached activations and return the best checkpoint."""
     model.compile(
         optimizer=_optimizer(config, len(dataset)),
         loss=keras.losses.CategoricalCrossentropy(
@@ -227,7 +207,7 @@ def _fit(
     )
     model.fit(
         dataset,
-        validation_data=_weighted(held_out, np.eye(classes, dtype=np.float32)[validation.labels]),
+        validation_data=held_out,
         epochs=config.epochs,
         shuffle=False,  # the dataset does; Keras would order its batches by the process's own dice
         callbacks=_callbacks(dataset, config, folder),
@@ -236,9 +216,7 @@ def _fit(
     return max(_checkpoints(folder), key=_accuracy_and_epoch)
 
 
-def _weighted(
-    images: NDArray[np.float32], targets: NDArray[np.float32]
-) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+def _weighted(images: NDArray[np.float32], targets: NDArray[np.float32]) -> _Batch:
     """Return images, targets and weights; images of weight 0 fill up the last batch.
 
     Several devices share every batch, which must divide among them.
@@ -280,7 +258,7 @@ def _callbacks(
     callbacks: list[keras.callbacks.Callback] = [
         _EpochStarter(dataset),
         keras.callbacks.BackupAndRestore(
-            str(folder / "backup"), delete_checkpoint=False, double_checkpoint=True
+            str(folder / run_folder.BACKUP), delete_checkpoint=False, double_checkpoint=True
         ),
     ]
     if config.ema_momentum:
@@ -358,43 +336,6 @@ def environment() -> dict[str, Any]:
         "machine": platform.machine(),
         "cores": os.cpu_count(),
     }
-
-
-def write_run(
-    folder: Path,
-    config: TrainConfig,
-    class_names: tuple[str, ...],
-    model: keras.Model,
-    report: dict[str, Any],
-    *,
-    dataset: str,
-    licence: str,
-    fold: Fold | None = None,
-) -> None:
-    """Write the model last, and by renaming: a folder with a model is complete.
-
-    Args:
-        folder: of the run.
-        config: of the run.
-        class_names: in model order.
-        model: images -> probabilities.
-        report: its figures.
-        dataset: name of the data, which the model will say.
-        licence: of the weights, likewise.
-        fold: of cross-validation.
-    """
-    described = {
-        **config.to_dict(),
-        "version": "0.0.0",
-        "labels": list(class_names),
-        "dataset": dataset,
-        "licence": licence,
-        **({"fold": dataclasses.asdict(fold)} if fold else {}),
-    }
-    write_json(folder / "config.json", described)
-    write_json(folder / "report.json", report)
-    with replacing(folder / "model.keras") as unfinished:
-        model.save(unfinished)
 
 
 def print_report(report: dict[str, Any]) -> None:

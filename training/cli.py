@@ -1,0 +1,127 @@
+"""The commands of ``python -m training``, and what each says when something is wrong."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Any
+
+from lambda_function.classifier import ArtifactError
+from lambda_function.metadata import InputSpec, MetadataError
+from training import (
+    card,
+    data,
+    evaluate,
+    label_noise,
+    release,
+    robustness,
+    soup,
+    steps,
+    study,
+    tune,
+)
+from training.config import ConfigError, TrainConfig, WeightsError, warmup_for
+from training.data import DownloadError
+from training.dataset import DatasetError, find_dataset
+from training.ledger import LedgerError
+from training.scorer import ModelFileError
+
+DESCRIPTION = "From pictures to a scored model, one command per stage."
+
+# Every one of these says in one sentence what is wrong and what to do.
+EXPECTED_ERRORS = (
+    ArtifactError,
+    ConfigError,
+    DatasetError,
+    DownloadError,
+    LedgerError,
+    MetadataError,
+    ModelFileError,
+    WeightsError,
+)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command and return its exit status."""
+    parsed = _parser().parse_args(arguments)
+    try:
+        parsed.run(parsed)
+    except EXPECTED_ERRORS as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"error: {error}. What was finished is kept; run it again.", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m training", description=DESCRIPTION)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_train(commands.add_parser("train", help="fine-tune Xception; writes runs/<name>/"))
+    card.add_arguments(commands)
+    data.add_arguments(commands)
+    evaluate.add_arguments(commands)
+    label_noise.add_arguments(commands)
+    release.add_arguments(commands)
+    robustness.add_arguments(commands)
+    soup.add_arguments(commands)
+    steps.add_arguments(commands)
+    study.add_arguments(commands)
+    tune.add_arguments(commands)
+    return parser
+
+
+def _add_train(parser: argparse.ArgumentParser) -> None:
+    _add_sources(parser)
+    parser.add_argument("--size", type=int, default=224, help="input height and width, pixels")
+    parser.add_argument("--limit", type=int, default=0, help="images per split, for a quick try")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of all runs")
+    parser.add_argument("--licence", default="MIT", help="of the weights, an SPDX identifier")
+    parser.add_argument(
+        "--cache", type=Path, default=Path(".cache") / "features", help="of activations, gigabytes"
+    )
+    for field in dataclasses.fields(TrainConfig):
+        if field.name != "input":
+            adapts = field.name == "warmup_epochs"
+            parser.add_argument(
+                "--" + field.name.replace("_", "-"),
+                type=type(field.default),
+                default=None if adapts else field.default,
+                help=f"default {field.default!r}" + (", half of --epochs at most" * adapts),
+            )
+    parser.set_defaults(run=_train)
+
+
+def _add_sources(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--dataset", type=Path, help="else $CLOTHING_DATASET, data/, ../shared/")
+    parser.add_argument(
+        "--backbone-weights",
+        type=Path,
+        help="else $BACKBONE_WEIGHTS, data/, ../shared/, Keras's",
+    )
+
+
+def _train(parsed: argparse.Namespace) -> None:
+    from training.model import find_weights
+    from training.train import train
+
+    settings: dict[str, Any] = {
+        field.name: getattr(parsed, field.name)
+        for field in dataclasses.fields(TrainConfig)
+        if field.name != "input"
+    }
+    if settings["warmup_epochs"] is None:
+        settings["warmup_epochs"] = warmup_for(parsed.epochs)
+    config = TrainConfig(input=InputSpec(parsed.size, parsed.size), **settings)
+    train(
+        config,
+        dataset=find_dataset(parsed.dataset),
+        weights=find_weights(parsed.backbone_weights),
+        runs=parsed.runs,
+        cache=parsed.cache,
+        limit=parsed.limit,
+        licence=parsed.licence,
+    )
