@@ -146,25 +146,26 @@ soak: $(TEST)/.ok ## 5,000 mixed requests through the emulator; keeps the figure
 
 # --- deploy it ---------------------------------------------------------------
 
-STACK ?= clothing-classifier
+# STACK= names one; else it is the one that was deployed from here
+STACK_OPTION = $(if $(STACK),--stack '$(STACK)')
 REGISTRY_ENV := BUILDX_NO_DEFAULT_ATTESTATIONS=1 # Lambda refuses an index of image and attestation
 image: ## build the container image: ARCH=arm64, BASE_IMAGE=..., REQUIREMENTS=tflite-runtime, BOTO3=locked
 	$(REGISTRY_ENV) docker build --platform linux/$(if $(filter arm64,$(ARCH)),arm64,amd64) $(foreach name,BASE_IMAGE REQUIREMENTS BOTO3,$(if $($(name)),--build-arg $(name)=$($(name)))) --tag clothing-classifier .
 
 preflight: $(SAM)/.ok ## what would stop a deployment: STACK=name PARAMS='MemoryMb=3008 ApiAuth=iam'
-	@$(SAM)/bin/python -m tools.preflight --stack '$(STACK)' $(PARAMS)
+	@$(SAM)/bin/python -m tools.preflight $(STACK_OPTION) $(PARAMS)
 
-deploy: $(SAM)/.ok ## look, build, deploy to AWS; asks for every parameter the first time
-	@SAM_CLI_TELEMETRY=0 $(SAM)/bin/python -m tools.deploy --stack '$(STACK)' $(PARAMS)
+deploy: $(SAM)/.ok ## look, build, deploy to AWS; asks for every parameter the first time (YES=1 asks nothing)
+	@SAM_CLI_TELEMETRY=0 $(SAM)/bin/python -m tools.deploy $(STACK_OPTION) $(if $(YES),--yes) $(PARAMS)
 
-smoke: ## ask a deployed endpoint real questions: URL=https://... (TOKEN=..., or IAM=1)
+smoke: $(if $(IAM),$(SAM)/.ok) ## ask a deployed endpoint real questions: URL=https://... (TOKEN=..., or IAM=1)
 	@$(if $(IAM),$(SAM)/bin/python,$(PYTHON)) -m tools.smoke '$(URL)' $(if $(IAM),--iam)
 
 bulk: $(SAM)/.ok ## deploy the bulk run: STACK=name PARAMS='ImageBucket=pictures ResultBucket=results'
-	@$(SAM)/bin/python -m tools.deploy_bulk --stack '$(STACK)' $(PARAMS)
+	@$(SAM)/bin/python -m tools.deploy_bulk $(STACK_OPTION) $(PARAMS)
 
 destroy: $(SAM)/.ok ## remove the stack and its images from AWS; asks first
-	SAM_CLI_TELEMETRY=0 $(SAM)/bin/sam delete --stack-name '$(STACK)'
+	SAM_CLI_TELEMETRY=0 $(SAM)/bin/sam delete $$($(SAM)/bin/python -m tools.stack $(STACK_OPTION))
 
 costs: ## write the cost tables of docs/deploy.md from what was measured; MS=milliseconds prints yours
 	@$(PYTHON) -m tools.costs $(if $(MS),--ms $(MS),--write)
@@ -177,15 +178,18 @@ audit: $(AUDIT)/.ok ## look the locked packages up in the public lists of vulner
 
 # --- set-up ------------------------------------------------------------------
 
+CHECK_PYTHON := $(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if (3, 11) <= v < (3, 14) else "Python 3.11, 3.12 or 3.13 is needed; this is %d.%d. Name one: make PYTHON=python3.12" % v[:2])'
+
 $(SERVING)/.ok: requirements/serving.txt
 	@echo "setting up $(@D) (once)"
-	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if (3, 11) <= v < (3, 14) else "Python 3.11, 3.12 or 3.13 is needed; this is %d.%d. Name one: make PYTHON=python3.12" % v[:2])'
+	@$(CHECK_PYTHON)
 	@$(PYTHON) -m venv --clear $(@D)
 	@$(@D)/bin/python $(PIP_INSTALL) -r requirements/serving.txt
 	@touch $@
 
 $(TEST)/.ok: requirements/serving.txt requirements/s3.txt requirements/test.txt
 	@echo "setting up $(@D) (once, about a minute)"
+	@$(CHECK_PYTHON)
 	@$(PYTHON) -m venv --clear $(@D)
 	@$(@D)/bin/python $(PIP_INSTALL) -r requirements/serving.txt -r requirements/s3.txt -r requirements/test.txt
 	@touch $@
@@ -200,36 +204,42 @@ $(TFLITE)/.ok: requirements/tflite-runtime.txt requirements/s3.txt requirements/
 # the lock is complete, so nothing has to be resolved.
 $(SAM)/.ok: requirements/sam.txt
 	@echo "setting up $(@D) (once, about a minute)"
+	@$(CHECK_PYTHON)
 	@$(PYTHON) -m venv --clear $(@D)
 	@$(@D)/bin/python $(PIP_INSTALL) --no-deps -r requirements/sam.txt
 	@touch $@
 
 $(AUDIT)/.ok: requirements/audit.txt
 	@echo "setting up $(@D) (once)"
+	@$(CHECK_PYTHON)
 	@$(PYTHON) -m venv --clear $(@D)
 	@$(@D)/bin/python $(PIP_INSTALL) -r requirements/audit.txt
 	@touch $@
 
 $(JAX)/.ok: requirements/jax.txt
 	@echo "setting up $(@D) (once, about a minute)"
+	@$(CHECK_PYTHON)
 	@$(PYTHON) -m venv --clear $(@D)
 	@$(@D)/bin/python $(PIP_INSTALL) -r requirements/jax.txt
 	@touch $@
 
 $(TRAINING)/.ok: requirements/training.txt
 	@echo "setting up $(@D) (once, some minutes: TensorFlow is large)"
+	@$(CHECK_PYTHON)
 	@$(PYTHON) -m venv --clear $(@D)
 	@$(@D)/bin/python $(PIP_INSTALL) -r requirements/training.txt
 	@touch $@
 
 $(BROWSER)/.ok: requirements/serving.txt requirements/s3.txt requirements/test.txt requirements/browser.txt
 	@echo "setting up $(@D) (once, about a minute)"
+	@$(CHECK_PYTHON)
 	@$(PYTHON) -m venv --clear $(@D)
 	@$(@D)/bin/python $(PIP_INSTALL) $(addprefix -r ,$^)
 	@touch $@
 
 $(PICTURES)/.ok: requirements/serving.txt requirements/pictures.txt
 	@echo "setting up $(@D) (once)"
+	@$(CHECK_PYTHON)
 	@$(PYTHON) -m venv --clear $(@D)
 	@$(@D)/bin/python $(PIP_INSTALL) $(addprefix -r ,$^)
 	@touch $@

@@ -74,7 +74,12 @@ def by_batch(sizes: Sequence[int], requests: int) -> list[dict[str, Any]]:
     """Ask for several pictures of 0.2 megapixels in one request, on one core."""
     with PictureServer({"/a.jpg": Resource(photograph(0.2))}) as server:
         return [
-            measure(size, {"urls": [server.url("/a.jpg")] * size}, server, requests)
+            measure(
+                size,
+                {"urls": [server.url(f"/a.jpg?{number}") for number in range(size)]},
+                server,
+                requests,
+            )
             for size in sizes
         ]
 

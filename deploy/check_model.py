@@ -21,7 +21,8 @@ def check_model(path: Path) -> str:
     if not path.is_file():
         raise SystemExit(
             f"There is no model at {path.name}. `git checkout -- lambda_function/{path.name}` "
-            "brings back the released one; `make train convert` makes a new one."
+            "brings back the released one; `make model OUTPUT=lambda_function/model.tflite` trains "
+            "one."
         )
     try:
         metadata = Classifier(path).metadata

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 from typing import TYPE_CHECKING, Any
 
 from lambda_function.batch import run_batch
@@ -35,7 +36,9 @@ def answer(asked: Asked, call: Call) -> dict[str, Any]:
         image_size=list(prediction.image_size),
         timings_ms=prediction.timings_ms,
         label=prediction.scores[0][0],
+        score=round(prediction.scores[0][1], 4),
     )
+    call.log.add_own_time(call.watch.total_ms() - prediction.timings_ms["fetch"])
     return _whole(_item(prediction, asked.top_k, call), call)
 
 
@@ -54,8 +57,9 @@ def answer_bulk(event: dict[str, Any], call: Call) -> dict[str, Any]:
         refuse=lambda error: {"error": problem(call.known(error))},
         deadline=call.deadline,
     )
-    failed = sum("error" in result for result in results)
-    call.log.add(items=len(results), items_done=len(results) - failed)
+    done = [result for result in results if "error" not in result]
+    labels = collections.Counter(result["predictions"][0]["label"] for result in done)
+    call.log.add(items=len(results), items_done=len(done), labels=dict(labels))
     return {"results": results}
 
 
@@ -63,9 +67,12 @@ def _answer_batch(urls: tuple[str, ...], top_k: int, call: Call) -> dict[str, An
     sizes: list[int] = []
     codes: set[str] = set()
 
+    labels: collections.Counter[str] = collections.Counter()
+
     def classify(data: bytes, fetch_ms: float) -> dict[str, Any]:
         prediction = call.predictor.classify(data, fetch_ms=fetch_ms)
         sizes.append(prediction.image_bytes)
+        labels[prediction.scores[0][0]] += 1
         return _item(prediction, top_k, call)
 
     def refuse(error: Exception) -> dict[str, Any]:
@@ -73,8 +80,9 @@ def _answer_batch(urls: tuple[str, ...], top_k: int, call: Call) -> dict[str, An
         codes.add(known.code)
         return {"error": problem(known)}
 
-    results = run_batch(
-        urls,
+    different = list(dict.fromkeys(urls))  # nobody's server is asked twice for one picture
+    found = run_batch(
+        different,
         load=lambda url, admit: call.predictor.load(
             url, deadline=call.deadline, allow_s3=call.allow_s3, admit=admit
         ),
@@ -82,8 +90,14 @@ def _answer_batch(urls: tuple[str, ...], top_k: int, call: Call) -> dict[str, An
         refuse=refuse,
         deadline=call.deadline,
     )
+    by_url = dict(zip(different, found, strict=True))
+    results = [by_url[url] for url in urls]
     call.log.add(
-        items=len(urls), items_done=len(sizes), item_codes=sorted(codes), image_bytes=sum(sizes)
+        items=len(results),
+        items_done=sum("error" not in result for result in results),
+        item_codes=sorted(codes),
+        image_bytes=sum(sizes),
+        labels=dict(labels),
     )
     return _whole({"results": results}, call)
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lambda_function.batch import run_batch
 from lambda_function.errors import AddressNotAllowedError, FetchError
-from lambda_function.fetch import ServerStatusError
+from lambda_function.fetch import ServerStatusError, UnusableAnswerError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -145,6 +145,8 @@ class _Gate:
                 f"{error.detail} The template's parameter ImageBuckets lists those that are."
             )
             raise
+        except UnusableAnswerError:
+            raise  # S3 gave what it holds: an empty object, or one stored with an encoding
         except FetchError as error:
             self.unreadable += 1
             if _status(error) not in _OF_ONE_OBJECT:

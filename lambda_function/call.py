@@ -6,7 +6,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
-from lambda_function.errors import InternalError, ServiceError
+from lambda_function.errors import DeadlineError, FetchError, InternalError, ServiceError
 from lambda_function.logs import RequestLog
 from lambda_function.predictor import Stopwatch
 
@@ -37,9 +37,9 @@ class Call:
         self.request_id = str(getattr(context, "aws_request_id", None) or os.urandom(16).hex())
         self.deadline = time.monotonic() + _remaining_s(context) - DEADLINE_MARGIN_S
         self.allow_s3 = not is_http or predictor.settings.api_auth != "none"
-        self.log = RequestLog(
-            predictor.settings, request_id=self.request_id, cold_start=next(_cold, False)
-        )
+        settings = predictor.settings
+        waited = next(_cold, False) and not settings.started_in_advance
+        self.log = RequestLog(settings, request_id=self.request_id, cold_start=waited)
         self.log.add(model_version=self.model["version"])
 
     @property
@@ -59,6 +59,8 @@ class Call:
         What is none of ``errors`` is ours: it is logged with its traceback and becomes a plain 500.
         """
         if isinstance(error, ServiceError) and not isinstance(error, InternalError):
+            if isinstance(error, FetchError | DeadlineError):
+                self.log.add_reason(error)
             return error
         self.log.add_failure(error)
         return InternalError(_INTERNAL)

@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from email.message import Message
 
-USER_AGENT = "serverless-image-classifier/0.1 (fetches one image at its user's request)"
+USER_AGENT = "serverless-image-classifier/0.2 (fetches one image at its user's request)"
 ACCEPT = "image/jpeg,image/png,image/webp,image/avif,image/gif,image/bmp,*/*;q=0.5"
 MAX_HEAD_BYTES = 64 * 1024  # of status line and headers
 CHUNK_BYTES = 64 * 1024
@@ -82,6 +82,10 @@ class ServerStatusError(FetchError):
         super().__init__(f"The image's server answered {_named(server_status)}.")
         self.server_status = server_status
         self.server_headers = server_headers
+
+
+class UnusableAnswerError(FetchError):
+    """The image's server did answer, with what can be no image: nothing, or encoded bytes."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -437,7 +441,7 @@ def _check_encoding(response: http.client.HTTPResponse) -> None:
     ):
         encoding = response.headers.get(header, "").strip().lower()
         if encoding not in accepted:
-            raise FetchError(
+            raise UnusableAnswerError(
                 f"The image's server answered with a {header} that was not asked for; "
                 "images are taken as they are."
             )
@@ -450,7 +454,7 @@ def _not_a_page(body: bytes, response: http.client.HTTPResponse) -> bytes:
     image that a server calls text/html is still taken.
     """
     if not body:
-        raise FetchError("The image's server sent an empty answer.")
+        raise UnusableAnswerError("The image's server sent an empty answer.")
     start = body[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     called_html = response.headers.get_content_type() in ("text/html", "application/xhtml+xml")
     if start.startswith((b"<!doctype html", b"<html")) or (called_html and start[:1] == b"<"):

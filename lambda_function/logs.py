@@ -1,10 +1,11 @@
 """One JSON line per request, which is log entry and CloudWatch metrics in one.
 
 The line follows CloudWatch's embedded metric format (EMF): its ``_aws`` part tells CloudWatch
-which of the fields are metrics. Three metrics by function, and the server errors once more by
-version, for the alarm that rolls a deployment back: no more, since each combination costs money.
-Routes, classes and error codes are fields, to be counted with Logs Insights. Names are those of
-Powertools' Logger (level, timestamp, service, cold_start, exception).
+which of the fields are metrics. Three metrics by function; by version, for the alarms that roll a
+deployment back, the server errors once more and the time that a prediction took without its
+download. No more, since each combination costs money: routes, classes and error codes are fields,
+to be counted with Logs Insights. Names are those of Powertools' Logger (level, timestamp, service,
+cold_start, exception).
 
 https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html
 
@@ -23,10 +24,13 @@ import urllib.parse
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lambda_function.errors import ServiceError
     from lambda_function.settings import Settings
 
 MAX_URL_CHARS = 500
+MAX_REASONS = 5  # of a batch's pictures, each once
 _SERVER_ERROR = {"Name": "ServerError", "Unit": "Count"}
+_OWN_TIME = {"Name": "OwnTime", "Unit": "Milliseconds"}
 _METRICS = (
     {"Name": "Latency", "Unit": "Milliseconds"},
     _SERVER_ERROR,
@@ -54,6 +58,21 @@ class RequestLog:
         """Add fields to the line; None is left out."""
         self._fields |= {name: value for name, value in fields.items() if value is not None}
 
+    def add_own_time(self, own_ms: float) -> None:
+        """Count what one prediction took, strangers' servers left out: a metric by version."""
+        self._fields["OwnTime"] = round(own_ms, 1)
+
+    def add_reason(self, error: ServiceError) -> None:
+        """Add why a picture was not to be had, with the class of what lay beneath.
+
+        Such a text is of our own words and holds nothing of the caller's.
+        """
+        beneath = type(error.__cause__).__name__ if error.__cause__ else type(error).__name__
+        reasons: list[str] = self._fields.setdefault("reasons", [])
+        text = f"{error.detail} ({beneath})"
+        if text not in reasons and len(reasons) < MAX_REASONS:
+            reasons.append(text)
+
     def add_failure(self, error: BaseException) -> None:
         """Add an unexpected error's traceback: makes this a server error."""
         self._failed = True
@@ -79,7 +98,7 @@ class RequestLog:
             "ColdStart": int(self._cold_start),
         }
         if self._settings.metrics_namespace:
-            fields["_aws"] = _emf(self._settings.metrics_namespace, now)
+            fields["_aws"] = _emf(self._settings.metrics_namespace, now, own="OwnTime" in fields)
         return json.dumps(fields, default=str)
 
 
@@ -110,7 +129,7 @@ def redact_url(url: str) -> str:
     return f"{parts.scheme}://{host}{parts.path}{query}"[:MAX_URL_CHARS]
 
 
-def _emf(namespace: str, now_s: float) -> dict[str, Any]:
+def _emf(namespace: str, now_s: float, *, own: bool) -> dict[str, Any]:
     def directive(dimensions: list[str], metrics: list[dict[str, str]]) -> dict[str, Any]:
         return {"Namespace": namespace, "Dimensions": [dimensions], "Metrics": metrics}
 
@@ -118,6 +137,6 @@ def _emf(namespace: str, now_s: float) -> dict[str, Any]:
         "Timestamp": int(now_s * 1000),
         "CloudWatchMetrics": [
             directive(["service"], list(_METRICS)),
-            directive(["service", "function_version"], [_SERVER_ERROR]),
+            directive(["service", "function_version"], [_SERVER_ERROR, *([_OWN_TIME] * own)]),
         ],
     }

@@ -129,7 +129,8 @@ class Settings:
         min_score: best scores below it are called uncertain; None is off.
         metrics_namespace: of the embedded metrics; None is off.
         function_name: the metrics' dimension ``service``.
-        function_version: of the server errors a second one, so that a new version has its alarm.
+        function_version: of what alarms roll back by a second one: a new version has its own.
+        started_in_advance: the environment is one that AWS keeps warm; nobody waited for its start.
     """
 
     model_uri: str = ""
@@ -144,6 +145,7 @@ class Settings:
     metrics_namespace: str | None = "ImageClassifier"
     function_name: str = "local"
     function_version: str = "local"
+    started_in_advance: bool = False
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> Settings:
@@ -165,6 +167,8 @@ class Settings:
                 "interpreter_threads": _threads_for(memory_mb),
                 "max_image_pixels": _pixels_for(memory_mb),
                 "function_name": environ.get("AWS_LAMBDA_FUNCTION_NAME", "local"),
+                "started_in_advance": environ.get("AWS_LAMBDA_INITIALIZATION_TYPE")
+                == "provisioned-concurrency",
                 "function_version": environ.get("AWS_LAMBDA_FUNCTION_VERSION", "local"),
                 **chosen,
             }

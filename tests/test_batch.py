@@ -283,9 +283,22 @@ def test_32_addresses_work_and_the_log_counts_them(api: Api, server: Any) -> Non
     assert "code" not in line  # the request itself went well
 
 
+def test_an_address_that_is_named_twice_is_fetched_once(api: Api, server: PictureServer) -> None:
+    urls = [server.url(path) for path in ("/red.png", "/gone", "/red.png", "/blue.png", "/gone")]
+    before = server.requests
+    results = api.post_json({"urls": urls}).json["results"]
+    assert server.requests - before == 3
+    best = [r["predictions"][0]["label"] if "predictions" in r else None for r in results]
+    assert best == ["red", None, "red", "blue", None]
+    line = api.lines[-1]
+    assert (line["items"], line["items_done"], line["labels"]) == (5, 3, {"red": 1, "blue": 1})
+
+
 def test_items_that_the_time_is_too_short_for_get_504(api: Api, server: PictureServer) -> None:
     api.remaining_s = 1.8  # less the margin of 1 s
-    urls = [server.url("/slow.png"), server.url("/red.png")] + [server.url("/slow.png")] * 6
+    urls = [server.url("/slow.png"), server.url("/red.png")] + [
+        server.url(f"/slow.png?{n}") for n in range(6)
+    ]
     before = set(threading.enumerate())
     results = api.post_json({"urls": urls}).json["results"]
     assert results[1]["predictions"][0]["label"] == "red"

@@ -112,6 +112,14 @@ def test_a_batch_of_folders_has_no_results(tiny: Classifier) -> None:
     assert make_api(tiny, stored).invoke(folders) == {"results": []}
 
 
+def test_the_log_counts_what_was_seen_and_says_why_a_picture_was_not(tiny: Classifier) -> None:
+    api = make_api(tiny, stored)
+    api.invoke(event("red.png", "sub dir/blue+é.png", "gone.png", "gone too.png"))
+    (line,) = api.lines
+    assert line["labels"] == {"red": 1, "blue": 1}
+    assert line["reasons"] == [f"{not_there(403).detail} (ServerStatusError)"]  # once
+
+
 def test_one_log_line_counts_the_items(tiny: Classifier) -> None:
     api = make_api(tiny, stored)
     api.invoke(event("red.png", "gone.png"))
@@ -230,9 +238,13 @@ def test_a_listing_of_s3_is_classified_through_the_real_reader(
         "2026/red.png": picture("red"),
         "2026/sub dir/blue+é.png": picture("blue"),
         "2026/text.txt": b"no picture",
+        "2026/_SUCCESS": b"",
     }
     for key, body in contents.items():
         bucket.put_object(Bucket="pictures", Key=key, Body=body)
+    bucket.put_object(
+        Bucket="pictures", Key="2026/z.png", Body=picture("red"), ContentEncoding="gzip"
+    )
     listed = bucket.list_objects_v2(Bucket="pictures", Prefix="2026/")["Contents"]
     items = [{"Key": item["Key"], "Size": item["Size"]} for item in listed]
     items.append({"Key": "2026/deleted.png", "Size": 1})
@@ -247,6 +259,8 @@ def test_a_listing_of_s3_is_classified_through_the_real_reader(
         "2026/red.png": "red",
         "2026/sub dir/blue+é.png": "blue",
         "2026/text.txt": "unsupported_image",
+        "2026/_SUCCESS": "fetch_failed",  # nothing is wrong with S3: the batch is not lost
+        "2026/z.png": "fetch_failed",
         "2026/deleted.png": "fetch_failed",
     }
 

@@ -11,9 +11,11 @@ from samtranslator.yaml_helper import yaml_parse
 
 from tests.support_template import REPOSITORY
 from tools import deploy as deploying
-from tools.deploy import deploy, kept_parameters, kept_region, sam_deploy_command, stamp
+from tools.deploy import deploy, sam_deploy_command, stamp
 from tools.deploy_bulk import deploy_bulk
-from tools.preflight import Finding, Stop
+from tools.preflight import Finding
+from tools.stack import Kept, Stop, deployed_parameters, merged, read_kept
+from tools.stack import main as say_stack
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,8 +49,13 @@ class Commands:
 class Session:
     """An account with one stack, or none."""
 
-    def __init__(self, parameters: dict[str, str] | None = None) -> None:
+    region_name = "eu-central-1"
+
+    def __init__(
+        self, parameters: dict[str, str] | None = None, status: str = "UPDATE_COMPLETE"
+    ) -> None:
         self._parameters = parameters
+        self._status = status
 
     def client(self, _: str) -> Session:
         return self
@@ -58,7 +65,7 @@ class Session:
             raise ClientError({"Error": {"Message": "does not exist"}}, "DescribeStacks")
         pairs = self._parameters.items()
         listed = [{"ParameterKey": key, "ParameterValue": value} for key, value in pairs]
-        return {"Stacks": [{"Parameters": listed}]}
+        return {"Stacks": [{"Parameters": listed, "StackStatus": self._status}]}
 
 
 @pytest.fixture
@@ -115,15 +122,51 @@ def test_a_template_without_the_description_is_not_deployed_unstamped() -> None:
 
 def test_kept_answers_are_read_as_sam_writes_them(tmp_path: Path) -> None:
     path = tmp_path / "samconfig.toml"
-    assert kept_parameters(path) == {}
+    assert read_kept(path) == Kept(None, None, {})
     path.write_text(CONFIG)
-    assert kept_parameters(path) == {"MemoryMb": "3008", "AlarmEmail": "me@example.com"}
+    answers = {"MemoryMb": "3008", "AlarmEmail": "me@example.com"}
+    assert read_kept(path) == Kept("clothes", None, answers)
     path.write_text('[default.deploy.parameters]\nparameter_overrides = ["A=1", "B=2"]\n')
-    assert kept_parameters(path) == {"A": "1", "B": "2"}
+    assert read_kept(path).parameters == {"A": "1", "B": "2"}
     path.write_text('[default.deploy.parameters]\nregion = "eu-west-1"\n')
-    assert (kept_parameters(path), kept_region(path)) == ({}, "eu-west-1")
+    assert read_kept(path) == Kept(None, "eu-west-1", {})
     path.write_text("[default.build.parameters]\ncached = true\n")
-    assert (kept_parameters(path), kept_region(path)) == ({}, None)
+    assert read_kept(path) == Kept(None, None, {})
+    path.write_text("no toml")
+    with pytest.raises(Stop, match=r"samconfig\.toml cannot be read"):
+        read_kept(path)
+
+
+def test_what_is_said_wins_over_the_stack_and_that_over_the_first_answers() -> None:
+    kept = Kept("clothes", None, {"ApiAuth": "none", "MemoryMb": "1769"})
+    declared = ["ApiAuth", "MemoryMb", "ImageBuckets"]
+    deployed = {"ApiAuth": "iam", "ImageBuckets": "photos", "MemoryMb": "3008", "Gone": "1"}
+    given = {"MemoryMb": "3538"}
+    assert merged(given, deployed, kept, declared) == {
+        "ApiAuth": "iam", "ImageBuckets": "photos", "MemoryMb": "3538"
+    }  # fmt: skip
+    assert merged(given, None, kept, declared) == {"ApiAuth": "none", "MemoryMb": "3538"}
+    assert merged({"Typo": "1"}, None, Kept(None, None, {}), declared) == {"Typo": "1"}  # preflight
+
+
+def test_a_stack_that_was_only_reviewed_is_not_there_yet() -> None:
+    assert deployed_parameters(Session({"A": "1"}), "s") == {"A": "1"}
+    assert deployed_parameters(Session({"A": "1"}, "REVIEW_IN_PROGRESS"), "s") is None
+    assert deployed_parameters(Session(), "s") is None
+
+
+def test_the_stack_deployed_from_here_is_the_one_that_is_destroyed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "samconfig.toml"
+    path.write_text(CONFIG + 'region = "eu-west-1"\n')
+    monkeypatch.setattr("tools.stack.read_kept", lambda: read_kept(path))
+    say_stack([])
+    say_stack(["--stack", "clothes-bulk"])
+    assert capsys.readouterr().out.splitlines() == [
+        "--stack-name clothes --region eu-west-1",
+        "--stack-name clothes-bulk --region eu-west-1",
+    ]
 
 
 def test_first_deployment_is_guided_and_later_ones_ask_for_nothing_new() -> None:
@@ -147,17 +190,43 @@ def test_order_is_preflight_build_stamp_deploy(files: dict[str, Path]) -> None:
     status = deploy(
         {"MemoryMb": "2048"},
         stack="s",
-        session=Session({"Tracing": "Active"}),
+        session=Session({"ApiAuth": "iam", "MemoryMb": "3008"}),
         run=commands,
         findings=findings,
         **files,
     )
     assert status == 0
-    assert seen == [{"MemoryMb": "2048", "AlarmEmail": "me@example.com"}]
+    effective = {"ApiAuth": "iam", "MemoryMb": "2048"}  # the stack's, not the first answers
+    assert seen == [effective]
     assert commands.words == ["build", "inspect", "deploy"]
-    assert 'MemoryMb="2048" AlarmEmail="me@example.com"' in commands.ran[-1][-1]
-    effective = {"Tracing": "Active", "MemoryMb": "2048", "AlarmEmail": "me@example.com"}
+    assert commands.ran[-1][-1] == commands.ran[0][-1] == 'ApiAuth="iam" MemoryMb="2048"'
     assert files["built"].read_text() == stamp(TEMPLATE, effective)
+
+
+def test_another_machine_leaves_a_stack_s_parameters_alone(files: dict[str, Path]) -> None:
+    commands = Commands()
+    session = Session({"ApiAuth": "jwt", "ReservedConcurrency": "20"})
+    assert deploy({}, stack="s", session=session, run=commands, findings=fine, **files) == 0
+    command = commands.ran[-1]
+    assert "--guided" not in command  # it would offer the template's defaults
+    assert command[-1] == 'ApiAuth="jwt" ReservedConcurrency="20"'
+    assert command[command.index("--region") + 1] == "eu-central-1"
+
+
+def test_a_pipeline_is_asked_nothing(files: dict[str, Path]) -> None:
+    for session in (Session(), Session({"ApiAuth": "iam"})):
+        commands = Commands()
+        files["built"].write_text(TEMPLATE)
+        deploy({}, stack="s", session=session, ask=False, run=commands, findings=fine, **files)
+        command = commands.ran[-1]
+        assert "--no-confirm-changeset" in command
+        assert "--guided" not in command
+
+
+def test_the_first_deployment_asks(files: dict[str, Path]) -> None:
+    commands = Commands()
+    assert deploy({}, stack="s", session=Session(), run=commands, findings=fine, **files) == 0
+    assert "--guided" in commands.ran[-1]
 
 
 @pytest.mark.parametrize("answer", [bad, fine], ids=["preflight", "build"])

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -134,7 +135,9 @@ def test_the_request_says_who_asks_and_for_what() -> None:
     assert header(head, "Host") == server.host
     assert header(head, "Accept-Encoding") == "identity"
     assert header(head, "Connection") == "close"
-    assert "serverless-image-classifier" in header(head, "User-Agent")
+    version = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())
+    short = version["project"]["version"].rpartition(".")[0]
+    assert header(head, "User-Agent").startswith(f"serverless-image-classifier/{short} (")
     assert "image/jpeg" in header(head, "Accept")
 
 

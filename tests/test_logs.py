@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from lambda_function.logs import RequestLog, redact_url, write_line
 from lambda_function.predictor import Predictor
 from lambda_function.settings import Settings
 from tests.conftest import TINY_MODEL, Api, picture
+from tests.support_server import Resource
 
 if TYPE_CHECKING:
     from lambda_function.classifier import Classifier
@@ -32,7 +34,7 @@ def test_prediction_s_line_says_what_happened(api: Api, server: PictureServer) -
     assert line["model_version"] == "1.2.3"
     assert line["image_bytes"] == len(data)
     assert line["image_size"] == [40, 60]
-    assert line["label"] == "red"
+    assert (line["label"], line["score"]) == ("red", round(answer["predictions"][0]["score"], 4))
     assert line["image_url"] == server.url("/red.png") + "?REDACTED"
     assert set(line["timings_ms"]) == {"fetch", "decode", "preprocess", "inference"}
     assert line["Latency"] >= answer["timings_ms"]["total"]
@@ -75,8 +77,8 @@ def test_every_kind_of_request_writes_exactly_one_line(api: Api, server: Picture
     assert len(api.lines) == 5
 
 
-def test_line_is_valid_embedded_metrics(api: Api) -> None:
-    api.get("/health")
+def test_line_is_valid_embedded_metrics(api: Api, server: PictureServer) -> None:
+    api.post_json({"url": server.url("/red.png")})
     (line,) = api.lines
     metrics = line["_aws"]["CloudWatchMetrics"]
     assert abs(line["_aws"]["Timestamp"] / 1000 - __import__("time").time()) < 10
@@ -84,12 +86,35 @@ def test_line_is_valid_embedded_metrics(api: Api) -> None:
         ("ImageClassifier", [["service"]]),
         ("ImageClassifier", [["service", "function_version"]]),
     ]
-    assert [metric["Name"] for metric in metrics[1]["Metrics"]] == ["ServerError"]
+    assert [metric["Name"] for metric in metrics[1]["Metrics"]] == ["ServerError", "OwnTime"]
     assert line["function_version"] == "local"
     names = [metric["Name"] for metric in metrics[0]["Metrics"]]
     assert names == ["Latency", "ServerError", "ColdStart"]
     assert all(isinstance(line[name], (int, float)) for name in names)
     assert isinstance(line["service"], str)
+
+
+def test_a_slow_image_server_is_not_our_own_time(api: Api, server: PictureServer) -> None:
+    server.resources["/slower.png"] = Resource(picture("red"), delay_s=0.3)
+    api.post_json({"url": server.url("/slower.png")})
+    api.get("/health")
+    predicted, other = api.lines
+    assert predicted["Latency"] > 300
+    assert 0 < predicted["OwnTime"] < 200
+    assert "OwnTime" not in other  # a metric that a line names has to be in it
+    assert len(other["_aws"]["CloudWatchMetrics"][1]["Metrics"]) == 1
+
+
+@pytest.mark.parametrize(("path", "reason"), [("/gone.png", "404"), ("/empty.png", "empty")])
+def test_why_a_picture_could_not_be_had_is_in_the_line(
+    api: Api, server: PictureServer, path: str, reason: str
+) -> None:
+    server.resources["/empty.png"] = Resource(b"")
+    api.post_json({"url": server.url(path)})
+    (line,) = api.lines
+    assert line["code"] == "fetch_failed"
+    (found,) = line["reasons"]
+    assert reason in found
 
 
 def test_metrics_can_be_off() -> None:
@@ -155,6 +180,16 @@ def test_failure_is_an_error_line_with_the_traceback(tiny: Classifier) -> None:
     assert line["exception_name"] == "RuntimeError"
     assert "disk on fire" in line["exception"]
     assert "in fetch\n" in line["exception"]
+
+
+@pytest.mark.parametrize(("started", "cold"), [("provisioned-concurrency", 0), ("on-demand", 1)])
+def test_nobody_waits_for_a_start_that_aws_made_in_advance(started: str, cold: int) -> None:
+    code = "from lambda_function import app; app.lambda_handler({}, None)"
+    environment = {**os.environ, "AWS_LAMBDA_INITIALIZATION_TYPE": started}
+    shown = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert json.loads(shown.stdout)["ColdStart"] == cold
 
 
 def test_cold_start_is_true_once_per_process_and_in_lambda_s_own_handler() -> None:

@@ -137,9 +137,15 @@ def test_docker_that_is_not_installed_or_hangs_stops_with_a_sentence() -> None:
         ({"ModelUri": "https://x/y"}, "ModelUri must be empty or s3://bucket/key"),
         ({"MinScore": "2"}, "MinScore must be empty or a number, 0 to 1"),
         ({"LogRetentionDays": "2"}, "must be one of 1, 3, 5"),
+        ({"ModelUri": "s3://models/model.tflite"}, "with the model's SHA-256, 64 hexadecimal"),
+        ({"TrustedImageHosts": "images.example.com"}, "must be empty or host:port"),
+        ({"TrustedImageHosts": "images.example.com:99999"}, "would stop the function"),
+        ({"ImageBuckets": "s3://photos"}, "ImageBuckets would stop the function: IMAGE_BUCKETS"),
+        ({"MinScore": "0.1234567890"}, "MinScore would stop the function: MIN_SCORE must be"),
+        ({"MetricsNamespace": "off"}, "switch off the metric that rolls a bad deployment back"),
     ],
 )
-def test_a_parameter_that_the_template_refuses_stops(
+def test_a_parameter_that_template_or_function_refuses_stops(
     parameters: dict[str, str], sentence: str
 ) -> None:
     template = checks.yaml_parse((checks.REPOSITORY / "template.yaml").read_text())
@@ -150,6 +156,7 @@ def test_a_parameter_that_the_template_refuses_stops(
 def test_parameters_that_fit_pass() -> None:
     template = checks.yaml_parse((checks.REPOSITORY / "template.yaml").read_text())
     fitting = {"MemoryMb": "3008", "ApiAuth": "iam", "MinScore": ".5", "AlarmEmail": "a@b.c"}
+    fitting |= {"ModelUri": f"s3://models/{'0f' * 32}.tflite", "TrustedImageHosts": "a.b:8443"}
     assert checks.check_parameters(fitting, template)
 
 
@@ -157,6 +164,7 @@ def test_surprising_parameters_are_noted() -> None:
     usual = {
         "Architecture": "arm64",
         "MemoryMb": "1769",
+        "ReservedConcurrency": "0",
         "TimeoutSeconds": "29",
         "FetchTimeoutSeconds": "10",
         "ApiAuth": "iam",
@@ -172,6 +180,19 @@ def test_surprising_parameters_are_noted() -> None:
     ):
         (note,) = checks.notes_on_parameters(usual | changed, machine="aarch64")
         assert next(iter(changed)) in note
+
+
+def test_the_worst_day_is_every_call_held_until_its_timeout() -> None:
+    parameters = {
+        "ThrottleRate": "20", "TimeoutSeconds": "29", "ReservedConcurrency": "0",
+        "MemoryMb": "1024", "Architecture": "x86_64",
+    }  # fmt: skip
+    at_once, usd = checks.worst_day(parameters)
+    assert at_once == 580
+    assert usd == pytest.approx(580 * 86_400 * 0.0000166667)
+    capped = checks.worst_day({**parameters, "ReservedConcurrency": "10"})
+    assert capped == (10, pytest.approx(usd / 58))
+    assert checks.worst_day({**parameters, "ThrottleRate": "5000"})[0] == 1000  # an account's
 
 
 def test_words_become_parameters() -> None:
@@ -234,9 +255,11 @@ def test_what_the_stack_itself_has_reserved_is_not_counted_against_it() -> None:
     with pytest.raises(Stop, match="ReservedConcurrency=500 is too much"):
         checks.check_concurrency(limits(1000, 500), again)
     assert checks.check_concurrency(limits(1000, 500), again, reserved_now=500).level == "ok"
-    reserving = {"ParameterKey": "ReservedConcurrency", "ParameterValue": "500"}
-    assert checks.reserved_by(stack_in("UPDATE_COMPLETE", reserving), "s") == 500
-    assert checks.reserved_by(stack_in("UPDATE_COMPLETE"), "s") == 0
+
+
+def test_a_first_change_set_that_was_turned_down_does_not_block_for_ever() -> None:
+    found = checks.check_stack(stack_in("REVIEW_IN_PROGRESS"), "s")
+    assert found == "stack s is new; a change set for it was never carried out"
 
 
 def test_quotas_that_may_not_be_read_are_only_noted() -> None:

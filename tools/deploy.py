@@ -3,7 +3,9 @@
     python -m tools.deploy --stack clothing-classifier MemoryMb=3008 AlarmEmail=me@example.com
 
 The first time `sam deploy --guided` asks for every parameter and keeps the answers in
-samconfig.toml, which git ignores. Later runs ask nothing but whether to go ahead.
+samconfig.toml, which git ignores. Later runs, from whichever machine, change what they are given
+and leave the stack's other parameters as they are (``tools.stack``); they ask nothing but whether
+to go ahead, and with ``--yes`` not even that.
 
 Between building and deploying, the function's description gets a stamp of the parameters. SAM
 decides by the template's text whether a new version is to be published, before it knows the
@@ -19,60 +21,30 @@ import json
 import re
 import subprocess
 import sys
-import tomllib
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import boto3
-from botocore.exceptions import ClientError
 
-from tools.preflight import (
+from tools.preflight import Finding, check_image_size, declared_parameters, preflight, show
+from tools.stack import (
+    CONFIG,
+    DEFAULT_STACK,
     REPOSITORY,
-    Finding,
     Stop,
-    check_image_size,
-    preflight,
+    deployed_parameters,
+    merged,
+    read_kept,
     read_parameters,
-    show,
+    to_overrides,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path
 
 SAM = [sys.executable, "-m", "samcli"]
-CONFIG = REPOSITORY / "samconfig.toml"
 BUILT = REPOSITORY / ".aws-sam" / "build" / "template.yaml"
 DESCRIPTION = "Classifies images of clothing"  # as template.yaml has it
-
-
-def kept_parameters(config: Path = CONFIG) -> dict[str, str]:
-    """Return the parameters that `sam deploy --guided` has kept."""
-    kept = _kept_answers(config).get("parameter_overrides", [])
-    return read_parameters([kept] if isinstance(kept, str) else kept)
-
-
-def kept_region(config: Path = CONFIG) -> str | None:
-    """Return the region that was answered, which `sam deploy` goes on using, or None."""
-    region = _kept_answers(config).get("region")
-    return None if region is None else str(region)
-
-
-def _kept_answers(config: Path) -> dict[str, Any]:
-    if not config.is_file():
-        return {}
-    tables = tomllib.loads(config.read_text())
-    answers: dict[str, Any] = tables.get("default", {}).get("deploy", {}).get("parameters", {})
-    return answers
-
-
-def deployed_parameters(session: Any, stack: str) -> dict[str, str]:
-    """Return the parameters of the stack as it stands; none where there is no stack."""
-    try:
-        stacks = session.client("cloudformation").describe_stacks(StackName=stack)["Stacks"]
-    except ClientError:
-        return {}
-    found = stacks[0].get("Parameters", [])
-    return {p["ParameterKey"]: p["ParameterValue"] for p in found}
 
 
 def stamp(template: str, parameters: Mapping[str, str]) -> str:
@@ -89,18 +61,26 @@ def stamp(template: str, parameters: Mapping[str, str]) -> str:
     return stamped
 
 
-def sam_deploy_command(stack: str, parameters: Mapping[str, str], *, guided: bool) -> list[str]:
+def sam_deploy_command(
+    stack: str,
+    parameters: Mapping[str, str],
+    *,
+    guided: bool,
+    region: str | None = None,
+    ask: bool = True,
+) -> list[str]:
     """Return the command that uploads the image and updates the stack.
 
     The first one lets SAM make the image's repository too: asked for one, it would keep the answer,
     and refuse that together with the option in every later run.
     """
     command = [*SAM, "deploy", "--stack-name", stack, "--capabilities", "CAPABILITY_IAM"]
-    command += ["--resolve-image-repos", "--resolve-s3", "--confirm-changeset"]
+    command += ["--resolve-image-repos", "--resolve-s3"]
+    command += ["--confirm-changeset" if ask else "--no-confirm-changeset"]
     command += ["--guided"] if guided else ["--no-fail-on-empty-changeset"]
+    command += ["--region", region] if region and not guided else []
     if parameters:
-        overrides = [f"{name}={json.dumps(value)}" for name, value in parameters.items()]
-        command += ["--parameter-overrides", " ".join(overrides)]
+        command += ["--parameter-overrides", to_overrides(parameters)]
     return command
 
 
@@ -109,6 +89,7 @@ def deploy(
     *,
     stack: str,
     session: Any,
+    ask: bool = True,
     config: Path = CONFIG,
     built: Path = BUILT,
     run: Callable[..., subprocess.CompletedProcess[str]] = subprocess.run,
@@ -117,9 +98,10 @@ def deploy(
     """Do all of it; stop at the first thing that is wrong.
 
     Args:
-        given: parameters of this call; they win over kept ones.
+        given: parameters of this call; they win over the stack's own.
         stack: name of the CloudFormation stack.
         session: a ``boto3.Session``.
+        ask: for parameters, where nothing has been answered yet, and before the stack is changed.
         config: what `sam deploy --guided` writes.
         built: what `sam build` writes.
         run: ``subprocess.run``, or a test's.
@@ -128,12 +110,13 @@ def deploy(
     Returns:
         An exit status.
     """
-    parameters = {**kept_parameters(config), **given}
+    deployed = deployed_parameters(session, stack)
+    parameters = merged(given, deployed, read_kept(config), declared_parameters())
     if not show(findings(parameters, stack=stack, session=session, run=run)):
         print("Nothing was built or deployed.")
         return 1
-    overrides = [f"{name}={json.dumps(value)}" for name, value in parameters.items()]
-    build = [*SAM, "build", *(["--parameter-overrides", " ".join(overrides)] if overrides else [])]
+    overrides = ["--parameter-overrides", to_overrides(parameters)] if parameters else []
+    build = [*SAM, "build", *overrides]
     if run(build, cwd=REPOSITORY).returncode:
         print("The image could not be built; nothing was deployed.")
         return 1
@@ -141,10 +124,12 @@ def deploy(
     asked = run(image, capture_output=True, text=True)
     if asked.returncode == 0:
         show([Finding("ok", check_image_size(int(asked.stdout)))])
-    effective = {**deployed_parameters(session, stack), **parameters}
-    built.write_text(stamp(built.read_text(), effective))
-    guided = not config.is_file()
-    status = run(sam_deploy_command(stack, parameters, guided=guided), cwd=REPOSITORY).returncode
+    built.write_text(stamp(built.read_text(), parameters))
+    guided = ask and deployed is None and not config.is_file()
+    command = sam_deploy_command(
+        stack, parameters, guided=guided, region=session.region_name, ask=ask
+    )
+    status = run(command, cwd=REPOSITORY).returncode
     if status == 0:
         print("\nDeployed. Try it: make smoke URL=<the output Endpoint>")
     return status
@@ -153,13 +138,15 @@ def deploy(
 def main(arguments: list[str] | None = None) -> int:
     """Deploy; see the module."""
     parser = argparse.ArgumentParser(prog="python -m tools.deploy", description=__doc__)
-    parser.add_argument("--stack", default="clothing-classifier")
+    parser.add_argument("--stack", help=f"default: the one deployed from here, or {DEFAULT_STACK}")
+    parser.add_argument("--yes", action="store_true", help="ask nothing")
     parser.add_argument("parameters", nargs="*", metavar="Name=value")
     options = parser.parse_args(arguments)
     try:
-        given = read_parameters(options.parameters)
-        session = boto3.Session(region_name=kept_region())
-        return deploy(given, stack=options.stack, session=session)
+        given, kept = read_parameters(options.parameters), read_kept()
+        stack = options.stack or kept.stack or DEFAULT_STACK
+        session = boto3.Session(region_name=kept.region)
+        return deploy(given, stack=stack, session=session, ask=not options.yes)
     except Stop as stop:
         show([Finding("stop", str(stop))])
         return 1

@@ -16,8 +16,9 @@ import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 from samtranslator.yaml_helper import yaml_parse
 
-from tools.deploy import SAM, kept_region
-from tools.preflight import REPOSITORY, Finding, Stop, read_parameters, rule_broken, show
+from tools.deploy import SAM
+from tools.preflight import Finding, rule_broken, show
+from tools.stack import DEFAULT_STACK, REPOSITORY, Stop, read_kept, read_parameters, to_overrides
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -81,22 +82,21 @@ def deploy_bulk(
     command = [*SAM, "deploy", "--template", TEMPLATE, "--stack-name", f"{stack}-bulk"]
     command += ["--region", session.region_name]  # where the service was found
     command += ["--capabilities", "CAPABILITY_IAM", "--resolve-s3", "--confirm-changeset"]
-    overrides = " ".join(f'{name}="{value}"' for name, value in parameters.items())
-    command += ["--no-fail-on-empty-changeset", "--parameter-overrides", overrides]
+    command += ["--no-fail-on-empty-changeset"]
+    command += ["--parameter-overrides", to_overrides(parameters)]
     return run(command, cwd=REPOSITORY).returncode
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Deploy; see the module."""
     parser = argparse.ArgumentParser(prog="python -m tools.deploy_bulk", description=__doc__)
-    parser.add_argument("--stack", default="clothing-classifier")
+    parser.add_argument("--stack", help=f"default: the one deployed from here, or {DEFAULT_STACK}")
     parser.add_argument("parameters", nargs="*", metavar="Name=value")
     options = parser.parse_args(arguments)
     try:
-        given = read_parameters(options.parameters)
-        return deploy_bulk(
-            given, stack=options.stack, session=boto3.Session(region_name=kept_region())
-        )
+        given, kept = read_parameters(options.parameters), read_kept()
+        stack = options.stack or kept.stack or DEFAULT_STACK
+        return deploy_bulk(given, stack=stack, session=boto3.Session(region_name=kept.region))
     except Stop as stop:
         show([Finding("stop", str(stop))])
         return 1

@@ -20,6 +20,13 @@ HTML_FILE = FOLDER / "docs.html"
 DIALECT = "https://spec.openapis.org/oas/3.1/dialect/base"
 API_VERSION = "1.0.0"  # of this interface, not of the model: GET /model has that
 EXAMPLE_URL = "https://example.com/pants.jpg"
+# What API Gateway answers before the function is asked, in words of its own.
+GATEWAY_ANSWERS = {
+    401: "no valid token (ApiAuth=jwt)",
+    403: "no valid signature, or a caller who may not (ApiAuth=iam, jwt)",
+    429: "more requests a second than ThrottleRate",
+    503: "more requests at once than Lambda runs, or 30 seconds without an answer",
+}
 _TIMES = ("fetch", "decode", "preprocess", "inference")
 
 
@@ -58,8 +65,13 @@ def build_document() -> dict[str, Any]:
             "license": {"name": "MIT", "identifier": "MIT"},
         },
         "servers": [{"url": ".", "description": "where this document was found"}],
+        "security": [{}, {"jwt": []}, {"iam": []}],
         "paths": paths,
-        "components": {"schemas": _schemas(), "responses": _responses()},
+        "components": {
+            "schemas": _schemas(),
+            "responses": _responses() | _gateway_responses(),
+            "securitySchemes": _security_schemes(),
+        },
     }
 
 
@@ -107,6 +119,7 @@ def _operations() -> dict[tuple[str, str], dict[str, Any]]:
         ("/openapi.json", "GET"): {
             "operationId": "openapi",
             "summary": "This document",
+            "security": [],
             "responses": {
                 "200": {
                     "description": "OpenAPI 3.1.",
@@ -122,7 +135,12 @@ def _operations() -> dict[tuple[str, str], dict[str, Any]]:
 def _page(name: str, summary: str) -> dict[str, Any]:
     content = {"text/html": {"schema": {"type": "string"}}}
     response = {"description": "An HTML page.", "content": content}
-    return {"operationId": name, "summary": summary, "responses": {"200": response}}
+    return {
+        "operationId": name,
+        "summary": summary,
+        "security": [],  # open, whoever may predict
+        "responses": {"200": response},
+    }
 
 
 def _top_k_parameter() -> dict[str, Any]:
@@ -157,7 +175,36 @@ def _ok(schema: str, description: str) -> dict[str, Any]:
 
 
 def _problems(*statuses: int) -> dict[str, Any]:
-    return {str(s): {"$ref": f"#/components/responses/Problem{s}"} for s in statuses}
+    own = {str(s): {"$ref": f"#/components/responses/Problem{s}"} for s in statuses}
+    gateway = {str(s): {"$ref": f"#/components/responses/Gateway{s}"} for s in GATEWAY_ANSWERS}
+    return own | gateway
+
+
+def _gateway_responses() -> dict[str, Any]:
+    message = _object({"message": {"type": "string"}})
+    content = {"application/json": {"schema": message | {"additionalProperties": True}}}
+    return {
+        f"Gateway{status}": {"description": f"The gateway's own: {text}.", "content": content}
+        for status, text in GATEWAY_ANSWERS.items()
+    }
+
+
+def _security_schemes() -> dict[str, Any]:
+    return {
+        "jwt": {
+            "type": "http",
+            "scheme": "bearer",
+            "bearerFormat": "JWT",
+            "description": "Where the service is deployed with ApiAuth=jwt.",
+        },
+        "iam": {
+            "type": "apiKey",
+            "in": "header",
+            "name": "Authorization",
+            "x-amazon-apigateway-authtype": "awsSigv4",
+            "description": "AWS Signature Version 4, where it is deployed with ApiAuth=iam.",
+        },
+    }
 
 
 def _responses() -> dict[str, Any]:

@@ -12,7 +12,6 @@ import argparse
 import dataclasses
 import platform
 import re
-import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -22,15 +21,27 @@ import boto3
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, UnknownRegionError
 from samtranslator.yaml_helper import yaml_parse
 
+from benchmarks.prices import USD_PER_GB_SECOND
 from lambda_function.metadata import MetadataError, read_metadata
+from lambda_function.settings import Settings, SettingsError
+from tools.stack import (
+    DEFAULT_STACK,
+    NOT_YET_THERE,
+    REPOSITORY,
+    Stop,
+    deployed_parameters,
+    merged,
+    read_kept,
+    read_parameters,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-REPOSITORY = Path(__file__).resolve().parent.parent
 MODEL = REPOSITORY / "lambda_function" / "model.tflite"
 MEMORY_OF_NEW_ACCOUNTS_MB = 3008  # more has to be granted; no API tells
 UNRESERVED_AT_LEAST = 100  # Lambda keeps as many for functions without a reservation
+DEFAULT_CONCURRENCY = 1000  # of an account, unless raised
 FEW_AT_ONCE = 50  # new accounts start with 10
 MAX_IMAGE_BYTES = 10 * 1024**3  # Lambda's limit for an image, unpacked
 HTTP_API_WAITS_S = 30
@@ -54,10 +65,6 @@ class Finding:
     text: str
 
 
-class Stop(Exception):  # noqa: N818 - it is a finding on its way, not an error
-    """A check that found a reason not to deploy; carries the sentence."""
-
-
 # --- here -------------------------------------------------------------------------------------
 
 
@@ -66,7 +73,7 @@ def check_model(path: Path = MODEL) -> str:
     if not path.is_file():
         raise Stop(
             f"There is no model at {path}. `git checkout -- lambda_function/model.tflite` brings "
-            "back the released one; `make train convert` makes a new one."
+            "back the released one; `make model OUTPUT=lambda_function/model.tflite` trains one."
         )
     try:
         metadata = read_metadata(path)
@@ -96,7 +103,7 @@ def check_docker(
                 raise Stop(
                     f"The base image {base_image} cannot be had from here: "
                     f"{_last_line(asked.stderr)}. Where public.ecr.aws is out of reach, mirror it "
-                    "and set BASE_IMAGE (docs/deploy.md)."
+                    "and name yours in the Dockerfile's ARG BASE_IMAGE (docs/deploy.md)."
                 )
     except FileNotFoundError as error:
         raise Stop("Docker is not installed, and the image is built with it.") from error
@@ -117,7 +124,33 @@ def check_parameters(parameters: Mapping[str, str], template: Mapping[str, Any])
     effective = {k: str(p["Default"]) for k, p in declared.items()} | dict(parameters)
     if effective["ApiAuth"] == "jwt" and not (effective["JwtIssuer"] and effective["JwtAudience"]):
         raise Stop("ApiAuth=jwt needs JwtIssuer and JwtAudience.")
-    return "parameters fit the template"
+    check_environment(effective, template)
+    return "parameters fit the template, and the function"
+
+
+def check_environment(parameters: Mapping[str, str], template: Mapping[str, Any]) -> None:
+    """Let the function itself read what it will be given: what it refuses, it refuses at start.
+
+    Args:
+        parameters: all of the template's.
+        template: whose function's environment names them.
+    """
+    variables = template["Resources"]["Function"]["Properties"]["Environment"]["Variables"]
+    sources = {name: _parameter_in(value) for name, value in variables.items()}
+    try:
+        Settings.from_environment({n: parameters[source] for n, source in sources.items()})
+    except SettingsError as error:
+        name = str(error).split()[0]
+        raise Stop(f"{sources.get(name, name)} would stop the function: {error}.") from error
+    if parameters["MetricsNamespace"] == "off":
+        raise Stop(
+            "MetricsNamespace=off would switch off the metric that rolls a bad deployment back."
+        )
+
+
+def _parameter_in(value: Any) -> str:
+    """Return the parameter that a variable is made of: ``!Ref P`` or ``!Join [",", !Ref P]``."""
+    return str(value["Ref"] if "Ref" in value else value["Fn::Join"][1]["Ref"])
 
 
 def notes_on_parameters(
@@ -143,10 +176,26 @@ def notes_on_parameters(
     if float(parameters["FetchTimeoutSeconds"]) >= float(parameters["TimeoutSeconds"]):
         yield "FetchTimeoutSeconds is not below TimeoutSeconds: a request's deadline comes first."
     if parameters["ApiAuth"] == "none":
+        at_once, usd = worst_day(parameters)
         yield (
-            "ApiAuth=none: anybody who knows the address can call it, at your cost; "
-            f"ThrottleRate={parameters['ThrottleRate']} requests a second is the limit."
+            "ApiAuth=none: anybody who knows the address can call it, at your cost. At "
+            f"ThrottleRate={parameters['ThrottleRate']} a second and calls that last until their "
+            f"timeout, {at_once:,} at once, that is up to {usd:,.0f} USD a day; "
+            "ReservedConcurrency=10 would cap it at "
+            f"{worst_day({**parameters, 'ReservedConcurrency': '10'})[1]:,.0f}."
         )
+
+
+def worst_day(parameters: Mapping[str, str]) -> tuple[int, float]:
+    """Return how many calls run at once if all last until their timeout, and USD for a day of it.
+
+    Args:
+        parameters: all of the template's.
+    """
+    wanted = int(parameters["ThrottleRate"]) * int(parameters["TimeoutSeconds"])
+    at_once = min(wanted, int(parameters["ReservedConcurrency"]) or DEFAULT_CONCURRENCY)
+    price = USD_PER_GB_SECOND[parameters["Architecture"]]
+    return at_once, at_once * 86_400 * int(parameters["MemoryMb"]) / 1024 * price
 
 
 # --- in the account ---------------------------------------------------------------------------
@@ -234,21 +283,13 @@ def check_stack(session: Any, stack: str) -> str:
         if "does not exist" in error.response["Error"]["Message"]:
             return f"stack {stack} is new"
         raise Stop(f"The stack {stack} cannot be looked at: {error}.") from error
+    if status == NOT_YET_THERE:
+        return f"stack {stack} is new; a change set for it was never carried out"
     if status in _STUCK:
         raise Stop(f"The stack {stack} is in {status}: {_STUCK[status]}.")
     if status.endswith("_IN_PROGRESS"):
         raise Stop(f"The stack {stack} is busy ({status}): wait until it is done.")
     return f"stack {stack} is there ({status}) and will be updated"
-
-
-def reserved_by(session: Any, stack: str) -> int:
-    """Return the concurrency that a stack has reserved; 0 where there is none."""
-    try:
-        found = session.client("cloudformation").describe_stacks(StackName=stack)["Stacks"][0]
-    except ClientError:
-        return 0
-    values = {p["ParameterKey"]: p["ParameterValue"] for p in found.get("Parameters", [])}
-    return int(values.get("ReservedConcurrency", 0))
 
 
 def check_image_size(size_bytes: int) -> str:
@@ -294,7 +335,8 @@ def preflight(
         findings.append(_found(check_region, session))
         findings.append(_found(check_stack, session, stack))
         if fitting:
-            now = reserved_by(session, stack)
+            standing = deployed_parameters(session, stack) or {}
+            now = int(standing.get("ReservedConcurrency", 0))
             findings.append(_found(check_concurrency, session, effective, reserved_now=now))
     return findings
 
@@ -306,21 +348,6 @@ def base_image() -> str:
     if not match:
         raise ValueError("the Dockerfile has no ARG BASE_IMAGE")
     return match[1]
-
-
-def read_parameters(words: Iterable[str]) -> dict[str, str]:
-    """Read ``Name=value`` words, each possibly several in one string, as SAM does.
-
-    >>> read_parameters(['MemoryMb=3008 ApiAuth="iam"'])
-    {'MemoryMb': '3008', 'ApiAuth': 'iam'}
-    """
-    parameters = {}
-    for word in shlex.split(" ".join(words)):
-        name, equals, value = word.partition("=")
-        if not equals or not name:
-            raise Stop(f"A parameter must read Name=value. Received: {word!r}.")
-        parameters[name] = value
-    return parameters
 
 
 def show(findings: Iterable[Finding]) -> bool:
@@ -336,15 +363,23 @@ def show(findings: Iterable[Finding]) -> bool:
 def main(arguments: list[str] | None = None) -> int:
     """Run the checks; see the module."""
     parser = argparse.ArgumentParser(prog="python -m tools.preflight", description=__doc__)
-    parser.add_argument("--stack", default="clothing-classifier")
+    parser.add_argument("--stack", help=f"default: the one deployed from here, or {DEFAULT_STACK}")
     parser.add_argument("parameters", nargs="*", metavar="Name=value")
     options = parser.parse_args(arguments)
     try:
-        parameters = read_parameters(options.parameters)
+        given, kept = read_parameters(options.parameters), read_kept()
     except Stop as stop:
         return 0 if show([Finding("stop", str(stop))]) else 1
-    findings = preflight(parameters, stack=options.stack, session=boto3.Session())
+    stack = options.stack or kept.stack or DEFAULT_STACK
+    session = boto3.Session(region_name=kept.region)
+    parameters = merged(given, deployed_parameters(session, stack), kept, declared_parameters())
+    findings = preflight(parameters, stack=stack, session=session)
     return 0 if show(findings) else 1
+
+
+def declared_parameters() -> list[str]:
+    """Return the names of template.yaml's parameters."""
+    return list(yaml_parse((REPOSITORY / "template.yaml").read_text())["Parameters"])
 
 
 def _found(check: Callable[..., str | Finding], *arguments: Any, **named: Any) -> Finding:

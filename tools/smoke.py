@@ -59,12 +59,21 @@ class Endpoint:
         self._url = url.rstrip("/")
         self._sign = sign
 
+    @property
+    def is_public(self) -> bool:
+        """Whether the function can fetch from this address: https, which a local server is not."""
+        return self._url.startswith("https://")
+
+    def url(self, path: str) -> str:
+        """Return the address of a path."""
+        return self._url + path
+
     def send(
         self, method: str, path: str, data: bytes | None = None, content_type: str = ""
     ) -> Answer:
         """Send one request; an HTTP error is an answer too."""
         headers = {"content-type": content_type} if content_type else {}
-        request = urllib.request.Request(self._url + path, data, headers, method=method)
+        request = urllib.request.Request(self.url(path), data, headers, method=method)
         self._sign(request)
         start = time.perf_counter()
         try:
@@ -147,6 +156,11 @@ def checks(endpoint: Endpoint, picture: Path) -> Iterator[tuple[str, Callable[[]
             if send("GET", path).content_type != "text/html":
                 raise Failed(f"{path} is no page")
 
+    def fetched() -> None:
+        """Our own page is no picture: to say so, the function has to resolve, connect and read."""
+        page = {"url": endpoint.url("/docs")}
+        expect_problem(post_json(page), 415, "unsupported_image")
+
     kind = f"multipart/form-data; boundary={BOUNDARY}"
     private = {"url": "http://169.254.169.254/latest/meta-data/"}
     yield "first prediction (may be a cold start)", lambda: expect_prediction(raw()) and None
@@ -162,6 +176,8 @@ def checks(endpoint: Endpoint, picture: Path) -> Iterator[tuple[str, Callable[[]
         "400, metadata address",
         lambda: expect_problem(post_json(private), 400, "address_not_allowed"),
     )
+    if endpoint.is_public:
+        yield "an address is fetched (our own /docs, refused as no picture)", fetched
     yield (
         "415, no picture",
         lambda: expect_problem(
