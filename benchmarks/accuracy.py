@@ -37,12 +37,15 @@ def main() -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--peers", nargs="+", default=[OURS.name], help="default: ours")
+    names = [peer.name for peer in PEERS]
+    parser.add_argument("--peers", nargs="+", choices=names, default=[OURS.name], help="ours")
     parser.add_argument("--split", default="test", choices=["validation", "test"])
     parser.add_argument("--dataset", type=Path)
     parser.add_argument("--course-models", type=Path, help="folder with the course recipe's models")
     parser.add_argument("--write", action="store_true", help="benchmarks/results/accuracy.json")
     arguments = parser.parse_args()
+    if arguments.write and arguments.split != "test":
+        parser.error("--write keeps figures on test, which README and tables call so")
     context = surroundings()
     peers = [peer for peer in PEERS if peer.name in arguments.peers]
     if arguments.course_models:

@@ -14,7 +14,7 @@ import itertools
 import time
 from typing import TYPE_CHECKING
 
-from benchmarks.measure import summarise, surroundings, write_result
+from benchmarks.measure import at_least_one, summarise, surroundings, write_result
 from lambda_function.app import handle
 from lambda_function.predictor import Predictor, load_predictor
 from lambda_function.settings import Settings
@@ -37,7 +37,7 @@ def main() -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--rounds", type=int, default=11)
+    parser.add_argument("--rounds", type=at_least_one, default=11)
     parser.add_argument("--write", action="store_true", help="benchmarks/results/batch.json")
     arguments = parser.parse_args()
     context = surroundings()

@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from benchmarks.measure import Summary, summarise, surroundings, write_result
+from benchmarks.measure import Summary, at_least_one, summarise, surroundings, write_result
 from benchmarks.peers import COURSE, OURS, PEERS, Peer, PeerError
 from benchmarks.rounds import run_rounds
 from tests.emulator import EmulatorError
@@ -28,7 +28,7 @@ def main() -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--rounds", type=at_least_one, default=15)
     parser.add_argument("--peers", nargs="+", choices=[peer.name for peer in PEERS])
     parser.add_argument("--write", action="store_true", help="benchmarks/results/coldstart.json")
     arguments = parser.parse_args()

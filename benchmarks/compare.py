@@ -17,7 +17,7 @@ import sys
 from typing import Any
 
 from benchmarks import prices
-from benchmarks.measure import summarise, surroundings, write_result
+from benchmarks.measure import at_least_one, summarise, surroundings, write_result
 from benchmarks.peers import (
     COURSE,
     COURSE_ONNX,
@@ -41,7 +41,7 @@ def main() -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--rounds", type=at_least_one, default=10)
     parser.add_argument("--peers", nargs="+", help="names; default: all")
     parser.add_argument("--quick", action="store_true", help="one round, few requests, no file")
     arguments = parser.parse_args()
@@ -56,6 +56,9 @@ def main() -> None:
     runs = run_rounds(peers, arguments.rounds)
     result = {**context, **setting(arguments.rounds), **describe(peers, runs, batch=BATCH)}
     print(comparison_table(result))
+    if arguments.peers:
+        print("nothing was written: the file holds all peers, measured in one run")
+        return
     print(f"written: {write_result('compare', result)}")
 
 

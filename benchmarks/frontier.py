@@ -95,6 +95,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--prepare", action="store_true", help="convert and score, no timing")
     parser.add_argument("--again", action="store_true", help="forget an interrupted measurement")
     parsed = parser.parse_args(arguments)
+    provenance()  # of what runs from here on
     try:
         dataset = find_dataset(parsed.dataset)
         points = [p for run in parsed.runs for p in prepare(run, dataset, parsed.recipes)]

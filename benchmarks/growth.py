@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from benchmarks.measure import summarise, surroundings, write_result
+from benchmarks.measure import at_least_one, summarise, surroundings, write_result
 from benchmarks.peers import CORE, OURS, PeerError
 from benchmarks.rounds import MEMORY_MB
 from tests.emulator import Emulator, EmulatorError
@@ -38,7 +38,7 @@ def main() -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--requests", type=int, default=10, help="warm ones a point")
+    parser.add_argument("--requests", type=at_least_one, default=10, help="warm ones a point")
     parser.add_argument("--quick", action="store_true", help="two points a row, few requests")
     parser.add_argument("--write", action="store_true", help="benchmarks/results/growth.json")
     arguments = parser.parse_args()

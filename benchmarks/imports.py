@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 
-from benchmarks.measure import Summary, summarise, surroundings, write_result
+from benchmarks.measure import Summary, at_least_one, summarise, surroundings, write_result
 
 BASE = "import awslambdaric.bootstrap, lambda_function.app"
 LIBRARIES = {
@@ -31,7 +31,9 @@ LIBRARIES = {
 def start_ms(code: str) -> tuple[float, float]:
     """Return a fresh interpreter's (elapsed, processor) milliseconds for a line of code."""
     before, start = _children_s(), time.perf_counter()
-    subprocess.run([sys.executable, "-c", code], check=True, stderr=subprocess.DEVNULL)
+    done = subprocess.run([sys.executable, "-c", code], stderr=subprocess.PIPE, check=False)
+    if done.returncode:
+        sys.exit(f"{code!r} fails: {done.stderr.decode().strip().splitlines()[-1]}")
     return (time.perf_counter() - start) * 1e3, (_children_s() - before) * 1e3
 
 
@@ -59,7 +61,7 @@ def measure(libraries: dict[str, str], rounds: int) -> dict[str, dict[str, Summa
 def main() -> None:
     """Measure and print; ``--write`` also keeps the result file."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.imports")
-    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--rounds", type=at_least_one, default=15)
     parser.add_argument("--write", action="store_true", help="benchmarks/results/imports.json")
     parser.add_argument("modules", nargs="*", help="instead of Powertools")
     arguments = parser.parse_args()

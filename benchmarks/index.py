@@ -65,7 +65,7 @@ SOURCES = {
 
 
 def index(results: Path) -> str:
-    """Return the index as Markdown.
+    """Return the index of a folder of results as Markdown.
 
     Args:
         results: folder of the result files.
@@ -74,11 +74,6 @@ def index(results: Path) -> str:
         KeyError: a result file that ``SOURCES`` does not name.
     """
     lines = [
-        "# Results",
-        "",
-        "Written by `python -m benchmarks.table --write`. Figures are ratios of one run where they "
-        "can be: other machines, and this one at other hours, have other times.",
-        "",
         "| file | answers | command | measured | commit | on |",
         "| --- | --- | --- | --- | --- | --- |",
         *(_line(path) for path in sorted(results.glob("*.json"))),

@@ -16,6 +16,7 @@ import argparse
 import dataclasses
 import hashlib
 import statistics
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,7 +30,7 @@ from lambda_function import image as image_module
 from lambda_function.classifier import Classifier
 from lambda_function.image import decode_image, preprocess
 from tests.images import encode, photo
-from training.dataset import find_dataset, load_split
+from training.dataset import DatasetError, find_dataset, load_split
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -167,7 +168,7 @@ def main() -> None:
     """Measure and print; ``--write`` also keeps the result file."""
     arguments = _arguments()
     image_module.REDUCE_MARGIN = arguments.margin
-    context = surroundings()
+    context, dataset = surroundings(), find_dataset(arguments.dataset)
     classifier = Classifier(arguments.model)
     spec = classifier.metadata.input
     timings = measure_times(spec, arguments.rounds) if arguments.rounds else {}
@@ -177,7 +178,7 @@ def main() -> None:
             f"{timing.full_s.median:.3f} s, ratio {timing.ratio:.2f} (bar {BARS.get(name, '-')})"
         )
     agreements = measure_agreement(
-        classifier, find_dataset(arguments.dataset), scales=arguments.scales, limit=arguments.images
+        classifier, dataset, scales=arguments.scales, limit=arguments.images
     )
     for name, found in agreements.items():
         print(
@@ -224,4 +225,7 @@ def _arguments() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except DatasetError as error:
+        sys.exit(str(error))

@@ -24,7 +24,7 @@ os.environ.update({"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM
 
 import numpy as np
 
-from benchmarks.measure import summarise, surroundings, write_result
+from benchmarks.measure import at_least_one, summarise, surroundings, write_result
 from benchmarks.peers import CORE, COURSE, MODELS, OUR_MODEL
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def main() -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--repeats", type=int, default=30)
+    parser.add_argument("--repeats", type=at_least_one, default=30)
     parser.add_argument("--write", action="store_true", help="benchmarks/results/limit.json")
     arguments = parser.parse_args()
     os.sched_setaffinity(0, {CORE})

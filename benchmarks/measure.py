@@ -7,15 +7,17 @@ quartiles and the number of measurements.
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
-import json
 import os
 import platform
 import statistics
-import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from training.files import write_json
+from training.provenance import commit, is_dirty
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -68,8 +70,8 @@ def surroundings() -> dict[str, Any]:
     load = os.getloadavg()[0]
     return {
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
-        "commit": _git("rev-parse", "--short=12", "HEAD"),
-        "uncommitted_changes": bool(_git("status", "--porcelain", "--untracked-files=no")),
+        "commit": commit().removesuffix("-dirty"),
+        "uncommitted_changes": is_dirty(),
         "hardware": {
             "cpu": _cpu_name(),
             "cores": os.cpu_count(),
@@ -82,11 +84,17 @@ def surroundings() -> dict[str, Any]:
     }
 
 
+def at_least_one(text: str) -> int:
+    """Read a number of rounds, requests or epochs from a command line."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 1 on. Received: {text}")
+    return int(text)
+
+
 def write_result(name: str, measured: dict[str, Any], *, folder: Path = RESULTS) -> Path:
     """Write one benchmark's result with its surroundings; return the file."""
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.json"
-    path.write_text(json.dumps(_plain(measured), indent=2) + "\n")
+    write_json(path, _plain(measured))
     return path
 
 
@@ -106,12 +114,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     return float(f"{value:.4g}") if isinstance(value, float) else value
-
-
-def _git(*arguments: str) -> str:
-    command = ["git", "-C", str(REPOSITORY), *arguments]
-    answer = subprocess.run(command, capture_output=True, text=True, check=False)
-    return answer.stdout.strip() if answer.returncode == 0 else ""
 
 
 def _cpu_name() -> str:

@@ -12,7 +12,7 @@ import argparse
 import time
 from typing import TYPE_CHECKING
 
-from benchmarks.measure import summarise, surroundings, write_result
+from benchmarks.measure import at_least_one, summarise, surroundings, write_result
 from lambda_function.app import handle
 from lambda_function.classifier import Classifier
 from lambda_function.predictor import Prediction, Predictor
@@ -46,7 +46,7 @@ def main() -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--requests", type=int, default=2000)
+    parser.add_argument("--requests", type=at_least_one, default=2000)
     parser.add_argument("--write", action="store_true", help="benchmarks/results/overhead.json")
     arguments = parser.parse_args()
     context = surroundings()

@@ -20,6 +20,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from benchmarks.measure import at_least_one
 from lambda_function.metadata import InputSpec
 from training.course import EPOCHS, EXPERIMENTS, SIZE
 from training.dataset import Split, find_dataset, load_split
@@ -27,7 +28,7 @@ from training.files import write_json, write_text
 from training.heads import pooled_features
 from training.images import load_image
 from training.model import build_backbone, find_weights
-from training.provenance import provenance
+from training.provenance import command, provenance
 from training.tune import search_heads
 
 RESULTS = Path(__file__).parent / "results"
@@ -112,12 +113,13 @@ def table(found: dict[str, Any]) -> str:
 def main() -> None:
     """Measure both, print the table, and write it where asked to."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--epochs", type=int, default=2, help="of the notebook's way, measured")
+    parser.add_argument("--epochs", type=at_least_one, default=2, help="of the notebook's way")
     parser.add_argument("--limit", type=int, default=0, help="images per split, for a quick try")
     parser.add_argument("--dataset", type=Path)
     parser.add_argument("--backbone-weights", type=Path)
     parser.add_argument("--write", action="store_true", help=f"write {RESULTS.name}/tuning_speed.*")
     parsed = parser.parse_args()
+    provenance()  # of what runs from here on
     dataset, weights = find_dataset(parsed.dataset), find_weights(parsed.backbone_weights)
 
     extraction, ours = our_seconds(dataset, weights, parsed.limit)
@@ -126,6 +128,7 @@ def main() -> None:
     images = sum(len(load_split(dataset, s).thinned(parsed.limit)) for s in ("train", "validation"))
     found = {
         "images": images,
+        "command": command("python -m benchmarks.tuning_speed --write", parsed, epochs=2, limit=0),
         "our_seconds": round(ours, 1),
         "our_extraction_seconds": round(extraction, 1),
         "notebook_epoch_seconds": [round(value, 1) for value in epochs],

@@ -19,10 +19,11 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before Keras: no start-up chatter
 
-from converter.errors import ConverterError
+from converter.errors import ConversionError, ConverterError
 from lambda_function.classifier import ArtifactError
 from lambda_function.metadata import MetadataError
 from training.dataset import DatasetError, find_dataset
+from training.files import replacing
 
 SHIPPED = Path(__file__).resolve().parents[1] / "lambda_function" / "model.tflite"
 GATE_FAILED = 3
@@ -66,6 +67,8 @@ def _convert(words: list[str]) -> int:
     parser.add_argument("--seed", type=_at_least(0), default=DEFAULT_SEED, help="of their choice")
     parsed = parser.parse_args(words)
     find_recipe(parsed.recipe)
+    if parsed.output.suffix != ".tflite" or parsed.output.is_dir():
+        raise ConversionError(f"--output must be a .tflite file. Received: {parsed.output}")
     return _convert_and_gate(parsed)
 
 
@@ -119,14 +122,11 @@ def _convert_and_gate(parsed: argparse.Namespace) -> int:
 
 
 def _write(output: Path, artifact: bytes, report: dict[str, object]) -> None:
-    """Write both files beside their final places first, so that neither is ever half there."""
-    output.parent.mkdir(parents=True, exist_ok=True)
+    """Write both, whole or not at all; the artifact takes its place last."""
     text = json.dumps(report, indent=2) + "\n"
-    contents = {output.with_suffix(".parity.json"): text.encode(), output: artifact}
-    for path, content in contents.items():
-        path.with_name(path.name + ".part").write_bytes(content)
-    for path in contents:
-        path.with_name(path.name + ".part").replace(path)
+    with replacing(output) as model, replacing(output.with_suffix(".parity.json")) as gate:
+        model.write_bytes(artifact)
+        gate.write_text(text)
 
 
 def _inspect(words: list[str]) -> int:

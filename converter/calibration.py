@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from lambda_function.image import decode_image, preprocess
 from lambda_function.metadata import InputSpec
 from training.dataset import Split, load_split
+from training.images import load_image
 
 DEFAULT_IMAGES = 128
 DEFAULT_SEED = 0
@@ -40,9 +40,13 @@ class Calibration:
     spec: InputSpec
 
     def tensors(self) -> Iterator[NDArray[np.float32]]:
-        """Yield each image as the model's input, float32, (1, height, width, 3), -1..1."""
+        """Yield each image as the model's input, float32, (1, height, width, 3), -1..1.
+
+        Raises:
+            DatasetError: an image cannot be read; names it.
+        """
         for path in self.images.paths:
-            yield preprocess(decode_image(path.read_bytes(), target=self.spec), self.spec)
+            yield load_image(path, self.spec)[np.newaxis]
 
     def describe(self) -> dict[str, Any]:
         """Return what an artifact records about it."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import tempfile
 from typing import Any
@@ -125,11 +124,6 @@ def check_servable(artifact: bytes) -> None:
         Classifier(artifact)
     except ArtifactError as error:
         raise ConversionError(str(error)) from error
-
-
-def sha256(content: bytes) -> str:
-    """Return the SHA-256 of bytes, hexadecimal."""
-    return hashlib.sha256(content).hexdigest()
 
 
 _TOLD_ELSEWHERE = frozenset({"name", "version", "labels", "input", "dataset", "licence"})

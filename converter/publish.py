@@ -166,5 +166,9 @@ def _safe(text: str) -> str:
 
 def _default_client() -> Any:
     import boto3
+    from botocore.exceptions import BotoCoreError
 
-    return boto3.client("s3")
+    try:
+        return boto3.client("s3")
+    except BotoCoreError as error:  # a profile or region that is not there
+        raise PublishError(f"S3 cannot be asked: {error}") from error

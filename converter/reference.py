@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageOps
 from tqdm import tqdm
 
+from converter.errors import SourceError
 from converter.source import Source
 from lambda_function.metadata import InputSpec
 
@@ -48,7 +49,14 @@ def keras_probabilities(
 
 def _batch(paths: Sequence[Path], spec: InputSpec) -> NDArray[np.float32]:
     with ThreadPoolExecutor(2) as pool:
-        return np.stack(list(pool.map(lambda p: reference_tensor(p.read_bytes(), spec), paths)))
+        return np.stack(list(pool.map(lambda path: _tensor(path, spec), paths)))
+
+
+def _tensor(path: Path, spec: InputSpec) -> NDArray[np.float32]:
+    try:
+        return reference_tensor(path.read_bytes(), spec)
+    except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises of damaged files
+        raise SourceError(f"the image {path} cannot be read: {error}") from error
 
 
 def _save(file: Path, array: NDArray[np.float32]) -> None:
@@ -79,18 +87,36 @@ def reference_tensor(data: bytes, spec: InputSpec) -> NDArray[np.float32]:
 
 
 def _decode(data: bytes) -> Image.Image:
-    image = Image.open(io.BytesIO(data))
+    image = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
     profile = image.info.get("icc_profile")
-    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I"):  # 16 bits: Pillow's conversion would cut, not scale
+        image = Image.fromarray((np.asarray(image) // 256).astype(np.uint8))
+    alpha = None
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        opaque = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(opaque, image.convert("RGBA"))
-    image = image.convert("RGB")
-    if profile:
-        embedded = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        converted = ImageCms.profileToProfile(image, embedded, ImageCms.createProfile("sRGB"))
-        image = converted or image
-    return image
+        image = image.convert("RGBA")
+        alpha = image.getchannel("A")
+    if image.mode not in ("L", "RGB", "CMYK"):
+        image = image.convert("RGB")
+    rgb = _to_srgb(image, profile) if profile else image.convert("RGB")
+    if alpha:
+        rgb = Image.composite(rgb, Image.new("RGB", rgb.size, "white"), alpha)
+    return rgb
+
+
+def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
+    """Convert by a profile that fits the image; any other is as good as none."""
+    for mode in dict.fromkeys((image.mode, "RGB")):
+        try:
+            embedded = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+            srgb = ImageCms.createProfile("sRGB")
+            converted = ImageCms.profileToProfile(
+                image.convert(mode), embedded, srgb, outputMode="RGB"
+            )
+        except (ImageCms.PyCMSError, OSError):
+            continue
+        if converted:
+            return converted
+    return image.convert("RGB")
 
 
 def _key(source: Source, paths: Sequence[Path]) -> str:

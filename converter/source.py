@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
 from converter.errors import SourceError
 from lambda_function.metadata import InputSpec, MetadataError
+from training.files import sha256_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Source:
     @functools.cached_property
     def sha256(self) -> str:
         """SHA-256 of the ``.keras`` file, hexadecimal."""
-        return hashlib.sha256(self.path.read_bytes()).hexdigest()
+        return sha256_of(self.path)
 
     def load(self) -> Any:
         """Return the Keras model, images -> probabilities.

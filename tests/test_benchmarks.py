@@ -22,8 +22,10 @@ from benchmarks.table import (
     README,
     comparison_table,
     current_block,
+    further,
     note,
     readme_block,
+    results_page,
 )
 from tests.emulator import EmulatorError, Reply
 from tests.support_emulator import require_emulator
@@ -297,15 +299,25 @@ def test_the_table_has_a_row_a_measure_and_a_column_a_peer():
     assert {line.count("|") for line in lines} == {4}
 
 
+def test_the_readme_has_the_rows_that_decide_and_the_peers_as_they_are_published(tmp_path):
+    result = compared()
+    result["peers"]["course-224"] = result["peers"]["course"]
+    (tmp_path / "compare.json").write_text(json.dumps(result))
+    lines = readme_block(tmp_path).splitlines()
+    assert lines[0] == "|  | peer 0.5 | peer 1.0 |"
+    assert lines[2] == "| process start to first answer | 0.500 s [0.50] | 1.000 s [1.00] |"
+    assert len(lines) == 2 + 6 + 2
+    assert "(benchmarks/results/README.md)" in lines[-1]
+
+
 def test_accuracy_stands_with_its_interval_where_it_was_measured():
-    accuracy = {"peers": {"ours": {"accuracy": 0.9355, "interval": [0.906, 0.956]}}}
+    accuracy = {"peers": {"ours": {"accuracy": 0.9382, "correct": 349, "total": 372}}}
     last = comparison_table(compared(), accuracy).splitlines()[-1]
-    assert last == "| accuracy, test split (95 % interval) | 0.9355 (0.906-0.956) |  |"
+    assert last == "| accuracy, test split (95 % interval) | 0.9382 (0.909-0.958) |  |"
 
 
 def test_further_measurements_are_a_line_each_where_they_were_made(tmp_path):
-    (tmp_path / "compare.json").write_text(json.dumps(compared()))
-    before = readme_block(tmp_path)
+    assert further(tmp_path) == []
     points = [
         {"at": at, "elapsed_s": {"median": at / 10}, "peak_mb": 100 + at} for at in (1, 2, 32)
     ]
@@ -322,7 +334,8 @@ def test_further_measurements_are_a_line_each_where_they_were_made(tmp_path):
     }  # fmt: skip
     for name, result in results.items():
         (tmp_path / f"{name}.json").write_text(json.dumps(result))
-    added = readme_block(tmp_path).removeprefix(before).strip().splitlines()
+    blank, *added = further(tmp_path)
+    assert blank == ""
     assert [line.split(":")[0] for line in added] == [
         "- A batch of 16 pictures from servers taking 200 ms",
         "- Growth",
@@ -364,7 +377,7 @@ def test_the_readme_shows_what_the_result_files_say():
 
 def test_the_index_names_every_result_and_what_writes_it():
     shown = (RESULTS / "README.md").read_text()
-    assert shown == index(RESULTS), "run `python -m benchmarks.table --write`"
+    assert shown == results_page(RESULTS), "run `python -m benchmarks.table --write`"
     assert "| [soak](soak.json) | 5,000 mixed requests | `make soak` | 20" in shown
 
 

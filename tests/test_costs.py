@@ -12,8 +12,8 @@ def test_a_million_requests_of_a_quarter_second() -> None:
     # 1e6 x 0.25 s x 1769/1024 GB x 0.0000166667 + 0.20; arm64: x 0.0000133334 + 0.20
     assert rows["Lambda, duration and requests"] == pytest.approx((7.398, 5.959), abs=0.001)
     assert rows["HTTP API"] == (1.0, 1.0)
-    assert rows["logs"] == pytest.approx((0.70, 0.70))
-    assert rows["**together**"] == pytest.approx((9.098, 7.659), abs=0.001)
+    assert rows["logs"] == pytest.approx((0.95, 0.95))
+    assert rows["**together**"] == pytest.approx((9.348, 7.909), abs=0.001)
 
 
 def test_a_million_pictures_in_bulk() -> None:

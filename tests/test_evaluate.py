@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from lambda_function.metadata import InputSpec, embed_metadata, read_metadata
+from training import evaluate as evaluate_module
 from training import ledger, metrics
 from training.card import MARKS, card
 from training.cli import main
@@ -286,6 +287,28 @@ def test_the_model_card_takes_its_figures_from_a_report(
     assert (tmp_path / "CARD.md").read_text() == (
         f"before\n{MARKS[0]}\n{text.strip()}\n{MARKS[1]}\nafter\n"
     )
+
+
+def test_a_report_does_not_take_the_place_of_a_run_s_own(
+    tmp_path: Path, options: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "model.keras").write_bytes(b"trained for hours")
+    (run / "report.json").write_text("its own")
+    kept = [option for option in options if not option.startswith("--out")]
+    assert main(["evaluate", str(TINY), *kept, f"--out={run}"]) == 2
+    assert "is a run's folder, and its report.json would be lost" in one_sentence(capsys)
+    assert (run / "report.json").read_text() == "its own"
+
+
+def test_a_class_without_a_picture_has_no_recall_and_no_traceback() -> None:
+    split = Split((Path("a/1.png"),), np.array([0]), ("red", "green", "blue", "dark"))
+    confusion = np.zeros((4, 4), dtype=np.int64)
+    confusion[0, 0] = 1
+    rows = evaluate_module._per_class(confusion, split.class_names)
+    assert rows[1]["images"] == 0
+    assert rows[1]["recall_interval_95"] == [0.0, 1.0]
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from training.cli import main
+from training.config import ConfigError
 from training.folds import assign_folds
 from training.label_noise import cross_validated, suspects
 
@@ -19,6 +21,18 @@ def test_folds_share_every_class_equally() -> None:
         assert counts.sum() == (labels == label).sum()
         assert counts.max() - counts.min() <= 1
     assert not np.array_equal(assigned, assign_folds(labels, 5, seed=1))
+
+
+@pytest.mark.training
+@pytest.mark.parametrize("folds", [0, 1, -2])
+def test_no_number_of_folds_is_refused_before_anything_is_read(folds: int) -> None:
+    pytest.importorskip("keras", reason="needs Keras: make test-training")
+    assert main(["label-noise", f"--folds={folds}"]) == 2
+
+
+def test_more_folds_than_images_are_refused() -> None:
+    with pytest.raises(ConfigError, match="5 folds of 4 images leave some empty"):
+        assign_folds(np.zeros(4, dtype=np.int64), 5, seed=0)
 
 
 def test_suspects_are_those_that_another_class_fits_better_worst_first() -> None:

@@ -8,13 +8,15 @@ import json
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 
 from converter import parity
-from converter.reference import keras_probabilities, reference_tensor
+from converter.errors import SourceError
+from converter.reference import _batch, keras_probabilities, reference_tensor
 from converter.source import open_source
-from lambda_function.image import preprocess
+from lambda_function.image import decode_image, preprocess
 from lambda_function.metadata import InputSpec, embed_metadata, read_metadata
+from tests import images
 from tests import support_converter as support
 from training.dataset import Split, load_split
 
@@ -74,11 +76,50 @@ def test_reference_flattens_alpha_on_white_and_turns_upright():
 def test_reference_and_serving_preprocessing_agree(resize_filter):
     pixels = np.random.default_rng(1).integers(0, 256, (97, 61, 3))
     spec = InputSpec(30, 40, resize_filter)
-    from lambda_function.image import decode_image
 
     served = preprocess(decode_image(png(pixels), target=spec), spec)[0]
 
     np.testing.assert_allclose(served, reference_tensor(png(pixels), spec), atol=1e-6)
+
+
+def odd_pictures() -> dict[str, bytes]:
+    """Pictures that serving reads, and that a plain reader trips over."""
+    picture, lab = images.photo(60, 50), ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB"))
+    alpha = Image.merge("RGBA", (*picture.split(), picture.convert("L")))
+    deep = np.asarray(picture.convert("L"), dtype=np.uint16) * 257
+    return {
+        "16-bit grey": images.png(deep),
+        "a palette": images.encode(picture.quantize(16)),
+        "a wide profile": images.encode(
+            picture, "JPEG", icc_profile=images.rgb_profile("blue", "green", "red")
+        ),
+        "a grey profile": images.encode(
+            picture.convert("L"), "JPEG", icc_profile=images.grey_profile(1.8)
+        ),
+        "CMYK and its profile": images.encode(
+            picture.convert("CMYK"), "JPEG", icc_profile=images.cmyk_profile()
+        ),
+        "a damaged profile": images.encode(picture, "JPEG", icc_profile=b"damaged" * 30),
+        "a profile of another kind": images.encode(picture, "JPEG", icc_profile=lab.tobytes()),
+        "alpha and a profile": images.encode(
+            alpha, "PNG", icc_profile=images.rgb_profile("blue", "green", "red")
+        ),
+    }
+
+
+@pytest.mark.parametrize("kind", odd_pictures())
+def test_reference_reads_what_serving_reads(kind):
+    data = odd_pictures()[kind]
+    served = preprocess(decode_image(data, target=SPEC), SPEC)[0]
+    # the gate's own limit for the difference of inputs
+    assert np.abs(served - reference_tensor(data, SPEC)).mean() < 1 / 255
+
+
+def test_an_image_that_the_reference_cannot_read_is_named(tmp_path):
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(b"words")
+    with pytest.raises(SourceError, match=r"the image .*broken\.jpg cannot be read"):
+        _batch([broken], SPEC)
 
 
 # --- the verdict, from numbers written by hand ----------------------------------

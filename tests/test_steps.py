@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from training import steps
+from training import provenance, steps
 from training.cli import main
 from training.config import ConfigError
 
@@ -130,7 +131,7 @@ def test_an_interrupt_does_not_wait_for_threads() -> None:
     )  # fmt: skip
     assert found.returncode == 130, found.stderr
     assert found.stdout == "half a line"
-    assert found.stderr == "interrupted; the same command goes on from here\n"
+    assert found.stderr == "interrupted; the same command uses what was finished\n"
 
 
 def test_a_finished_step_4_does_not_stop_all_the_others(
@@ -169,6 +170,33 @@ def test_step_4_says_what_is_wrong_in_one_sentence(
     assert "error: the training that went on failed" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("name", ["absent.jpg", "text.jpg"])
+def test_an_image_that_is_none_is_one_sentence(
+    tmp_path: Path, dataset: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    (tmp_path / "text.jpg").write_text("words")
+    for step, more in (("look", {}), ("use", {"model": TINY})):
+        arguments = options(tmp_path, dataset, image=tmp_path / name, **more)
+        assert main(["steps", step, *arguments]) == 2
+        assert name in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_result_names_the_options_that_made_it(
+    tmp_path: Path, dataset: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = dataset / "validation" / "red" / "0.png"
+    assert main(["steps", "9", *options(tmp_path, dataset, model=TINY, image=image, limit=2)]) == 0
+    found = json.loads((tmp_path / "results" / "use.json").read_text())
+    assert found["command"] == "python -m training steps use --limit 2"
+
+
+def test_without_git_the_commit_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a training image: the training is over by then, and would be lost."""
+    assert provenance.commit() != ""
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert provenance.commit() == "unknown"
+
+
 INTERRUPTED_IN_A_FINALISER = """
 import runpy, signal, sys, time
 from training import steps
@@ -203,9 +231,13 @@ runpy.run_module("training", run_name="__main__", alter_sys=True)
 
 @pytest.mark.parametrize("code", [INTERRUPTED_IN_A_FINALISER, INTERRUPTED_WHILE_IMPORTING])
 def test_an_interrupt_is_heard_wherever_it_falls(code: str) -> None:
+    def hear_interrupts() -> None:  # a shell's background job is started deaf to them
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
     found = subprocess.run(
         [sys.executable, "-W", "ignore::RuntimeWarning", "-c", code],
         cwd=Path(__file__).parents[1], capture_output=True, text=True, timeout=50, check=False,
+        preexec_fn=hear_interrupts,
     )  # fmt: skip
     assert found.returncode == 130, found.stderr
-    assert found.stderr == "interrupted; the same command goes on from here\n"
+    assert found.stderr == "interrupted; the same command uses what was finished\n"

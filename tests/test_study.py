@@ -37,10 +37,11 @@ def test_the_table_gives_means_and_ranges_over_seeds() -> None:
     result = {
         "study": "ablation", "command": "python -m training study ablation", "repeats": "2 seeds",
         "variants": [row("the recipe", [0.9, 0.92]), row("no MixUp", [0.88, 0.88])],
-        "provenance": origin,
+        "trained_at": ["abc", "abd"], "provenance": origin,
     }  # fmt: skip
     text = table(result)
     assert "2 seeds each, 341 images" in text
+    assert "trained at commit abc, abd, tabled at abc" in text
     assert (
         "| the recipe | 2.15 | 0.9100 [0.9000, 0.9200] | 0.870 to 0.930 | "
         "0.9100 [0.9000, 0.9200] | 0.305 [0.300, 0.310] | 0.850 [0.800, 0.900] |"

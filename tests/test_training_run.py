@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -24,9 +25,11 @@ import pytest
 
 keras = pytest.importorskip("keras", reason="needs Keras: make test-training")
 
+import h5py  # noqa: E402
+
 from lambda_function.metadata import InputSpec  # noqa: E402
 from tests.shapes import CLASSES, draw  # noqa: E402
-from training import metrics  # noqa: E402
+from training import backup, metrics  # noqa: E402
 from training.cached_views import CachedViews, cut_mix  # noqa: E402
 from training.cli import main  # noqa: E402
 from training.config import ConfigError, TrainConfig, WeightsError  # noqa: E402
@@ -191,8 +194,9 @@ def test_a_soup_of_strangers_is_refused(
 ) -> None:
     runs = finished.parent
     options = [f"--dataset={pictures}", f"--backbone-weights={weights}", f"--runs={runs}"]
-    assert main(["soup", "mixed", "head", "head", *options]) == 2
-    assert "two or more different runs" in capsys.readouterr().err
+    for parts in (["head"], ["head", "left", "head"]):
+        assert main(["soup", "new", *parts, *options]) == 2
+        assert "two or more different runs" in capsys.readouterr().err
     stranger = runs / "stranger"
     stranger.mkdir()
     (stranger / "config.json").write_text((finished / "config.json").read_text())
@@ -324,7 +328,7 @@ def test_an_interrupt_says_how_to_go_on(tmp_path: Path, pictures: Path, weights:
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 130
-    assert errors.rstrip().endswith("interrupted; the same command goes on from here")
+    assert errors.rstrip().endswith("interrupted; the same command uses what was finished")
     assert "Traceback" not in errors
     assert not list(tmp_path.rglob("unfinished*"))
 
@@ -363,15 +367,25 @@ def test_other_data_weights_or_licence_are_not_answered_with_a_finished_run(
     shutil.copy(other / "train" / CLASSES[0] / "0.png", other / "train" / CLASSES[0] / "more.png")
     with pytest.raises(ConfigError, match=r"other settings \(images is '"):
         train(HEAD, dataset=other, weights=weights, runs=finished.parent)
-    with pytest.raises(ConfigError, match=r"other settings \(weights is '"):
-        train(HEAD, dataset=pictures, weights=None, runs=finished.parent)
     with pytest.raises(ConfigError, match=r"\(licence is 'MIT', not 'Apache-2\.0'\)"):
         train(HEAD, dataset=pictures, weights=weights, runs=finished.parent, licence="Apache-2.0")
 
 
-def test_what_an_older_version_did_not_record_is_not_held_against_a_run(tmp_path: Path) -> None:
+def test_weights_are_compared_until_a_run_is_finished(tmp_path: Path) -> None:
+    record_settings(tmp_path, {"weights": "of one machine"})
+    with pytest.raises(ConfigError, match=r"weights is 'of one machine', not 'of another'"):
+        check_settings(tmp_path, {"weights": "of another"})
+    (tmp_path / "model.keras").write_bytes(b"trained on a GPU, converted elsewhere")
+    check_settings(tmp_path, {"weights": "of another"})
+
+
+def test_what_an_older_version_did_not_record_is_what_it_was_then(tmp_path: Path) -> None:
     record_settings(tmp_path, {"dropout": 0.1})
-    check_settings(tmp_path, {"dropout": 0.1, "licence": "MIT"})
+    wanted = {"dropout": 0.1, "licence": "MIT", "limit": 0, "fold": None, "cutmix_alpha": 0.0}
+    check_settings(tmp_path, wanted)
+    for changed in ({"limit": 60}, {"cutmix_alpha": 1.0}, {"fold": {"index": 0, "count": 5}}):
+        with pytest.raises(ConfigError, match=f"{next(iter(changed))} is "):
+            check_settings(tmp_path, wanted | changed)
     with pytest.raises(ConfigError, match=r"a is 0, not None; .*d is 0, not None; and 2 more\)"):
         record_settings(tmp_path, dict.fromkeys("abcdef", 0))
         check_settings(tmp_path, {})
@@ -419,10 +433,13 @@ def test_a_start_that_failed_does_not_take_the_name(
 @pytest.mark.parametrize(
     ("field", "value"),
     [("first_trainable_block", 1), ("views", 0), ("dropout", 1.0), ("learning_rate", 0.0),
-     ("warmup_epochs", 3.0), ("precision", "float64"), ("ema_momentum", 1.0)],
+     ("warmup_epochs", 3.0), ("precision", "float64"), ("ema_momentum", 1.0), ("seed", -1),
+     ("learning_rate", float("inf")), ("input", InputSpec(70, 224))],
 )  # fmt: skip
 def test_a_setting_out_of_range_is_named_with_its_value(field: str, value: Any) -> None:
-    with pytest.raises(ConfigError, match=f"{field} must be .+. Received: {value!r}"):
+    with pytest.raises(
+        ConfigError, match=f"{field} must be .+. Received: {re.escape(repr(value))}"
+    ):
         dataclasses.replace(HEAD, **{field: value})
 
 
@@ -495,6 +512,90 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing_half_written(
     assert "Traceback" not in errors
     assert not list(tmp_path.rglob("activations.npy"))
     assert not list(tmp_path.rglob("*.keras"))
+
+
+def test_a_batch_that_cannot_be_shared_and_a_loss_without_bound_are_one_sentence(
+    pictures: Path, weights: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    options = {"name": "x", "epochs": 2, "runs": tmp_path, "cache": cache}
+    monkeypatch.setattr("training.train.device_count", lambda: 3)
+    assert main(command(pictures, weights, **options)) == 2
+    assert "a batch of 8 images does not divide among 3 devices" in one_sentence(capsys)
+    monkeypatch.undo()
+    diverging = {"learning_rate": 1e38, "ema_momentum": 0.0, "views": 1}
+    assert main(command(pictures, weights, **options | diverging)) == 2
+    assert "has diverged. Try a lower --learning-rate (now 1e+38)" in one_sentence(capsys)
+    assert not (tmp_path / "x" / "model.keras").exists()
+
+
+# --- the backup ----------------------------------------------------------------
+
+
+@pytest.fixture
+def interrupted(tmp_path: Path) -> Path:
+    """A run's folder after two epochs of five steps each: two backups, two rows."""
+    (tmp_path / "backup").mkdir()
+    for suffix, epochs in (("", 2), (".bkp", 1)):
+        write_backup(tmp_path, suffix, epochs, steps=5 * epochs)
+    (tmp_path / "history.csv").write_text("epoch,loss\n0,0.5\n1,0.4\n")
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "xception_01_0.5000.keras").write_bytes(b"")
+    return tmp_path
+
+
+def write_backup(folder: Path, suffix: str, epochs: int, steps: int) -> None:
+    with h5py.File(folder / "backup" / f"latest.weights.h5{suffix}", "w") as file:
+        file["optimizer/vars/0"] = steps
+    text = json.dumps({"epoch": epochs, "batch": 0})
+    (folder / "backup" / f"training_metadata.json{suffix}").write_text(text)
+
+
+def epoch_in(folder: Path) -> Any:
+    return json.loads((folder / "backup" / "training_metadata.json").read_text())["epoch"]
+
+
+def test_a_backup_that_is_whole_and_recorded_is_gone_on_from(interrupted: Path) -> None:
+    assert backup.settle(interrupted, 5) == 2
+    assert epoch_in(interrupted) == 2
+
+
+@pytest.mark.parametrize("fault", ["cut short", "not yet named", "name cut short", "no row"])
+def test_a_backup_out_of_step_gives_way_to_the_one_before(interrupted: Path, fault: str) -> None:
+    weights = interrupted / "backup" / "latest.weights.h5"
+    if fault == "cut short":
+        weights.write_bytes(weights.read_bytes()[:300])
+    elif fault == "not yet named":  # weights of epoch 3 beside the number 2
+        write_backup(interrupted, "", 2, steps=15)
+    elif fault == "name cut short":
+        (interrupted / "backup" / "training_metadata.json").write_text('{"epo')
+    else:  # killed before checkpoint and row: the epoch has to be run again to be a candidate
+        (interrupted / "history.csv").write_text("epoch,loss\n0,0.5\n")
+    assert backup.settle(interrupted, 5) == 1
+    assert epoch_in(interrupted) == 1
+    assert (interrupted / "checkpoints" / "xception_01_0.5000.keras").exists()
+
+
+@pytest.mark.parametrize("left", ["a first backup cut short", "no backup"])
+def test_without_a_backup_nothing_of_the_run_is_left(interrupted: Path, left: str) -> None:
+    for file in (interrupted / "backup").iterdir():
+        if left == "no backup" or file.suffix == ".bkp":
+            file.unlink()
+        else:
+            file.write_bytes(b"HDF")
+    assert backup.settle(interrupted, 5) == 0
+    assert list(interrupted.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_a_first_epoch_whose_backup_was_cut_short_begins_anew(
+    tmp_path: Path, pictures: Path, weights: Path, cache: Path
+) -> None:
+    config = dataclasses.replace(HEAD, name="cut", views=1, epochs=2)
+    (tmp_path / "cut" / "backup").mkdir(parents=True)
+    (tmp_path / "cut" / "backup" / "latest.weights.h5").write_bytes(b"\x89HDF\r\n")
+    folder = train(config, dataset=pictures, weights=weights, runs=tmp_path, cache=cache)
+    assert epochs_in(folder / "history.csv") == [0, 1]
 
 
 # --- parts -------------------------------------------------------------------

@@ -184,7 +184,7 @@ def test_a_report_is_tables_plots_and_json(
     tmp_path: Path, features: PooledFeatures, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows = tune.search_heads(features, "two", TRIALS, tmp_path)
-    tune.report("two", SEARCH, rows, features, tmp_path, tmp_path / "results")
+    tune.report("two", SEARCH, rows, features, tmp_path, tmp_path / "results", command="tune two")
     text = (tmp_path / "two" / "leaderboard.md").read_text()
     assert text.startswith("# Two rates (frozen base: blocks 1-13 at 150 px)")
     assert text in capsys.readouterr().out

@@ -28,7 +28,9 @@ BEGIN, END = "<!-- costs: written by `make costs` -->", "<!-- end of costs -->"
 MEMORY_MB = 1769
 MILLION = 1_000_000
 HTTP_API_USD_PER_MILLION = 1.00  # https://aws.amazon.com/api-gateway/pricing/ (up to 512 KB each)
-LOG_BYTES = 1400  # of a request: our line has about 1,000, Lambda's START, END and REPORT the rest
+# Of a request: our line has about 1,000, Lambda's START, END and REPORT 400, the gateway's access
+# log 500, its own 26 bytes of overhead a line included.
+LOG_BYTES = 1900
 LOGS_USD_PER_GB = 0.50  # https://aws.amazon.com/cloudwatch/pricing/ (ingestion, standard class)
 S3_GET_USD = 0.40 / MILLION  # https://aws.amazon.com/s3/pricing/
 S3_LIST_USD = 5.00 / MILLION  # of 1,000 keys each

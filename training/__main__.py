@@ -30,7 +30,7 @@ def _main() -> int:
 
         return main()
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on from here", file=sys.stderr)
+        print("interrupted; the same command uses what was finished", file=sys.stderr)
         return INTERRUPTED
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import errno
 import sys
 from pathlib import Path
 from typing import Any
@@ -26,9 +27,12 @@ from training.config import ConfigError, TrainConfig, WeightsError, warmup_for
 from training.data import DownloadError
 from training.dataset import DatasetError, find_dataset
 from training.ledger import LedgerError
+from training.provenance import provenance
 from training.scorer import ModelFileError
 
 DESCRIPTION = "From pictures to a scored model, one command per stage."
+
+WRONG_PATHS = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM)
 
 # Every one of these says in one sentence what is wrong and what to do.
 EXPECTED_ERRORS = (
@@ -46,13 +50,15 @@ EXPECTED_ERRORS = (
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit status."""
     parsed = _parser().parse_args(arguments)
+    provenance()  # of what runs from here on
     try:
         parsed.run(parsed)
     except EXPECTED_ERRORS as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except OSError as error:
-        print(f"error: {error}. What was finished is kept; run it again.", file=sys.stderr)
+        advice = "" if error.errno in WRONG_PATHS else " What was finished is kept; run it again."
+        print(f"error: {error}.{advice}", file=sys.stderr)
         return 1
     return 0
 

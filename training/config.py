@@ -5,11 +5,14 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 from typing import Any
 
 from lambda_function.metadata import InputSpec
 
 DEFAULT_INPUT = InputSpec(224, 224)
+LEAST_SIDE = 71  # pixels; Xception's blocks leave nothing of less
+SEEDS = 2**32  # what NumPy takes
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 AUGMENTATIONS = ("mild", "jpeg", "randaugment")
 
@@ -72,6 +75,10 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         checks = {
+            "input": (
+                min(self.input.height, self.input.width) >= LEAST_SIDE,
+                f"{LEAST_SIDE} pixels or more on each side, as Xception takes",
+            ),
             "first_trainable_block": (2 <= self.first_trainable_block <= 15, "2 to 15"),
             "views": (self.views >= 1, "1 or more"),
             "augmentation": (self.augmentation in AUGMENTATIONS, f"one of {AUGMENTATIONS}"),
@@ -79,7 +86,7 @@ class TrainConfig:
             "dropout": (0 <= self.dropout < 1, "0 or more, and below 1"),
             "epochs": (self.epochs >= 1, "1 or more"),
             "batch_size": (self.batch_size >= 1, "1 or more"),
-            "learning_rate": (self.learning_rate > 0, "above 0"),
+            "learning_rate": (0 < self.learning_rate < math.inf, "above 0, and finite"),
             "warmup_epochs": (
                 0 <= self.warmup_epochs < self.epochs,
                 f"0 or more, and below the {self.epochs} epochs",
@@ -91,6 +98,7 @@ class TrainConfig:
             "ema_momentum": (0 <= self.ema_momentum < 1, "0 or more, and below 1"),
             "batch_norm_momentum": (0 <= self.batch_norm_momentum < 1, "0 or more, and below 1"),
             "precision": (self.precision in PRECISIONS, f"one of {PRECISIONS}"),
+            "seed": (0 <= self.seed < SEEDS, f"0 to {SEEDS - 1}"),
         }
         check_ranges(self, checks)
 

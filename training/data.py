@@ -8,6 +8,7 @@ from time to time.
 from __future__ import annotations
 
 import hashlib
+import http.client
 import shutil
 import tarfile
 import urllib.error
@@ -110,7 +111,9 @@ def download(url: str, to: Path) -> None:
                 received = opened.tell()
             if length and received != length:
                 raise DownloadError(f"{url} broke off after {received} of {length} bytes")
-    except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
+    except (
+        urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError,
+    ) as error:  # fmt: skip
         raise DownloadError(f"{url} cannot be fetched: {error}. Is there a network?") from error
 
 

@@ -42,7 +42,13 @@ class Split:
         return Split(tuple(self.paths[i] for i in indices), self.labels[indices], self.class_names)
 
     def thinned(self, limit: int) -> Split:
-        """Return about ``limit`` images, evenly spread over the classes; 0 is all."""
+        """Return about ``limit`` images, evenly spread over the classes; 0 is all.
+
+        Raises:
+            DatasetError: the limit is negative.
+        """
+        if limit < 0:
+            raise DatasetError(f"limit must be 0, for all images, or more. Received: {limit}")
         if not limit or limit >= len(self):
             return self
         return self.subset(np.linspace(0, len(self) - 1, limit).astype(np.int64))

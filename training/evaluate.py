@@ -19,7 +19,7 @@ from training import ledger, metrics
 from training.dataset import Split, find_dataset, load_folder, load_split
 from training.files import write_json, write_text
 from training.provenance import provenance
-from training.scorer import Scorer, load_scorer, score
+from training.scorer import ModelFileError, Scorer, load_scorer, score
 
 OUTPUT = Path("runs") / "evaluations"
 BINS = 10
@@ -165,7 +165,10 @@ def _per_class(confusion: NDArray[np.int64], names: tuple[str, ...]) -> list[dic
                 "images": images,
                 "precision": float(figures["precision"][index]),
                 "recall": float(figures["recall"][index]),
-                "recall_interval_95": list(metrics.wilson_interval(right, images)),
+                # a thinned split may hold no picture of a class
+                "recall_interval_95": list(metrics.wilson_interval(right, images))
+                if images
+                else [0.0, 1.0],
                 "f1": float(figures["f1"][index]),
             }
         )
@@ -228,6 +231,11 @@ def run(parsed: argparse.Namespace) -> None:
     """Evaluate as the command line says, print the figures and write the reports."""
     from training.report_html import report_html
 
+    if parsed.out and (parsed.out / "model.keras").exists():
+        raise ModelFileError(
+            f"{parsed.out} is a run's folder, and its report.json would be lost. Choose another "
+            "--out."
+        )
     split, images_name, is_test = _images(parsed)
     paths = [parsed.model, *([parsed.second] if parsed.second else [])]
     scorers = [load_scorer(path) for path in paths]  # both, before minutes go into the first

@@ -3,7 +3,9 @@
 A frozen block answers the same in every epoch, so its answer is cached: an epoch then
 costs only the trained part. Augmentation becomes a number of cached views per image.
 
-The cache entry's name is a hash of everything it depends on; extraction is resumable.
+The cache entry's name is a hash of the images (by class, name and size), of the frozen weights and
+of size, view and seed; extraction is resumable. After a change of ``augment`` or of the serving
+code's preprocessing, delete ``.cache/features``.
 """
 
 from __future__ import annotations

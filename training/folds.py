@@ -102,7 +102,13 @@ def refuse_fold(described: dict[str, Any], run: Path) -> None:
 
 
 def assign_folds(labels: NDArray[np.int64], count: int, seed: int) -> NDArray[np.int64]:
-    """Return every image's fold, int64, (images,): of each class, equal parts in each fold."""
+    """Return every image's fold, int64, (images,): of each class, equal parts in each fold.
+
+    Raises:
+        ConfigError: there are more folds than images.
+    """
+    if count > len(labels):
+        raise ConfigError(f"{count} folds of {len(labels)} images leave some empty: take fewer")
     generator = np.random.default_rng(seed)
     assigned = np.empty(len(labels), dtype=np.int64)
     for label in np.unique(labels):

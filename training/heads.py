@@ -10,6 +10,7 @@ with the complete weights it ends at block 14, at 2048. ``PooledFeatures.block``
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lambda_function.metadata import InputSpec
-from training.config import check_ranges
+from training.config import SEEDS, check_ranges
 from training.dataset import Split, load_split
 from training.features import CACHE, extract
 from training.model import LAST_BLOCK, block_input, build_backbone, weights_id
@@ -52,11 +53,12 @@ class HeadConfig:
 
     def __post_init__(self) -> None:
         checks = {
-            "learning_rate": (self.learning_rate > 0, "above 0"),
+            "learning_rate": (0 < self.learning_rate < math.inf, "above 0, and finite"),
             "inner_units": (self.inner_units >= 0, "0 or more"),
             "dropout": (0 <= self.dropout < 1, "0 or more, and below 1"),
             "epochs": (self.epochs >= 1, "1 or more"),
             "batch_size": (self.batch_size >= 1, "1 or more"),
+            "seed": (0 <= self.seed < SEEDS, f"0 to {SEEDS - 1}"),
         }
         check_ranges(self, checks)
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from training.dataset import find_dataset, load_split
 from training.files import write_json, write_text
-from training.folds import assign_folds
+from training.folds import Fold, assign_folds
 from training.provenance import provenance
 
 OUTPUT = Path("runs") / "label-noise"
@@ -48,6 +48,8 @@ def run(parsed: argparse.Namespace) -> None:
     from training.heads import HeadConfig, pooled_features
     from training.model import find_weights
 
+    Fold(0, parsed.folds)  # refuses what is no number of folds, before minutes go by
+    config = HeadConfig(inner_units=100, dropout=0.5, epochs=parsed.epochs, seed=parsed.seed)
     dataset = find_dataset(parsed.dataset)
     features = pooled_features(
         dataset,
@@ -55,7 +57,6 @@ def run(parsed: argparse.Namespace) -> None:
         weights=find_weights(parsed.backbone_weights),
         limit=parsed.limit,
     )
-    config = HeadConfig(inner_units=100, dropout=0.5, epochs=parsed.epochs, seed=parsed.seed)
     values = np.concatenate([features.training[0], features.validation])
     labels = np.concatenate([features.training_labels, features.validation_labels])
     probabilities = cross_validated(values, labels, features.class_names, config, parsed.folds)

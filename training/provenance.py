@@ -5,7 +5,9 @@ No host name, user name or path: results are published.
 
 from __future__ import annotations
 
+import argparse
 import datetime
+import functools
 import importlib.metadata
 import os
 import platform
@@ -17,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = (
     "numpy", "pillow", "keras", "tensorflow", "jax", "torch", "ai-edge-litert", "tflite-runtime"
 )  # fmt: skip
+WRITTEN_BY_MEASUREMENTS = ("benchmarks/results", "README.md", "MODEL_CARD.md", "docs/deploy.md")
 _CPU_INFO = Path("/proc/cpuinfo")
 _MEMORY_INFO = Path("/proc/meminfo")
 
@@ -27,14 +30,38 @@ def today() -> str:
 
 
 def commit() -> str:
-    """Return the short hash of the checked-out commit, ``-dirty`` added where files differ."""
-    describe = ["git", "describe", "--always", "--dirty", "--abbrev=7", "--exclude=*"]
-    done = subprocess.run(describe, cwd=ROOT, capture_output=True, text=True, check=False)
-    return done.stdout.strip() or "unknown"
+    """Return the short hash of the checked-out commit, ``-dirty`` added where code differs.
+
+    Files that measurements write are left out: the second of a series would else be dirty by the
+    first. ``unknown`` without git or a repository, as in a training image.
+    """
+    found = _git("rev-parse", "--short=7", "HEAD")
+    return (found + ("-dirty" if is_dirty() else "")) if found else "unknown"
 
 
+def is_dirty() -> bool:
+    """Tell whether files of the repository differ from the commit, results and pages left out."""
+    written = [f":(exclude){path}" for path in WRITTEN_BY_MEASUREMENTS]
+    return bool(_git("status", "--porcelain", "--untracked-files=no", "--", ".", *written))
+
+
+def _git(*arguments: str) -> str:
+    try:
+        done = subprocess.run(
+            ["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False
+        )
+    except OSError:  # no git
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+@functools.cache
 def provenance() -> dict[str, Any]:
-    """Return plain JSON types: date, commit, versions of what is installed, hardware."""
+    """Return plain JSON types: date, commit, versions of what is installed, hardware.
+
+    As they are when a process first asks, which the commands do before they measure: a commit that
+    somebody makes meanwhile is not what was measured.
+    """
     return {
         "date": today(),
         "commit": commit(),
@@ -44,6 +71,23 @@ def provenance() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "memory_gib": _memory_gib(),
     }
+
+
+def command(words: str, parsed: argparse.Namespace, **defaults: Any) -> str:
+    """Return what was asked for, without what the machine decides: a result file names it.
+
+    Args:
+        words: the command and its arguments.
+        parsed: its command line.
+        defaults: the options that decide a result, with their defaults.
+    """
+    given = {
+        name: getattr(parsed, name)
+        for name, value in defaults.items()
+        if getattr(parsed, name) != value
+    }
+    options = [f"--{name.replace('_', '-')} {value}" for name, value in given.items()]
+    return " ".join([words, *options])
 
 
 def _versions() -> dict[str, str]:

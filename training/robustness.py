@@ -24,7 +24,7 @@ from training.encoding import encoded
 from training.files import sha256_of, write_json, write_text
 from training.metrics import mcnemar_exact, wilson_interval
 from training.progress import progress_bar
-from training.provenance import provenance
+from training.provenance import command, provenance
 from training.scorer import ModelFileError, Scorer, load_scorer, score
 
 OUTPUT = Path("runs") / "robustness"
@@ -104,9 +104,8 @@ def right_answers(
     return np.concatenate(right)
 
 
-def measure(model: Path, split: Split) -> list[dict[str, Any]]:
+def measure(scorer: Scorer, split: Split) -> list[dict[str, Any]]:
     """Score the pictures as they are and in every variation; plain JSON types, one row each."""
-    scorer = load_scorer(model)
     plain = score(scorer, split).argmax(axis=1) == split.labels
     rows = [_row("as they are", plain, plain)]
     return rows + [_row(name, right_answers(scorer, split, name), plain) for name in VARIATIONS]
@@ -148,16 +147,26 @@ def run(parsed: argparse.Namespace) -> None:
     if parsed.split == "test":
         _refuse_unless_recorded(parsed.model)
     split = load_split(find_dataset(parsed.dataset), parsed.split).thinned(parsed.limit)
-    rows = measure(parsed.model, split)
+    scorer = load_scorer(parsed.model)
+    rows = measure(scorer, split)
     print("\n" + to_markdown(rows))
     origin = provenance()
-    head = f"# Robustness on {parsed.split}\n\n{origin['date']}, commit {origin['commit']}.\n\n"
+    head = (
+        f"# Robustness on {parsed.split}\n\n{scorer.name} {scorer.version} ({scorer.kind}, SHA-256 "
+        f"`{scorer.sha256[:12]}`); {origin['date']}, commit {origin['commit']}.\n\n"
+    )
     base = f"robustness_{parsed.split}"
     write_text(parsed.out / f"{base}.md", head + to_markdown(rows))
     write_json(
         parsed.out / f"{base}.json",
         {
-            "model_sha256": load_scorer(parsed.model).sha256,
+            "model_sha256": scorer.sha256,
+            "command": command(
+                f"python -m training robustness {parsed.model.name}",
+                parsed,
+                split="validation",
+                limit=0,
+            ),
             "split": parsed.split,
             "allowed_difference": ALLOWED,
             "rows": rows,

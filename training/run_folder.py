@@ -19,14 +19,16 @@ from typing import Any
 
 import keras
 
+from training import backup
 from training.config import ConfigError, TrainConfig, fingerprint
 from training.dataset import Split
 from training.files import replacing, sha256_of, write_json
 from training.folds import Fold
 
 STARTED = "started.json"
+# What a setting was before records held it: other keys that are missing are not compared.
+BEFORE = {**TrainConfig().to_dict(), "limit": 0, "fold": None}
 MODEL = "model.keras"
-BACKUP = "backup"
 _DIFFERENCES_TOLD = 4
 
 
@@ -46,13 +48,10 @@ def is_finished(folder: Path) -> bool:
     return (folder / MODEL).is_file()
 
 
-def describe_sources(
-    dataset: Path, splits: list[Split], weights: Path | None, licence: str
-) -> dict[str, Any]:
+def describe_sources(splits: list[Split], weights: Path | None, licence: str) -> dict[str, Any]:
     """Return what decides a run's result beside its configuration, as plain JSON types.
 
     Args:
-        dataset: root of the data set.
         splits: all images that are learned from or judge; told by folder, name and size.
         weights: ImageNet weights; None has Keras download them.
         licence: of the trained weights, an SPDX identifier.
@@ -68,7 +67,6 @@ def describe_sources(
         for path in split.paths
     ]
     return {
-        "dataset": dataset.resolve().name,
         "images": fingerprint(images),
         "weights": sha256_of(weights)[:16] if weights else "downloaded by Keras",
         "licence": licence,
@@ -78,10 +76,12 @@ def describe_sources(
 def check_settings(folder: Path, wanted: dict[str, Any]) -> None:
     """Refuse a folder that holds another run: nothing is answered, or overwritten, in its stead.
 
+    A finished run may be met again with another file of ImageNet weights: one that was trained on
+    a GPU is converted elsewhere.
+
     Args:
         folder: of the run; it need not exist.
-        wanted: plain JSON types, as ``record_settings`` writes them. What an older version of
-            this program did not record is not compared.
+        wanted: plain JSON types, as ``record_settings`` writes them.
 
     Raises:
         ConfigError: the settings differ; the message says which.
@@ -95,10 +95,13 @@ def check_settings(folder: Path, wanted: dict[str, Any]) -> None:
             )
         return
     recorded = json.loads(file.read_text())
+    compared = (recorded.keys() | wanted.keys()) - ({"weights"} if is_finished(folder) else set())
+    pairs = {
+        key: (recorded.get(key, BEFORE.get(key, wanted.get(key))), wanted.get(key))
+        for key in sorted(compared)
+    }
     differences = [
-        f"{key} is {recorded.get(key)!r}, not {wanted.get(key)!r}"
-        for key in sorted(recorded.keys() | wanted.keys())
-        if recorded.get(key, wanted.get(key)) != wanted.get(key)
+        f"{key} is {had!r}, not {new!r}" for key, (had, new) in pairs.items() if had != new
     ]
     if differences:
         more = len(differences) - _DIFFERENCES_TOLD
@@ -159,4 +162,4 @@ def write_run(
     write_json(folder / "report.json", report)
     with replacing(folder / MODEL) as unfinished:
         model.save(unfinished)
-    shutil.rmtree(folder / BACKUP, ignore_errors=True)  # 130 MB that nothing will go on from
+    shutil.rmtree(folder / backup.FOLDER, ignore_errors=True)  # 130 MB that nothing will go on from

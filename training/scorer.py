@@ -153,22 +153,28 @@ def _keras_scorer(file: Path) -> Scorer:
     def answer(images: NDArray[np.float32]) -> NDArray[np.floating[Any]]:
         return np.asarray(keras.ops.convert_to_numpy(model.predict_on_batch(images)))
 
-    return Scorer(
-        name=config["name"],
-        version=config["version"],
-        kind="keras",
-        sha256=sha256_of(file),
-        size_bytes=file.stat().st_size,
-        labels=tuple(config["labels"]),
-        input=InputSpec(**config["input"]),
-        temperature=json.loads(report.read_text())["temperature"] if report.is_file() else 1.0,
-        answer=answer,
-    )
+    try:
+        return Scorer(
+            name=config["name"],
+            version=config["version"],
+            kind="keras",
+            sha256=sha256_of(file),
+            size_bytes=file.stat().st_size,
+            labels=tuple(config["labels"]),
+            input=InputSpec(**config["input"]),
+            temperature=_json_beside(file, report.name)["temperature"] if report.is_file() else 1.0,
+            answer=answer,
+        )
+    except (KeyError, TypeError) as error:
+        raise ModelFileError(f"{file} is no run of this project: {error!r} beside it") from error
 
 
 def _json_beside(file: Path, name: str) -> dict[str, Any]:
     beside = file.with_name(name)
     if not beside.is_file():
         raise ModelFileError(f"{file} says nothing about its labels and size: no {name} beside it")
-    fields: dict[str, Any] = json.loads(beside.read_text())
+    try:
+        fields: dict[str, Any] = json.loads(beside.read_text())
+    except ValueError as error:
+        raise ModelFileError(f"{beside} is not JSON: {error}") from error
     return fields

@@ -53,7 +53,7 @@ def soup(name: str, parts: list[str], *, dataset: Path, weights: Path | None, ru
 
     Args:
         name: of the new run.
-        parts: names of finished runs; the first one's settings are those of the new run.
+        parts: names of finished runs, each once; the first one's settings are the new run's.
         dataset: root of the data set.
         weights: ImageNet weights; None has Keras download them.
         runs: folder of all runs.
@@ -78,11 +78,18 @@ def soup(name: str, parts: list[str], *, dataset: Path, weights: Path | None, ru
     configs = [config for config, _ in found]
     _check_kinship(parts, configs)
     described = found[0][1]
+    others = [
+        part
+        for part, (_, fields) in zip(parts, found, strict=True)
+        if fields["labels"] != described["labels"]
+    ]
+    if others:
+        raise ConfigError(f"the runs of a soup have the same classes: {parts[0]}, unlike {others}")
     labels, licence = tuple(described["labels"]), described["licence"]
     validation = load_split(dataset, "validation", labels)
     settings = {
-        "mean_of": {part: sha256_of(_model(runs / part)) for part in parts},
-        **run_folder.describe_sources(dataset, [validation], weights, licence),
+        "mean_of": [[part, sha256_of(_model(runs / part))[:16]] for part in parts],
+        **run_folder.describe_sources([validation], weights, licence),
     }
     run_folder.check_settings(folder, settings)
     if run_folder.is_finished(folder):
@@ -102,7 +109,7 @@ def soup(name: str, parts: list[str], *, dataset: Path, weights: Path | None, ru
 
 def _check_kinship(parts: list[str], configs: list[TrainConfig]) -> None:
     """Refuse runs of different starts: their mean would be no network at all."""
-    if len(set(parts)) < 2:
+    if len(parts) < 2 or len(set(parts)) < len(parts):
         raise ConfigError(f"a soup takes two or more different runs. Received: {parts}")
     start = configs[0].start_from
     others = [

@@ -21,14 +21,15 @@ from typing import Any
 
 import numpy as np
 
+from lambda_function.errors import ServiceError
 from lambda_function.image import decode_image, preprocess
 from lambda_function.metadata import InputSpec
 from training.augment import augment
 from training.config import ConfigError
-from training.dataset import find_dataset, load_split
+from training.dataset import DatasetError, find_dataset, load_split
 from training.files import replace_marked, replacing, write_json, write_text
 from training.metrics import wilson_interval
-from training.provenance import provenance
+from training.provenance import command, provenance
 
 OUTPUT = Path("runs") / "steps"
 ROOT = Path(__file__).resolve().parents[1]
@@ -97,7 +98,9 @@ def run(parsed: argparse.Namespace) -> None:
         written = {
             "step": step.number,
             "title": step.title,
-            "command": f"python -m training steps {step.name}",
+            "command": command(
+                f"python -m training steps {step.name}", parsed, size=0, epochs=0, limit=0, seed=0
+            ),
             "course": COURSE_FIGURES.get(step.name),
             "provenance": provenance(),
             **found,
@@ -136,10 +139,8 @@ def table(results: Path) -> str:
 
 def look(parsed: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Step 1: an image as an array, and what ImageNet's classes say about it."""
-    from training.plots import picture_grid
-
     path = _image(parsed)
-    image = decode_image(path.read_bytes())
+    image = _decoded(path)
     pixels = np.asarray(image)
     spec = InputSpec(parsed.size or 299, parsed.size or 299)
     tensor = preprocess(image, spec)
@@ -149,6 +150,8 @@ def look(parsed: argparse.Namespace, folder: Path) -> dict[str, Any]:
         f"{pixels[0, 0].tolist()}\nthe model's input: {tensor.shape} {tensor.dtype}, "
         f"{tensor.min():.2f} to {tensor.max():.2f}, the first pixel {first}"
     )
+    from training.plots import picture_grid
+
     channels = [image.getchannel(i).convert("RGB") for i in range(3)]
     plot = picture_grid(
         folder / "image.png", {"image and channels": [image, *channels]}, "image, red, green, blue"
@@ -171,7 +174,8 @@ def transfer(parsed: argparse.Namespace, folder: Path) -> dict[str, Any]:
     from training.heads import HeadConfig
 
     config = HeadConfig(learning_rate=1e-2, epochs=parsed.epochs or 10, seed=parsed.seed)
-    return _train_head(parsed, folder, config, parsed.size or 150, "Frozen base, 150 px")
+    size = parsed.size or 150
+    return _train_head(parsed, folder, config, size, f"Frozen base, {size} px")
 
 
 def search(name: str) -> Callable[[argparse.Namespace, Path], dict[str, Any]]:
@@ -205,6 +209,11 @@ def checkpoint(parsed: argparse.Namespace, folder: Path) -> dict[str, Any]:
     if epochs < 2:
         raise ConfigError(f"a training killed between epochs has 2 or more. Received: {epochs}")
     killed_after = _kill_after_epochs(command, history, min(3, epochs - 1))
+    if killed_after >= epochs:
+        raise ConfigError(
+            f"all {epochs} epochs were done before the training could be killed: remove "
+            f"{history.parent} and see this step again, with more --epochs"
+        )
     print(f"killed after epoch {killed_after}; starting the same command again", flush=True)
     if subprocess.run(command, check=False).returncode:
         raise ConfigError("the training that went on failed; its own message, above, says why")
@@ -288,8 +297,8 @@ def larger(parsed: argparse.Namespace, folder: Path) -> dict[str, Any]:
         learning_rate=5e-4, inner_units=100, dropout=0.2, epochs=parsed.epochs or 50,
         seed=parsed.seed,
     )  # fmt: skip
-    title = "The larger model, 299 px"
-    return _train_head(parsed, folder, config, parsed.size or 299, title, save=True)
+    size = parsed.size or 299
+    return _train_head(parsed, folder, config, size, f"The larger model, {size} px", save=True)
 
 
 def use(parsed: argparse.Namespace, folder: Path) -> dict[str, Any]:
@@ -343,8 +352,17 @@ def _chosen(wanted: str) -> list[Step]:
     return chosen
 
 
+def _decoded(path: Path) -> Any:
+    try:
+        return decode_image(path.read_bytes())
+    except ServiceError as error:
+        raise DatasetError(f"{path} cannot be used: {error.detail}") from error
+
+
 def _image(parsed: argparse.Namespace) -> Path:
     if parsed.image:
+        if not parsed.image.is_file():
+            raise DatasetError(f"no image at {parsed.image}")
         return Path(parsed.image)
     split = load_split(find_dataset(parsed.dataset), "validation")
     wanted = "pants" if "pants" in split.class_names else split.class_names[0]

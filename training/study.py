@@ -27,7 +27,7 @@ from training.dataset import find_dataset
 from training.files import sha256_of, write_json, write_text
 from training.folds import Fold, load_parts
 from training.metrics import wilson_interval
-from training.provenance import provenance
+from training.provenance import command, provenance
 
 OUTPUT = Path("runs") / "study"
 SIZES = (150, 224, 299)
@@ -93,6 +93,7 @@ def run(parsed: argparse.Namespace) -> None:
         "repeats": f"{parsed.folds} folds" if parsed.folds else f"{parsed.seeds} seeds",
         "recipe": _shared(variants),
         "variants": rows,
+        "trained_at": sorted({commit for row in rows for commit in row.pop("commits")}),
         "provenance": provenance(),
     }
     for folder in filter(None, (parsed.out, parsed.results)):
@@ -129,7 +130,8 @@ def table(result: dict[str, Any]) -> str:
     lines = [
         f"# {title}: {result['repeats']} each, {result['variants'][0]['images']} images",
         "",
-        f"`{result['command']}`; {origin['date']}, commit {origin['commit']}, "
+        f"`{result['command']}`; {origin['date']}, trained at commit "
+        f"{', '.join(result['trained_at'])}, tabled at {origin['commit']}, "
         f"{origin['processor']}, {origin['cores']} cores. Means over {result['repeats']}, ranges "
         "in brackets; the 95 % interval is that of the images (Wilson), beside the mean accuracy.",
         "",
@@ -153,9 +155,7 @@ def _command(parsed: argparse.Namespace) -> str:
     words = ["python -m training study", parsed.study, repeats]
     if parsed.study == "size":
         words.append("--sizes " + " ".join(str(size) for size in parsed.sizes))
-    words += [f"--epochs {parsed.epochs}"] if parsed.epochs else []
-    words += [f"--limit {parsed.limit}"] if parsed.limit else []
-    return " ".join([*words, f"--precision {parsed.precision}"])
+    return command(" ".join(words), parsed, epochs=0, limit=0, precision="float32")
 
 
 def _adapted(recipe: TrainConfig, parsed: argparse.Namespace, **changed: Any) -> TrainConfig:
@@ -182,6 +182,7 @@ def _measure(variant: Variant, parsed: argparse.Namespace) -> dict[str, Any]:
     return {
         "title": variant.title,
         "settings": variant.config.to_dict(),
+        "commits": [report["environment"]["commit"] for report in reports],
         "gmacs": round(gmacs, 3),
         "images": images,
         "interval_95": [round(edge, 4) for edge in wilson_interval(correct, images)],
@@ -221,12 +222,13 @@ def _accuracy_resaved(folder: Path, fold: Fold | None, parsed: argparse.Namespac
     from training.robustness import right_answers
     from training.scorer import load_scorer
 
-    file, model = folder / "jpeg_60.json", sha256_of(folder / "model.keras")
+    file = folder / "jpeg_60.json"
+    _, judging = load_parts(find_dataset(parsed.dataset), limit=parsed.limit, fold=fold)
+    asked = {"model_sha256": sha256_of(folder / "model.keras"), "images": len(judging.rows)}
     found = json.loads(file.read_text()) if file.is_file() else {}
-    if found.get("model_sha256") != model:  # none yet, or of a model that was trained before
-        _, judging = load_parts(find_dataset(parsed.dataset), limit=parsed.limit, fold=fold)
+    if not asked.items() <= found.items():  # none yet, or of a model that was trained before
         right = right_answers(load_scorer(folder), judging.split, "JPEG quality 60")
-        found = {"accuracy": round(float(right.mean()), 4), "model_sha256": model}
+        found = {"accuracy": round(float(right.mean()), 4), **asked}
         write_json(file, found)
     return float(found["accuracy"])
 

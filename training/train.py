@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime
 import json
+import math
 import os
 import platform
-import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -16,13 +15,13 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from training import metrics, run_folder
+from training import backup, metrics, run_folder
 from training.cached_views import CachedViews
 from training.config import ConfigError, TrainConfig
 from training.dataset import Split
-from training.distribution import distribute, padded_length, predict
+from training.distribution import device_count, distribute, padded_length, predict
 from training.features import CACHE, extract
-from training.files import replacing
+from training.files import replacing, sha256_of
 from training.folds import Fold, Part, load_parts, refuse_fold
 from training.images import batches
 from training.model import (
@@ -35,6 +34,7 @@ from training.model import (
     with_probabilities,
     without_probabilities,
 )
+from training.provenance import commit, today
 
 RUNS = Path("runs")
 LICENCE = "MIT"  # of the weights, as this project gives its own away
@@ -78,9 +78,11 @@ def train(
         **json.loads(json.dumps(config.to_dict())),
         "limit": limit,
         "fold": dataclasses.asdict(fold) if fold else None,
-        **run_folder.describe_sources(dataset, splits, weights, licence),
+        **run_folder.describe_sources(splits, weights, licence),
+        "start_sha256": _sha256_of_start(config, runs),
     }
     run_folder.check_settings(folder, settings)
+    _check_batches(min(config.batch_size, len(training.rows)))
     if run_folder.is_finished(folder):
         print(f"{folder} is finished; nothing was trained")
         return folder
@@ -98,11 +100,19 @@ def train(
     report["seconds"] = round(time.monotonic() - started)
     run_folder.write_run(
         folder, config, class_names, model, report,
-        dataset=settings["dataset"], licence=licence, fold=fold,
+        dataset=dataset.resolve().name, licence=licence, fold=fold,
     )  # fmt: skip
     print_report(report)
     print(f"wrote {folder / run_folder.MODEL}")
     return folder
+
+
+def _check_batches(images: int) -> None:
+    if images % device_count():
+        raise ConfigError(
+            f"a batch of {images} images does not divide among {device_count()} devices: choose "
+            "another --batch-size"
+        )
 
 
 def predict_logits(model: keras.Model, split: Split, config: TrainConfig) -> NDArray[np.float32]:
@@ -117,6 +127,21 @@ class _EpochStarter(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:  # noqa: ARG002 (Keras names it)
         self._dataset.start_epoch(epoch)
+
+
+class _StopAtNaN(keras.callbacks.Callback):
+    """Keras's own ends the training as if it were finished, and a model of NaN is the best one."""
+
+    def __init__(self, config: TrainConfig) -> None:
+        super().__init__()
+        self._learning_rate = config.learning_rate
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        if not math.isfinite(float(logs["loss"])):
+            raise ConfigError(
+                f"the loss is {float(logs['loss'])} at batch {batch + 1}: the training has "
+                f"diverged. Try a lower --learning-rate (now {self._learning_rate:g})."
+            )
 
 
 class _BestCheckpoint(keras.callbacks.Callback):
@@ -138,8 +163,20 @@ class _BestCheckpoint(keras.callbacks.Callback):
             return
         self._best = accuracy
         name = f"xception_{epoch + 1:02d}_{accuracy:.4f}.keras"
-        with replacing(self._folder / "checkpoints" / name) as unfinished:
+        with replacing(self._folder / backup.CHECKPOINTS / name) as unfinished:
             self.model.save(unfinished)
+
+
+def _start(config: TrainConfig, runs: Path) -> Path:
+    file = runs / config.start_from / run_folder.MODEL
+    if not file.is_file():
+        raise ConfigError(f"start_from names no finished run: {file} is missing")
+    return file
+
+
+def _sha256_of_start(config: TrainConfig, runs: Path) -> str | None:
+    """Tell the weights that a run starts with: a run of that name may be trained anew meanwhile."""
+    return sha256_of(_start(config, runs))[:16] if config.start_from else None
 
 
 def prepare_network(config: TrainConfig, classes: int, weights: Path | None, runs: Path) -> Network:
@@ -156,9 +193,7 @@ def prepare_network(config: TrainConfig, classes: int, weights: Path | None, run
     finally:
         keras.config.set_dtype_policy("float32")
     if config.start_from:
-        file = runs / config.start_from / run_folder.MODEL
-        if not file.is_file():
-            raise ConfigError(f"start_from names no finished run: {file} is missing")
+        file = _start(config, runs)
         refuse_fold(run_folder.read_config(file.parent)[1], file.parent)
         start = without_probabilities(keras.models.load_model(file, compile=False))
         assign_weights(network.whole, named_weights(start))
@@ -205,14 +240,22 @@ def _fit(
         ),
         weighted_metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
     )
-    model.fit(
-        dataset,
-        validation_data=held_out,
-        epochs=config.epochs,
-        shuffle=False,  # the dataset does; Keras would order its batches by the process's own dice
-        callbacks=_callbacks(dataset, config, folder),
-        verbose=2,
-    )
+    done = backup.settle(folder, len(dataset))
+    if done:
+        print(f"going on after epoch {done} of {config.epochs}")
+    history = keras.callbacks.CSVLogger(str(folder / backup.HISTORY), append=True)
+    try:
+        model.fit(
+            dataset,
+            validation_data=held_out,
+            epochs=config.epochs,
+            shuffle=False,  # the dataset does; Keras would order batches by the process's own dice
+            callbacks=[*_callbacks(dataset, config, folder), history, _StopAtNaN(config)],
+            verbose=2,
+        )
+    finally:
+        if history.csv_file:  # open still, where something was raised
+            history.csv_file.close()
     return max(_checkpoints(folder), key=_accuracy_and_epoch)
 
 
@@ -254,25 +297,20 @@ def _callbacks(
     dataset: CachedViews, config: TrainConfig, folder: Path
 ) -> list[keras.callbacks.Callback]:
     """Order matters: the backup holds the raw weights, the checkpoint the averaged ones."""
-    (folder / "checkpoints").mkdir(exist_ok=True)
+    (folder / backup.CHECKPOINTS).mkdir(exist_ok=True)
     callbacks: list[keras.callbacks.Callback] = [
         _EpochStarter(dataset),
         keras.callbacks.BackupAndRestore(
-            str(folder / run_folder.BACKUP), delete_checkpoint=False, double_checkpoint=True
+            str(folder / backup.FOLDER), delete_checkpoint=False, double_checkpoint=True
         ),
     ]
     if config.ema_momentum:
         callbacks.append(keras.callbacks.SwapEMAWeights(swap_on_epoch=True))
-    return [
-        *callbacks,
-        _BestCheckpoint(folder),
-        keras.callbacks.CSVLogger(str(folder / "history.csv"), append=True),
-        keras.callbacks.TerminateOnNaN(),
-    ]
+    return [*callbacks, _BestCheckpoint(folder)]
 
 
 def _checkpoints(folder: Path) -> list[Path]:
-    return list((folder / "checkpoints").glob("xception_*.keras"))
+    return list((folder / backup.CHECKPOINTS).glob("xception_*.keras"))
 
 
 def _accuracy_and_epoch(checkpoint: Path) -> tuple[float, int]:
@@ -324,12 +362,9 @@ def calibrate(
 
 def environment() -> dict[str, Any]:
     """Return what a result depends on beside its configuration."""
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    ).stdout.strip()
     return {
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "commit": commit or "unknown",
+        "date": today(),
+        "commit": commit(),
         "python": platform.python_version(),
         "keras": keras.__version__,
         "backend": keras.backend.backend(),

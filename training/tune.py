@@ -10,20 +10,24 @@ from __future__ import annotations
 import argparse
 import csv
 import dataclasses
+import hashlib
 import io
 import itertools
 import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from training.config import ConfigError, fingerprint
 from training.dataset import find_dataset
 from training.files import write_json, write_text
 from training.metrics import wilson_interval
-from training.provenance import provenance
+from training.provenance import command, provenance
 
 OUTPUT = Path("runs") / "tune"
 COURSE = ("learning-rate", "inner", "dropout")
+GRID_EPOCHS = 10
 _TYPES = {"learning_rate": float, "inner_units": int, "dropout": float, "batch_size": int}
 
 
@@ -37,7 +41,10 @@ def add_arguments(commands: Any) -> None:
         metavar="NAME=V1,V2",
         help=f"search these values instead; names: {', '.join(_TYPES)}",
     )
-    parser.add_argument("--epochs", type=int, default=10, help="per trial of a --grid")
+    parser.add_argument(
+        "--epochs", type=int, default=0,
+        help=f"per trial; default: the course's, or {GRID_EPOCHS} of a --grid",
+    )  # fmt: skip
     parser.add_argument("--size", type=int, default=150, help="input height and width, pixels")
     parser.add_argument("--limit", type=int, default=0, help="images per split, for a quick try")
     parser.add_argument("--seed", type=int, default=0)
@@ -64,10 +71,21 @@ def run(parsed: argparse.Namespace) -> None:
         seed=parsed.seed,
     )
     for name, search in searches.items():
-        trials = [dataclasses.replace(trial, seed=parsed.seed) for trial in search["trials"]]
+        changed = {"seed": parsed.seed} | ({"epochs": parsed.epochs} if parsed.epochs else {})
+        trials = [dataclasses.replace(trial, **changed) for trial in search["trials"]]
         rows = search_heads(features, name, trials, parsed.out)
-        report(name, search, rows, features, parsed.out, parsed.results)
+        report(
+            name, search, rows, features, parsed.out, parsed.results,
+            command=command(
+                f"python -m training tune {_words(name, parsed)}", parsed,
+                epochs=0, size=150, limit=0, seed=0,
+            ),
+        )  # fmt: skip
     print(f"\n{features.seconds:.0f} s for features, {time.monotonic() - started:.0f} s in all")
+
+
+def _words(name: str, parsed: argparse.Namespace) -> str:
+    return f"--grid {' '.join(parsed.grid)}" if parsed.grid else name
 
 
 def search_heads(features: Any, name: str, trials: list[Any], folder: Path) -> list[dict[str, Any]]:
@@ -140,6 +158,8 @@ def report(
     features: Any,
     folder: Path,
     results: Path | None,
+    *,
+    command: str,
 ) -> None:
     """Write a search's leaderboard (Markdown, CSV), curves and comparison; print the first."""
     from training.plots import comparison, learning_curves
@@ -169,7 +189,7 @@ def report(
             results / f"{name}.json",
             {
                 "title": search["title"],
-                "command": f"python -m training tune {name}",
+                "command": command,
                 "frozen_blocks": features.block,
                 "size": list(features.size),
                 "validation_images": images,
@@ -219,7 +239,7 @@ def _searches(parsed: argparse.Namespace) -> dict[str, dict[str, Any]]:
     from training.course import EXPERIMENTS
 
     if parsed.grid:
-        trials = parse_grid(parsed.grid, parsed.epochs)
+        trials = parse_grid(parsed.grid, parsed.epochs or GRID_EPOCHS)
         title = f"Grid over {', '.join(d.partition('=')[0] for d in parsed.grid)}"
         return {"grid": {"title": title, "field": None, "trials": trials, "course": None}}
     for name in parsed.searches:
@@ -230,14 +250,20 @@ def _searches(parsed: argparse.Namespace) -> dict[str, dict[str, Any]]:
 
 def _identity(features: Any, choices: dict[str, list[Any]]) -> str:
     """Name what a study depends on: other images or another grid are another study."""
+    digest = hashlib.sha256()
+    for array in (
+        *features.training,
+        features.training_labels,
+        features.validation,
+        features.validation_labels,
+    ):
+        digest.update(np.ascontiguousarray(array).tobytes())
     return fingerprint(
         {
             "choices": choices,
             "size": list(features.size),
             "block": features.block,
-            "training": len(features.training_labels),
-            "validation": len(features.validation_labels),
-            "sum": float(features.validation.sum(dtype="float64")),
+            "features_and_labels": digest.hexdigest(),
         }
     )
 
