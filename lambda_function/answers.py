@@ -67,12 +67,9 @@ def _answer_batch(urls: tuple[str, ...], top_k: int, call: Call) -> dict[str, An
     sizes: list[int] = []
     codes: set[str] = set()
 
-    labels: collections.Counter[str] = collections.Counter()
-
     def classify(data: bytes, fetch_ms: float) -> dict[str, Any]:
         prediction = call.predictor.classify(data, fetch_ms=fetch_ms)
         sizes.append(prediction.image_bytes)
-        labels[prediction.scores[0][0]] += 1
         return _item(prediction, top_k, call)
 
     def refuse(error: Exception) -> dict[str, Any]:
@@ -92,9 +89,11 @@ def _answer_batch(urls: tuple[str, ...], top_k: int, call: Call) -> dict[str, An
     )
     by_url = dict(zip(different, found, strict=True))
     results = [by_url[url] for url in urls]
+    done = [result for result in results if "error" not in result]
+    labels = collections.Counter(result["predictions"][0]["label"] for result in done)
     call.log.add(
         items=len(results),
-        items_done=sum("error" not in result for result in results),
+        items_done=len(done),
         item_codes=sorted(codes),
         image_bytes=sum(sizes),
         labels=dict(labels),

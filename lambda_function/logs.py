@@ -65,7 +65,7 @@ class RequestLog:
     def add_reason(self, error: ServiceError) -> None:
         """Add why a picture was not to be had, with the class of what lay beneath.
 
-        Such a text is of our own words and holds nothing of the caller's.
+        Such a text is in our own words; of the caller's it holds a host's name at most.
         """
         beneath = type(error.__cause__).__name__ if error.__cause__ else type(error).__name__
         reasons: list[str] = self._fields.setdefault("reasons", [])

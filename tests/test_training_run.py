@@ -576,6 +576,33 @@ def test_a_backup_out_of_step_gives_way_to_the_one_before(interrupted: Path, fau
     assert (interrupted / "checkpoints" / "xception_01_0.5000.keras").exists()
 
 
+@pytest.mark.parametrize(("counted", "epochs"), [(10, 2), (9, 2), (11, 1), (0, 1)])
+def test_a_scaled_optimizer_counts_inside_and_may_skip_steps(
+    interrupted: Path, counted: int, epochs: int
+) -> None:
+    """mixed_float16: the wrapper's own counter stays 0, and overflowing steps are not counted."""
+    with h5py.File(interrupted / "backup" / "latest.weights.h5", "w") as file:
+        file["optimizer/vars/0"] = 0
+        file["optimizer/inner_optimizer/vars/0"] = counted
+    assert backup.settle(interrupted, 5) == epochs
+
+
+@pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
+def test_keras_s_own_backup_is_gone_on_from_in_every_precision(
+    tmp_path: Path, pictures: Path, weights: Path, cache: Path, precision: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    config = dataclasses.replace(HEAD, name=precision, precision=precision, views=1, epochs=2)
+    monkeypatch.setattr("training.train._finish", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        train(config, dataset=pictures, weights=weights, runs=tmp_path, cache=cache)
+    assert backup.settle(tmp_path / precision, 60 // config.batch_size) == 2
+    assert epochs_in(tmp_path / precision / "history.csv") == [0, 1]
+
+
 @pytest.mark.parametrize("left", ["a first backup cut short", "no backup"])
 def test_without_a_backup_nothing_of_the_run_is_left(interrupted: Path, left: str) -> None:
     for file in (interrupted / "backup").iterdir():

@@ -10,7 +10,6 @@ machine say nothing of what was changed since, or from another.
 from __future__ import annotations
 
 import argparse
-import json
 import shlex
 import tomllib
 from pathlib import Path
@@ -77,8 +76,17 @@ def read_parameters(words: Iterable[str]) -> dict[str, str]:
 
 
 def to_overrides(parameters: Mapping[str, str]) -> str:
-    """Return parameters as SAM's ``--parameter-overrides`` takes them."""
-    return " ".join(f"{name}={json.dumps(value)}" for name, value in parameters.items())
+    """Return parameters as SAM's ``--parameter-overrides`` takes them.
+
+    Raises:
+        Stop: a value that SAM would read as another one.
+    """
+    for name, value in parameters.items():
+        if '"' in value or "\\" in value:
+            raise Stop(
+                f"{name} may hold neither quote nor backslash: SAM changes them. Has: {value}"
+            )
+    return " ".join(f'{name}="{value}"' for name, value in parameters.items())
 
 
 def deployed_parameters(session: Any, stack: str) -> dict[str, str] | None:

@@ -49,10 +49,14 @@ def _epochs(weights: Path, metadata: Path, steps_per_epoch: int) -> int | None:
     try:
         epochs = int(json.loads(metadata.read_text())["epoch"])
         with h5py.File(weights) as file:
-            steps = int(file["optimizer/vars/0"][()])  # the optimizer's iterations
+            scaled = "optimizer/inner_optimizer/vars/0" in file
+            steps = int(file[f"optimizer/{'inner_optimizer/' * scaled}vars/0"][()])  # iterations
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return epochs if steps == epochs * steps_per_epoch else None
+    expected = epochs * steps_per_epoch
+    # Under mixed_float16, steps whose gradients overflow are skipped, and not counted.
+    in_step = 0 < steps <= expected if scaled else steps == expected
+    return epochs if in_step else None
 
 
 def _recorded_epochs(history: Path) -> int:

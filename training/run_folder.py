@@ -29,6 +29,7 @@ STARTED = "started.json"
 # What a setting was before records held it: other keys that are missing are not compared.
 BEFORE = {**TrainConfig().to_dict(), "limit": 0, "fold": None}
 MODEL = "model.keras"
+BEGUN_WITH = {"weights", "start_sha256"}
 _DIFFERENCES_TOLD = 4
 
 
@@ -76,8 +77,8 @@ def describe_sources(splits: list[Split], weights: Path | None, licence: str) ->
 def check_settings(folder: Path, wanted: dict[str, Any]) -> None:
     """Refuse a folder that holds another run: nothing is answered, or overwritten, in its stead.
 
-    A finished run may be met again with another file of ImageNet weights: one that was trained on
-    a GPU is converted elsewhere.
+    A finished run may be met again without what it began with: one that was trained on a GPU is
+    converted elsewhere, with another file of ImageNet weights and without the run it started from.
 
     Args:
         folder: of the run; it need not exist.
@@ -95,7 +96,7 @@ def check_settings(folder: Path, wanted: dict[str, Any]) -> None:
             )
         return
     recorded = json.loads(file.read_text())
-    compared = (recorded.keys() | wanted.keys()) - ({"weights"} if is_finished(folder) else set())
+    compared = (recorded.keys() | wanted.keys()) - (BEGUN_WITH if is_finished(folder) else set())
     pairs = {
         key: (recorded.get(key, BEFORE.get(key, wanted.get(key))), wanted.get(key))
         for key in sorted(compared)

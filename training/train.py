@@ -34,7 +34,7 @@ from training.model import (
     with_probabilities,
     without_probabilities,
 )
-from training.provenance import commit, today
+from training.provenance import provenance
 
 RUNS = Path("runs")
 LICENCE = "MIT"  # of the weights, as this project gives its own away
@@ -70,6 +70,7 @@ def train(
         ConfigError, DatasetError, WeightsError: what was wrong, and what to do.
     """
     started = time.monotonic()
+    provenance()  # of what runs from here on
     distribute()
     folder = run_folder.find_folder(runs, config.name)
     training, validation = load_parts(dataset, limit=limit, fold=fold)
@@ -176,7 +177,8 @@ def _start(config: TrainConfig, runs: Path) -> Path:
 
 def _sha256_of_start(config: TrainConfig, runs: Path) -> str | None:
     """Tell the weights that a run starts with: a run of that name may be trained anew meanwhile."""
-    return sha256_of(_start(config, runs))[:16] if config.start_from else None
+    file = runs / config.start_from / run_folder.MODEL
+    return sha256_of(file)[:16] if config.start_from and file.is_file() else None
 
 
 def prepare_network(config: TrainConfig, classes: int, weights: Path | None, runs: Path) -> Network:
@@ -362,9 +364,10 @@ def calibrate(
 
 def environment() -> dict[str, Any]:
     """Return what a result depends on beside its configuration."""
+    origin = provenance()  # of when the training began
     return {
-        "date": today(),
-        "commit": commit(),
+        "date": origin["date"],
+        "commit": origin["commit"],
         "python": platform.python_version(),
         "keras": keras.__version__,
         "backend": keras.backend.backend(),
