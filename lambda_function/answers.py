@@ -57,9 +57,7 @@ def answer_bulk(event: dict[str, Any], call: Call) -> dict[str, Any]:
         refuse=lambda error: {"error": problem(call.known(error))},
         deadline=call.deadline,
     )
-    done = [result for result in results if "error" not in result]
-    labels = collections.Counter(result["predictions"][0]["label"] for result in done)
-    call.log.add(items=len(results), items_done=len(done), labels=dict(labels))
+    _log_items(results, call)
     return {"results": results}
 
 
@@ -89,16 +87,15 @@ def _answer_batch(urls: tuple[str, ...], top_k: int, call: Call) -> dict[str, An
     )
     by_url = dict(zip(different, found, strict=True))
     results = [by_url[url] for url in urls]
+    _log_items(results, call)
+    call.log.add(item_codes=sorted(codes), image_bytes=sum(sizes))
+    return _whole({"results": results}, call)
+
+
+def _log_items(results: list[dict[str, Any]], call: Call) -> None:
     done = [result for result in results if "error" not in result]
     labels = collections.Counter(result["predictions"][0]["label"] for result in done)
-    call.log.add(
-        items=len(results),
-        items_done=len(done),
-        item_codes=sorted(codes),
-        image_bytes=sum(sizes),
-        labels=dict(labels),
-    )
-    return _whole({"results": results}, call)
+    call.log.add(items=len(results), items_done=len(done), labels=dict(labels))
 
 
 def _whole(part: dict[str, Any], call: Call) -> dict[str, Any]:

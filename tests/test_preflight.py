@@ -13,7 +13,8 @@ from moto import mock_aws
 from lambda_function.metadata import embed_metadata, read_metadata
 from tests.conftest import TINY_MODEL
 from tools import preflight as checks
-from tools.preflight import Finding, Stop, preflight, read_parameters, show
+from tools.preflight import Finding, Stop, preflight, show
+from tools.stack import read_parameters
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -15,7 +15,6 @@ and leave the alias on the old version. The stamp makes it another text.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import re
@@ -23,18 +22,16 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
-import boto3
-
 from tools.preflight import Finding, check_image_size, declared_parameters, preflight, show
 from tools.stack import (
     CONFIG,
-    DEFAULT_STACK,
     REPOSITORY,
     Stop,
+    command_line,
     deployed_parameters,
     merged,
+    read_command_line,
     read_kept,
-    read_parameters,
     to_overrides,
 )
 
@@ -137,16 +134,12 @@ def deploy(
 
 def main(arguments: list[str] | None = None) -> int:
     """Deploy; see the module."""
-    parser = argparse.ArgumentParser(prog="python -m tools.deploy", description=__doc__)
-    parser.add_argument("--stack", help=f"default: the one deployed from here, or {DEFAULT_STACK}")
+    parser = command_line("deploy", __doc__)
     parser.add_argument("--yes", action="store_true", help="ask nothing")
-    parser.add_argument("parameters", nargs="*", metavar="Name=value")
     options = parser.parse_args(arguments)
     try:
-        given, kept = read_parameters(options.parameters), read_kept()
-        stack = options.stack or kept.stack or DEFAULT_STACK
-        session = boto3.Session(region_name=kept.region)
-        return deploy(given, stack=stack, session=session, ask=not options.yes)
+        asked = read_command_line(options)
+        return deploy(asked.given, stack=asked.stack, session=asked.session, ask=not options.yes)
     except Stop as stop:
         show([Finding("stop", str(stop))])
         return 1

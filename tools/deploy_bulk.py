@@ -7,18 +7,16 @@ Looks first: the service has to be there, and its function has to be allowed to 
 
 from __future__ import annotations
 
-import argparse
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
-import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 from samtranslator.yaml_helper import yaml_parse
 
 from tools.deploy import SAM
 from tools.preflight import Finding, rule_broken, show
-from tools.stack import DEFAULT_STACK, REPOSITORY, Stop, read_kept, read_parameters, to_overrides
+from tools.stack import REPOSITORY, Stop, command_line, read_command_line, to_overrides
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -89,14 +87,10 @@ def deploy_bulk(
 
 def main(arguments: list[str] | None = None) -> int:
     """Deploy; see the module."""
-    parser = argparse.ArgumentParser(prog="python -m tools.deploy_bulk", description=__doc__)
-    parser.add_argument("--stack", help=f"default: the one deployed from here, or {DEFAULT_STACK}")
-    parser.add_argument("parameters", nargs="*", metavar="Name=value")
-    options = parser.parse_args(arguments)
+    options = command_line("deploy_bulk", __doc__).parse_args(arguments)
     try:
-        given, kept = read_parameters(options.parameters), read_kept()
-        stack = options.stack or kept.stack or DEFAULT_STACK
-        return deploy_bulk(given, stack=stack, session=boto3.Session(region_name=kept.region))
+        asked = read_command_line(options)
+        return deploy_bulk(asked.given, stack=asked.stack, session=asked.session)
     except Stop as stop:
         show([Finding("stop", str(stop))])
         return 1

@@ -8,7 +8,6 @@ is asked through boto3; the rest is looked at here. ``make deploy`` runs it firs
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import platform
 import re
@@ -17,7 +16,6 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import boto3
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, UnknownRegionError
 from samtranslator.yaml_helper import yaml_parse
 
@@ -25,14 +23,13 @@ from benchmarks.prices import USD_PER_GB_SECOND
 from lambda_function.metadata import MetadataError, read_metadata
 from lambda_function.settings import Settings, SettingsError
 from tools.stack import (
-    DEFAULT_STACK,
     NOT_YET_THERE,
     REPOSITORY,
     Stop,
+    command_line,
     deployed_parameters,
     merged,
-    read_kept,
-    read_parameters,
+    read_command_line,
 )
 
 if TYPE_CHECKING:
@@ -362,18 +359,14 @@ def show(findings: Iterable[Finding]) -> bool:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the checks; see the module."""
-    parser = argparse.ArgumentParser(prog="python -m tools.preflight", description=__doc__)
-    parser.add_argument("--stack", help=f"default: the one deployed from here, or {DEFAULT_STACK}")
-    parser.add_argument("parameters", nargs="*", metavar="Name=value")
-    options = parser.parse_args(arguments)
+    options = command_line("preflight", __doc__).parse_args(arguments)
     try:
-        given, kept = read_parameters(options.parameters), read_kept()
+        asked = read_command_line(options)
     except Stop as stop:
         return 0 if show([Finding("stop", str(stop))]) else 1
-    stack = options.stack or kept.stack or DEFAULT_STACK
-    session = boto3.Session(region_name=kept.region)
-    parameters = merged(given, deployed_parameters(session, stack), kept, declared_parameters())
-    findings = preflight(parameters, stack=stack, session=session)
+    deployed = deployed_parameters(asked.session, asked.stack)
+    parameters = merged(asked.given, deployed, asked.kept, declared_parameters())
+    findings = preflight(parameters, stack=asked.stack, session=asked.session)
     return 0 if show(findings) else 1
 
 

@@ -123,14 +123,46 @@ def merged(
     return {name: value for name, value in earlier.items() if name in known} | dict(given)
 
 
+class Asked(NamedTuple):
+    """What a command line means.
+
+    Attributes:
+        given: parameters that it names.
+        kept: what the first deployment from here has kept.
+        stack: name of the stack.
+        session: a ``boto3.Session`` in the stack's region.
+    """
+
+    given: dict[str, str]
+    kept: Kept
+    stack: str
+    session: Any
+
+
+def command_line(module: str, description: str | None) -> argparse.ArgumentParser:
+    """Return the parser that the commands on a stack share: ``--stack`` and parameters."""
+    parser = argparse.ArgumentParser(prog=f"python -m tools.{module}", description=description)
+    parser.add_argument("--stack", help=f"default: the one deployed from here, or {DEFAULT_STACK}")
+    parser.add_argument("parameters", nargs="*", metavar="Name=value")
+    return parser
+
+
+def read_command_line(options: argparse.Namespace) -> Asked:
+    """Complete what was said by what has been kept.
+
+    Raises:
+        Stop: a parameter or samconfig.toml cannot be read.
+    """
+    given, kept = read_parameters(options.parameters), read_kept()
+    stack = options.stack or kept.stack or DEFAULT_STACK
+    return Asked(given, kept, stack, boto3.Session(region_name=kept.region))
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Print which stack is meant; see the module."""
-    parser = argparse.ArgumentParser(prog="python -m tools.stack", description=__doc__)
-    parser.add_argument("--stack", help=f"default: the one deployed from here, or {DEFAULT_STACK}")
-    options, kept = parser.parse_args(arguments), read_kept()
-    region = kept.region or boto3.Session().region_name
-    words = ["--stack-name", options.stack or kept.stack or DEFAULT_STACK]
-    print(*words, *(["--region", region] if region else []))
+    asked = read_command_line(command_line("stack", __doc__).parse_args(arguments))
+    region = asked.session.region_name
+    print("--stack-name", asked.stack, *(["--region", region] if region else []))
 
 
 if __name__ == "__main__":

@@ -30,13 +30,14 @@ def settle(folder: Path, steps_per_epoch: int) -> int:
         How many epochs are done.
     """
     recorded = _recorded_epochs(folder / HISTORY)
-    for suffix in ("", _PREVIOUS):
-        weights, metadata = (folder / FOLDER / f"{name}{suffix}" for name in _NAMES)
-        epochs = _epochs(weights, metadata, steps_per_epoch)
+    latest = [folder / FOLDER / name for name in _NAMES]
+    previous = [file.with_name(f"{file.name}{_PREVIOUS}") for file in latest]
+    for files in (latest, previous):
+        epochs = _epochs(*files, steps_per_epoch)
         if epochs is not None and epochs <= recorded:
-            if suffix:
-                for name in _NAMES:
-                    shutil.copyfile(folder / FOLDER / f"{name}{suffix}", folder / FOLDER / name)
+            if files is previous:
+                for source, target in zip(previous, latest, strict=True):
+                    shutil.copyfile(source, target)
             return epochs
     for trace in (FOLDER, CHECKPOINTS):
         shutil.rmtree(folder / trace, ignore_errors=True)

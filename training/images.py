@@ -11,12 +11,29 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from lambda_function.errors import ServiceError
 from lambda_function.image import decode_image, preprocess
 from lambda_function.metadata import InputSpec
 from training.augment import augment
 from training.dataset import DatasetError, Split
+
+
+def read_image(path: Path, spec: InputSpec | None = None) -> Image.Image:
+    """Return one image, upright and RGB, through the serving code.
+
+    Args:
+        path: of the image.
+        spec: of the tensor that it will become, where one will; see ``decode_image``.
+
+    Raises:
+        DatasetError: the file cannot be read as an image; it is named.
+    """
+    try:
+        return decode_image(path.read_bytes(), target=spec)
+    except (ServiceError, OSError) as error:
+        raise DatasetError(f"{path} cannot be used: {error}") from error
 
 
 def load_image(
@@ -41,10 +58,7 @@ def load_image(
     Raises:
         DatasetError: the file cannot be read as an image; it is named.
     """
-    try:
-        image = decode_image(path.read_bytes(), target=spec)
-    except (ServiceError, OSError) as error:
-        raise DatasetError(f"{path} cannot be used: {error}") from error
+    image = read_image(path, spec)
     varied = augment(image, view=view, index=index, seed=seed, recompress=recompress)
     return preprocess(varied, spec)[0]
 

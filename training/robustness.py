@@ -17,11 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from lambda_function.image import decode_image
 from training import ledger
 from training.dataset import Split, find_dataset, load_split
 from training.encoding import encoded
 from training.files import sha256_of, write_json, write_text
+from training.images import read_image
 from training.metrics import mcnemar_exact, wilson_interval
 from training.progress import progress_bar
 from training.provenance import command, provenance
@@ -76,7 +76,7 @@ def vary(split: Split, variation: Callable[[Image.Image], bytes], folder: Path) 
     paths = []
     for index, path in enumerate(split.paths):
         target = folder / f"{index}-{path.stem}.image"
-        target.write_bytes(variation(decode_image(path.read_bytes())))
+        target.write_bytes(variation(read_image(path)))
         paths.append(target)
     return dataclasses.replace(split, paths=tuple(paths))
 

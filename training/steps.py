@@ -21,13 +21,13 @@ from typing import Any
 
 import numpy as np
 
-from lambda_function.errors import ServiceError
-from lambda_function.image import decode_image, preprocess
+from lambda_function.image import preprocess
 from lambda_function.metadata import InputSpec
 from training.augment import augment
 from training.config import ConfigError
 from training.dataset import DatasetError, find_dataset, load_split
 from training.files import replace_marked, replacing, write_json, write_text
+from training.images import load_image, read_image
 from training.metrics import wilson_interval
 from training.provenance import command, provenance
 
@@ -140,7 +140,7 @@ def table(results: Path) -> str:
 def look(parsed: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Step 1: an image as an array, and what ImageNet's classes say about it."""
     path = _image(parsed)
-    image = _decoded(path)
+    image = read_image(path)
     pixels = np.asarray(image)
     spec = InputSpec(parsed.size or 299, parsed.size or 299)
     tensor = preprocess(image, spec)
@@ -253,7 +253,7 @@ def augmentation(parsed: argparse.Namespace, folder: Path) -> dict[str, Any]:
     chosen = np.linspace(0, len(split) - 1, 5).astype(int)
     rows = {
         f"view {view}": [
-            augment(decode_image(split.paths[i].read_bytes()), view=view, index=int(i),
+            augment(read_image(split.paths[i]), view=view, index=int(i),
                     seed=parsed.seed)
             for i in chosen
         ]
@@ -304,7 +304,6 @@ def larger(parsed: argparse.Namespace, folder: Path) -> dict[str, Any]:
 def use(parsed: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Step 9: load the model, score it on validation, classify one image."""
     from training.evaluate import evaluate, to_text
-    from training.images import load_image
     from training.scorer import load_scorer
 
     scorer = load_scorer(parsed.model)
@@ -350,13 +349,6 @@ def _chosen(wanted: str) -> list[Step]:
         names = [step.name for step in STEPS]
         raise ConfigError(f"a step is a number from 1 to 9 or one of {names}. Received: {wanted!r}")
     return chosen
-
-
-def _decoded(path: Path) -> Any:
-    try:
-        return decode_image(path.read_bytes())
-    except ServiceError as error:
-        raise DatasetError(f"{path} cannot be used: {error.detail}") from error
 
 
 def _image(parsed: argparse.Namespace) -> Path:

@@ -168,17 +168,11 @@ class _BestCheckpoint(keras.callbacks.Callback):
             self.model.save(unfinished)
 
 
-def _start(config: TrainConfig, runs: Path) -> Path:
-    file = runs / config.start_from / run_folder.MODEL
-    if not file.is_file():
-        raise ConfigError(f"start_from names no finished run: {file} is missing")
-    return file
-
-
 def _sha256_of_start(config: TrainConfig, runs: Path) -> str | None:
     """Tell the weights that a run starts with: a run of that name may be trained anew meanwhile."""
-    file = runs / config.start_from / run_folder.MODEL
-    return sha256_of(file)[:16] if config.start_from and file.is_file() else None
+    start = runs / config.start_from
+    finished = config.start_from and run_folder.is_finished(start)
+    return sha256_of(start / run_folder.MODEL)[:16] if finished else None
 
 
 def prepare_network(config: TrainConfig, classes: int, weights: Path | None, runs: Path) -> Network:
@@ -195,7 +189,9 @@ def prepare_network(config: TrainConfig, classes: int, weights: Path | None, run
     finally:
         keras.config.set_dtype_policy("float32")
     if config.start_from:
-        file = _start(config, runs)
+        file = runs / config.start_from / run_folder.MODEL
+        if not file.is_file():
+            raise ConfigError(f"start_from names no finished run: {file} is missing")
         refuse_fold(run_folder.read_config(file.parent)[1], file.parent)
         start = without_probabilities(keras.models.load_model(file, compile=False))
         assign_weights(network.whole, named_weights(start))
