@@ -25,7 +25,7 @@ pytestmark = [
 ]
 
 ROOT = Path(__file__).parents[1]
-WEIGHTS = ROOT.parent / "shared" / "weights" / "xception_notop_imagenet_blocks1-13.weights.h5"
+WEIGHTS = ROOT.parent / "shared" / "weights" / "xception_notop_imagenet.weights.h5"
 TWO_DEVICES = "--xla_force_host_platform_device_count=2"
 BLOCK_TENSORFLOW = "import sys; sys.modules['tensorflow'] = None; "
 MAKE_WEIGHTS = (

@@ -24,7 +24,7 @@ DEFAULT_WEIGHTS = (
     Path(__file__).resolve().parents[2]
     / "shared"
     / "weights"
-    / "xception_notop_imagenet_blocks1-13.weights.h5"
+    / "xception_notop_imagenet.weights.h5"
 )
 LAST_BLOCK = 14
 
