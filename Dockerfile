@@ -16,16 +16,16 @@ ENV PYTHONDONTWRITEBYTECODE=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 WORKDIR /build
 
 # Dependencies first: their layer stays while code and model change.
-COPY requirements/${REQUIREMENTS}.txt requirements/s3.txt deploy/slim.py ./
+COPY requirements/${REQUIREMENTS}.txt requirements/s3.txt deploy/image/prune.py ./
 RUN locked="-r ${REQUIREMENTS}.txt" \
  && case "${BOTO3}" in base) ;; locked) locked="$locked -r s3.txt" ;; \
       *) echo "BOTO3 must be base or locked. Received: ${BOTO3}" >&2; exit 1 ;; esac \
  && python -m pip install --require-hashes --only-binary=:all: --no-compile --target deps $locked \
- && python slim.py deps
+ && python prune.py deps
 
 # Refuse a build without a model, or with one that does not fit, with a sentence.
 COPY lambda_function/ app/lambda_function/
-COPY deploy/check_model.py deploy/sbom.py ./
+COPY deploy/image/check_model.py deploy/image/sbom.py ./
 RUN PYTHONPATH=deps:app python check_model.py app/lambda_function/model.tflite \
  && PYTHONPATH=app python sbom.py deps app/lambda_function/model.tflite > app/sbom.cdx.json
 
@@ -39,7 +39,7 @@ RUN for tree in deps app; do \
  && chmod -R u=rwX,go=rX deps app
 
 FROM ${BASE_IMAGE} AS function
-# A name server that does not answer costs a lookup 2 s, not 10 (see lambda_function/fetch.py).
+# A name server that does not answer costs a lookup 2 s, not 10 (see lambda_function/fetching/client.py).
 # NumPy's OpenBLAS starts a thread for each further core that it sees, and each spins for a while:
 # 30 ms of processor time a cold start with two cores (docs/decisions.md). Nothing here uses it.
 ENV RES_OPTIONS="timeout:1 attempts:2" OPENBLAS_NUM_THREADS="1"

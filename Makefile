@@ -22,13 +22,13 @@ help: ## print this list
 # --- use it ------------------------------------------------------------------
 
 predict: $(SERVING)/.ok ## classify a picture: URL=https://... or IMAGE=path (default: one of ours)
-	@$(SERVING)/bin/python -m lambda_function.local predict $(if $(URL),--url "$$URL") $(if $(IMAGE),--image "$$IMAGE")
+	@$(SERVING)/bin/python -m tools.serve predict $(if $(URL),--url "$$URL") $(if $(IMAGE),--image "$$IMAGE")
 
 run: $(SERVING)/.ok ## serve the HTTP API and the demo page on http://127.0.0.1:8080
-	@$(SERVING)/bin/python -m lambda_function.local serve
+	@$(SERVING)/bin/python -m tools.serve serve
 
 emulate: $(TEST)/.ok ## start the handler under the Lambda Runtime Interface Emulator
-	@$(TEST)/bin/python -m tests.emulator
+	@$(TEST)/bin/python -m tools.emulator
 
 # --- train it ----------------------------------------------------------------
 
@@ -89,20 +89,20 @@ test: $(TEST)/.ok ## run the tests of everything that is deployed
 	$(TEST)/bin/python -m pytest -m "not training and not browser and not container" $(ARGS)
 
 # Only files with such tests: the others import what the training environment does not have.
-TRAINING_TESTS := $(shell grep -l 'mark\.training' tests/test_*.py)
+TRAINING_TESTS := $(shell grep -rl 'mark\.training' tests --include='test_*.py')
 test-training: $(TRAINING)/.ok ## run the tests that need Keras and TensorFlow
 	$(TRAINING)/bin/python -m pytest -m training $(TRAINING_TESTS) $(ARGS)
 
 test-jax: $(JAX)/.ok ## train on JAX, without TensorFlow, on one device and on two
-	KERAS_BACKEND=jax $(JAX)/bin/python -m pytest -m training tests/test_training_jax.py $(ARGS)
+	KERAS_BACKEND=jax $(JAX)/bin/python -m pytest -m training tests/training/test_train_jax.py $(ARGS)
 
 test-browser: $(BROWSER)/.ok ## try the demo page in Chromium (WRITE_SCREENSHOTS=1 writes docs/images)
 	$(BROWSER)/bin/python -m pytest tests/browser $(ARGS)
 
 test-container: $(TEST)/.ok $(SAM)/.ok ## build and run the image, and SAM's local gateway, in containers
-	$(TEST)/bin/python -m tests.container $(ARGS)
+	$(TEST)/bin/python -m tests.docker $(ARGS)
 
-SERVING_TESTS := $(wildcard $(addprefix tests/test_,$(addsuffix .py,addresses app batch bulk classifier fetch form gateway image local logs metadata payload predictor s3 settings url)))
+SERVING_TESTS := tests/serving tests/tools/test_serve.py
 test-tflite-runtime: $(TFLITE)/.ok ## run the serving tests on the other interpreter (needs Python 3.11)
 	$(TFLITE)/bin/python -m pytest -p no:cacheprovider -m "not training and not browser and not container and not emulator" $(SERVING_TESTS) $(ARGS)
 
@@ -126,14 +126,14 @@ benchmark: $(TEST)/.ok ## measure ours beside its peers in one run (ARGS=--quick
 
 benchmark-models: $(TRAINING)/.ok ## write the peers' models from a trained one: KERAS=path
 	@$(TRAINING)/bin/python $(PIP_INSTALL) -r requirements/peer-build.txt
-	@$(TRAINING)/bin/python -m benchmarks.peers.build '$(KERAS)'
+	@$(TRAINING)/bin/python -m benchmarks.baselines.build '$(KERAS)'
 
 benchmark-plots: $(TRAINING)/.ok ## draw what `make benchmark` measured
 	@$(TRAINING)/bin/python -m benchmarks.plots
 
 frontier: $(TRAINING)/.ok ## every recipe of trained models, side by side: RUNS='runs/a runs/b' ARGS=--prepare
 	@$(TRAINING)/bin/python $(PIP_INSTALL) -r requirements/peer-build.txt
-	@$(TRAINING)/bin/python -m benchmarks.frontier $(or $(RUNS),runs/$(RUN)) $(DATA) $(ARGS)
+	@$(TRAINING)/bin/python -m benchmarks.pareto $(or $(RUNS),runs/$(RUN)) $(DATA) $(ARGS)
 
 no-garment: $(PICTURES)/.ok ## what the model says of pictures without a garment; keeps the figures
 	@$(PICTURES)/bin/python -m benchmarks.no_garment --write $(DATA)
@@ -142,7 +142,7 @@ image-size: $(TEST)/.ok ## count what the image adds to its base, beside a cours
 	@$(TEST)/bin/python -m benchmarks.image_size $(ARGS)
 
 soak: $(TEST)/.ok ## 5,000 mixed requests through the emulator; keeps the figures
-	SOAK_REQUESTS=5000 SOAK_WRITE=1 $(TEST)/bin/python -m pytest -q tests/test_soak.py
+	SOAK_REQUESTS=5000 SOAK_WRITE=1 $(TEST)/bin/python -m pytest -q tests/serving/test_soak.py
 
 # --- deploy it ---------------------------------------------------------------
 
@@ -153,22 +153,22 @@ image: ## build the container image: ARCH=arm64, BASE_IMAGE=..., REQUIREMENTS=tf
 	$(REGISTRY_ENV) docker build --platform linux/$(if $(filter arm64,$(ARCH)),arm64,amd64) $(foreach name,BASE_IMAGE REQUIREMENTS BOTO3,$(if $($(name)),--build-arg $(name)=$($(name)))) --tag clothing-classifier .
 
 preflight: $(SAM)/.ok ## what would stop a deployment: STACK=name PARAMS='MemoryMb=3008 ApiAuth=iam'
-	@$(SAM)/bin/python -m tools.preflight $(STACK_OPTION) $(PARAMS)
+	@$(SAM)/bin/python -m deploy.preflight $(STACK_OPTION) $(PARAMS)
 
 deploy: $(SAM)/.ok ## look, build, deploy to AWS; asks for every parameter the first time (YES=1 asks nothing)
-	@SAM_CLI_TELEMETRY=0 $(SAM)/bin/python -m tools.deploy $(STACK_OPTION) $(if $(YES),--yes) $(PARAMS)
+	@SAM_CLI_TELEMETRY=0 $(SAM)/bin/python -m deploy.up $(STACK_OPTION) $(if $(YES),--yes) $(PARAMS)
 
 smoke: $(if $(IAM),$(SAM)/.ok) ## ask a deployed endpoint real questions: URL=https://... (TOKEN=..., or IAM=1)
-	@$(if $(IAM),$(SAM)/bin/python,$(PYTHON)) -m tools.smoke '$(URL)' $(if $(IAM),--iam)
+	@$(if $(IAM),$(SAM)/bin/python,$(PYTHON)) -m deploy.smoke '$(URL)' $(if $(IAM),--iam)
 
 bulk: $(SAM)/.ok ## deploy the bulk run: STACK=name PARAMS='ImageBucket=pictures ResultBucket=results'
-	@$(SAM)/bin/python -m tools.deploy_bulk $(STACK_OPTION) $(PARAMS)
+	@$(SAM)/bin/python -m deploy.bulk $(STACK_OPTION) $(PARAMS)
 
 destroy: $(SAM)/.ok ## remove the stack and its images from AWS; asks first
-	SAM_CLI_TELEMETRY=0 $(SAM)/bin/sam delete $$($(SAM)/bin/python -m tools.stack $(STACK_OPTION))
+	SAM_CLI_TELEMETRY=0 $(SAM)/bin/sam delete $$($(SAM)/bin/python -m deploy.stack $(STACK_OPTION))
 
 costs: ## write the cost tables of docs/deploy.md from what was measured; MS=milliseconds prints yours
-	@$(PYTHON) -m tools.costs $(if $(MS),--ms $(MS),--write)
+	@$(PYTHON) -m deploy.costs $(if $(MS),--ms $(MS),--write)
 
 sbom: ## show what the image of `make image` holds, with licences (CycloneDX)
 	@docker run --rm --entrypoint cat clothing-classifier /var/task/sbom.cdx.json

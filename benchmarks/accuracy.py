@@ -4,9 +4,9 @@
 
 Every test picture goes over loopback HTTP through the real emulator, so that a handler's own
 resizing and decoding count. The peers' columns are the course's own recipe, trained on the same
-data by ``python -m training steps larger``: build their models with ``python -m
-benchmarks.peers.build runs/steps/larger/model.keras --sizes 299 --into FOLDER`` and name the folder
-with ``--course-models``.
+data by ``python -m training steps larger``. Build their models with
+``python -m benchmarks.baselines.build runs/steps/larger/model.keras --sizes 299 --into FOLDER``
+and name the folder with ``--course-models``.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.baselines import OURS, PEERS, Peer, PeerError
 from benchmarks.measure import surroundings, write_result
-from benchmarks.peers import OURS, PEERS, Peer, PeerError
 from benchmarks.rounds import MEMORY_MB, ask
-from tests.emulator import EmulatorError
-from tests.support_server import PictureServer, Resource
-from training.dataset import DatasetError, find_dataset, load_split
-from training.metrics import wilson_interval
+from tools.emulator import EmulatorError
+from tools.image_server import PictureServer, Resource
+from training.data.dataset import DatasetError, find_dataset, load_split
+from training.evaluation.metrics import wilson_interval
 
 if TYPE_CHECKING:
-    from tests.emulator import Reply
+    from tools.emulator import Reply
 
 
 def main() -> None:

@@ -18,8 +18,8 @@ from benchmarks.measure import at_least_one, summarise, surroundings, write_resu
 from lambda_function.app import handle
 from lambda_function.predictor import Predictor, load_predictor
 from lambda_function.settings import Settings
-from tests.emulator import REPOSITORY
-from tests.support_server import PictureServer, Resource
+from tools.emulator import REPOSITORY
+from tools.image_server import PictureServer, Resource
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -12,10 +12,10 @@ from __future__ import annotations
 import argparse
 import sys
 
+from benchmarks.baselines import COURSE, OURS, PEERS, Peer, PeerError
 from benchmarks.measure import Summary, at_least_one, summarise, surroundings, write_result
-from benchmarks.peers import COURSE, OURS, PEERS, Peer, PeerError
 from benchmarks.rounds import run_rounds
-from tests.emulator import EmulatorError
+from tools.emulator import EmulatorError
 
 BAR, GOAL = 0.65, 0.50
 REQUESTS = 6  # a start: one cold, the others warm

@@ -16,9 +16,7 @@ import dataclasses
 import sys
 from typing import Any
 
-from benchmarks import prices
-from benchmarks.measure import at_least_one, summarise, surroundings, write_result
-from benchmarks.peers import (
+from benchmarks.baselines import (
     COURSE,
     COURSE_ONNX,
     COURSE_SIZE,
@@ -28,10 +26,12 @@ from benchmarks.peers import (
     PeerError,
     at_size,
 )
+from benchmarks.measure import at_least_one, summarise, surroundings, write_result
 from benchmarks.rounds import BATCH, MEMORY_MB, REQUESTS, SLOW_S, Run, run_rounds
 from benchmarks.table import comparison_table
+from deploy import prices
 from lambda_function.metadata import read_metadata
-from tests.emulator import EmulatorError
+from tools.emulator import EmulatorError
 
 
 def main() -> None:

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.measure import REPOSITORY, RESULTS, surroundings, write_result
-from tests.container.__main__ import STANDIN, default_base_image, in_engine
+from tests.docker.__main__ import STANDIN, default_base_image, in_engine
 from tools.wheels import lines_for, platforms
 from training.files import replace_marked
 
@@ -100,7 +100,7 @@ def table(result: dict[str, Any]) -> str:
     made = (
         f"Counted on {result['date']} at commit `{result['commit']}` in images built on "
         f"{result['base']}; `make image-size` counts again. Without the course-style byte code, "
-        f"which its pip compiles by the way, the default is at {strict:.2f}; `tests/container` "
+        f"which its pip compiles by the way, the default is at {strict:.2f}; `tests/docker` "
         f"holds it to at most {BAR:.2f}."
     )
     return "\n".join([*lines, "", made])
@@ -136,7 +136,7 @@ def course_context(folder: Path, model_bytes: int) -> None:
     (folder / "Dockerfile").write_text(COURSE_DOCKERFILE % " ".join(options))
     lock = (REPOSITORY / "requirements" / "peer-course.txt").read_text()
     (folder / "wanted.txt").write_text(course_lock(lock, machine))
-    handler = (REPOSITORY / "benchmarks" / "peers" / "course.py").read_text()
+    handler = (REPOSITORY / "benchmarks" / "baselines" / "course.py").read_text()
     (folder / "lambda_function.py").write_text(handler)
     with (folder / "clothing-model.tflite").open("wb") as model:
         model.truncate(model_bytes)

@@ -34,7 +34,7 @@ SOURCES = {
     ),
     "growth": (
         "latency and memory against megapixels, batch, threads",
-        "python -m benchmarks.growth --write",
+        "python -m benchmarks.scaling --write",
     ),
     "image_size": ("what the image adds to its base", "make image-size ARGS=--write"),
     "imports": ("what a library adds to the start", "python -m benchmarks.imports --write"),
@@ -42,7 +42,7 @@ SOURCES = {
         "a 24-megapixel photo to a tensor",
         "python -m benchmarks.large_photos --write",
     ),
-    "limit": ("distance to the processor's peak", "python -m benchmarks.limit --write"),
+    "limit": ("distance to the processor's peak", "python -m benchmarks.roofline --write"),
     "no_garment": ("pictures without a garment", "make no-garment"),
     "overhead": ("time around inference", "python -m benchmarks.overhead --write"),
     "robustness_test": (

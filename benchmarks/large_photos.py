@@ -26,11 +26,12 @@ import PIL
 from PIL import Image, features
 
 from benchmarks.measure import Summary, summarise, surroundings, write_result
-from lambda_function import image as image_module
+from lambda_function import REPOSITORY
 from lambda_function.classifier import Classifier
-from lambda_function.image import decode_image, preprocess
-from tests.images import encode, photo
-from training.dataset import DatasetError, find_dataset, load_split
+from lambda_function.images import decode as image_module
+from lambda_function.images.decode import decode_image, preprocess
+from tests.support.images import encode, photo
+from training.data.dataset import DatasetError, find_dataset, load_split
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 
     from lambda_function.metadata import InputSpec
 
-MODEL = Path(__file__).resolve().parent.parent / "lambda_function" / "model.tflite"
+MODEL = REPOSITORY / "lambda_function" / "model.tflite"
 HEIGHT, WIDTH = 4000, 6000  # 24 megapixels
 KINDS: dict[str, dict[str, Any]] = {
     "JPEG": {"kind": "JPEG", "quality": 95},

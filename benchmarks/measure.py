@@ -16,13 +16,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lambda_function import REPOSITORY
 from training.files import write_json
 from training.provenance import commit, is_dirty
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-REPOSITORY = Path(__file__).resolve().parent.parent
 RESULTS = REPOSITORY / "benchmarks" / "results"
 
 

@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
+from benchmarks.baselines import OUR_MODEL
 from benchmarks.measure import RESULTS, surroundings, write_result
-from benchmarks.peers import OUR_MODEL
 from lambda_function.classifier import Classifier
-from lambda_function.image import decode_image, preprocess
-from tests.images import encode
-from training.dataset import DatasetError, find_dataset, load_split
+from lambda_function.images.decode import decode_image, preprocess
+from tests.support.images import encode
+from training.data.dataset import DatasetError, find_dataset, load_split
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

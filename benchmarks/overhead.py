@@ -17,7 +17,7 @@ from lambda_function.app import handle
 from lambda_function.classifier import Classifier
 from lambda_function.predictor import Prediction, Predictor
 from lambda_function.settings import Settings
-from tests.emulator import REPOSITORY, http_event
+from tools.emulator import REPOSITORY, http_event
 
 if TYPE_CHECKING:
     from collections.abc import Callable

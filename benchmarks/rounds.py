@@ -16,9 +16,9 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.peers import CORE, EXAMPLES, Peer
-from tests.emulator import Emulator, EmulatorError, Reply
-from tests.support_server import PictureServer, Resource
+from benchmarks.baselines import CORE, EXAMPLES, Peer
+from tools.emulator import Emulator, EmulatorError, Reply
+from tools.image_server import PictureServer, Resource
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

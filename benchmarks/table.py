@@ -5,7 +5,7 @@
                                           and writes benchmarks/results/README.md: the whole one,
                                           further measurements, and the index of all results
 
-``tests/test_benchmarks.py`` holds that both pages show what the result files say.
+``tests/benchmarks/test_benchmarks.py`` holds that both pages show what the result files say.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.baselines import PEERS
 from benchmarks.index import command_of, commit_of, index
 from benchmarks.measure import REPOSITORY, RESULTS
-from benchmarks.peers import PEERS
+from training.evaluation.metrics import wilson_interval
 from training.files import replace_marked, write_text
-from training.metrics import wilson_interval
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
 REMARKS = (
-    "`dependencies` is ours after the image's slimming (`deploy/slim.py`), theirs as installed; "
+    "`dependencies` is ours after the image's slimming (`deploy/image/prune.py`), theirs as installed; "
     "`make image-size` counts whole images. From slow image servers, ours fetches the pictures of "
     "a batch of 16 side by side; the others take one at a time. Accuracy is of each as shipped: "
     "the peers' columns have the course's recipe, trained here."

@@ -22,14 +22,14 @@ import numpy as np
 
 from benchmarks.measure import at_least_one
 from lambda_function.metadata import InputSpec
-from training.course import EPOCHS, EXPERIMENTS, SIZE
-from training.dataset import Split, find_dataset, load_split
+from training.data.dataset import Split, find_dataset, load_split
+from training.data.images import load_image
+from training.experiments.course_figures import EPOCHS, EXPERIMENTS, SIZE
+from training.experiments.tune import search_heads
 from training.files import write_json, write_text
-from training.heads import pooled_features
-from training.images import load_image
-from training.model import build_backbone, find_weights
+from training.fit.backbone import build_backbone, find_weights
+from training.fit.heads import pooled_features
 from training.provenance import command, provenance
-from training.tune import search_heads
 
 RESULTS = Path(__file__).parent / "results"
 SPEC = InputSpec(SIZE, SIZE)

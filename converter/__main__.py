@@ -20,12 +20,13 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before Keras: no start-up chatter
 
 from converter.errors import ConversionError, ConverterError
+from lambda_function import REPOSITORY
 from lambda_function.classifier import ArtifactError
 from lambda_function.metadata import MetadataError
-from training.dataset import DatasetError, find_dataset
+from training.data.dataset import DatasetError, find_dataset
 from training.files import replacing
 
-SHIPPED = Path(__file__).resolve().parents[1] / "lambda_function" / "model.tflite"
+SHIPPED = REPOSITORY / "lambda_function" / "model.tflite"
 GATE_FAILED = 3
 
 
@@ -86,9 +87,9 @@ def _at_least(least: int) -> Callable[[str], int]:
 def _convert_and_gate(parsed: argparse.Namespace) -> int:
     from converter import parity, reference
     from converter.calibration import Ranges, choose_images
-    from converter.convert import quantise, to_float32
     from converter.recipes import find_recipe
     from converter.source import open_source
+    from converter.tflite import quantise, to_float32
 
     source = open_source(parsed.model)
     dataset = find_dataset(parsed.dataset)
@@ -130,7 +131,7 @@ def _write(output: Path, artifact: bytes, report: dict[str, object]) -> None:
 
 
 def _inspect(words: list[str]) -> int:
-    from converter.inspection import describe
+    from converter.inspect import describe
 
     parser = argparse.ArgumentParser(prog="python -m converter inspect")
     parser.add_argument("file", type=Path)

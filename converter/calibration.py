@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from lambda_function.metadata import InputSpec
-from training.dataset import Split, load_split
-from training.images import load_image
+from training.data.dataset import Split, load_split
+from training.data.images import load_image
 
 DEFAULT_IMAGES = 128
 DEFAULT_SEED = 0

@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from lambda_function.classifier import Classifier
-from lambda_function.image import decode_image, preprocess
+from lambda_function.images.decode import decode_image, preprocess
 from lambda_function.metadata import InputSpec, ModelMetadata
-from training.dataset import Split, load_folder, load_split
-from training.metrics import mcnemar_exact, wilson_interval
+from training.data.dataset import Split, load_folder, load_split
+from training.evaluation.metrics import mcnemar_exact, wilson_interval
 
 TRAIN_IMAGES = 1000
 TRAIN_SEED = 4  # of the choice of train images; any will do, as long as it stays

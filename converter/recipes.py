@@ -4,7 +4,7 @@ All start from the same float32 flatbuffer and are applied by ai-edge-quantizer.
 quantisation, tried beside it, agreed less with the float model (0.965 of 86 images against 0.988,
 with 60 and 64 images to calibrate), needs a conversion of its own for every recipe, and writes
 operator versions that tflite-runtime 2.14 refuses in dynamic-range files; all of these it loads,
-and answers alike (tests/test_runtimes.py).
+and answers alike (tests/serving/test_runtimes.py).
 
 Not offered: int16 activations. XNNPACK has no such convolutions, and the interpreter's own take
 2.4 s of processor time for one image at 224 px, fifteen times as long as float32. Nor, after trying

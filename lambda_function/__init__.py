@@ -1,4 +1,6 @@
-"""The deployed unit: an AWS Lambda function that classifies pictures of clothing.
+"""Exactly what is deployed: the Lambda handler, and the image code that training shares."""
 
-Imports nothing else of this repository, and never TensorFlow or Keras.
-"""
+from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parent  # of the deployed files, the model among them
+REPOSITORY = PACKAGE.parent  # the checkout; in the function, Lambda's task root

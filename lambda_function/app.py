@@ -17,17 +17,18 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from lambda_function import logs, pages, payload
-from lambda_function.answers import answer, answer_bulk
+from lambda_function import logs
 from lambda_function.bulk import ITEMS, BatchError
-from lambda_function.call import Call, problem
+from lambda_function.context import Call, problem
 from lambda_function.errors import (
     BadRequestError,
     MethodNotAllowedError,
     NotFoundError,
     ServiceError,
 )
-from lambda_function.gateway import (
+from lambda_function.http import pages
+from lambda_function.http import request_body as payload
+from lambda_function.http.events import (
     Request,
     Response,
     is_gateway_event,
@@ -36,6 +37,7 @@ from lambda_function.gateway import (
     read_route,
 )
 from lambda_function.predictor import Predictor, load_predictor
+from lambda_function.service import answer, answer_bulk
 from lambda_function.settings import Settings
 
 

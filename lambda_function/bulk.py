@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lambda_function.batch import run_batch
 from lambda_function.errors import AddressNotAllowedError, FetchError
-from lambda_function.fetch import ServerStatusError, UnusableAnswerError
+from lambda_function.fetching.client import ServerStatusError, UnusableAnswerError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

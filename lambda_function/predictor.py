@@ -15,8 +15,8 @@ import numpy as np
 
 from lambda_function.classifier import ArtifactError, Classifier
 from lambda_function.errors import BadRequestError, TooLargeError
-from lambda_function.fetch import FetchLimits, fetch_image
-from lambda_function.image import decode_image, preprocess
+from lambda_function.fetching.client import FetchLimits, fetch_image
+from lambda_function.images.decode import decode_image, preprocess
 from lambda_function.settings import SHIPPED_MODEL
 
 if TYPE_CHECKING:
@@ -182,7 +182,7 @@ class Predictor:
 
     def _s3_reader(self) -> Callable[..., bytes]:
         if self._read_object is None:
-            from lambda_function.s3 import read_object  # imported here: it brings boto3
+            from lambda_function.fetching.s3 import read_object  # imported here: it brings boto3
 
             self._read_object = read_object
         return self._read_object
@@ -215,7 +215,7 @@ def load_predictor(settings: Settings) -> Predictor:
     """
     artifact: bytes | Path
     if settings.model_uri.startswith(_S3):
-        from lambda_function.s3 import download_model  # imported here: it brings boto3
+        from lambda_function.fetching.s3 import download_model  # imported here: it brings boto3
 
         artifact = download_model(settings.model_uri)
     else:

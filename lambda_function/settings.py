@@ -11,7 +11,7 @@ import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lambda_function.errors import BadRequestError
-from lambda_function.url import normal_host_and_port
+from lambda_function.fetching.urls import normal_host_and_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

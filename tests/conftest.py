@@ -22,14 +22,15 @@ from lambda_function import app
 from lambda_function.classifier import Classifier
 from lambda_function.predictor import Predictor
 from lambda_function.settings import Settings
-from tests.shapes import write_dataset
-from tests.support_server import PictureServer, Resource
+from tests.support.paths import TESTS
+from tests.support.shapes import write_dataset
+from tools.image_server import PictureServer, Resource
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-TINY_MODEL = Path(__file__).parent / "data" / "tiny.tflite"
-EVENTS = Path(__file__).parent / "events"
+TINY_MODEL = TESTS / "data" / "tiny.tflite"
+EVENTS = TESTS / "events"
 FORMATS = ("http_api_v2", "http_api_v2_named_stage", "rest_api_v1", "function_url")
 
 
@@ -194,7 +195,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The backbone's weights: the ImageNet file where there is one, else random ones."""
     import keras
 
-    from training.model import DEFAULT_WEIGHTS
+    from training.fit.backbone import DEFAULT_WEIGHTS
 
     if DEFAULT_WEIGHTS.is_file():
         return DEFAULT_WEIGHTS

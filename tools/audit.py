@@ -11,11 +11,13 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lambda_function import REPOSITORY
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 LOCKS = ("serving", "s3", "tflite-runtime")
-REQUIREMENTS = Path(__file__).resolve().parent.parent / "requirements"
+REQUIREMENTS = REPOSITORY / "requirements"
 
 
 def audit(

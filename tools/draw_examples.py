@@ -16,9 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
+from lambda_function import REPOSITORY
+
 HEIGHT, WIDTH = 533, 400
 SCALE = 2  # drawn larger and reduced, so that edges are smooth
-EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+EXAMPLES = REPOSITORY / "examples"
 Point = tuple[float, float]
 Colour = tuple[int, int, int]
 

@@ -14,15 +14,15 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from lambda_function import REPOSITORY
 from lambda_function.classifier import Classifier
-from lambda_function.image import decode_image, preprocess
+from lambda_function.images.decode import decode_image, preprocess
 
-ROOT = Path(__file__).resolve().parents[1]
-MODEL = ROOT / "lambda_function" / "model.tflite"
-EXAMPLES = ROOT / "examples"
-GOLDEN = ROOT / "tests" / "golden"
+MODEL = REPOSITORY / "lambda_function" / "model.tflite"
+EXAMPLES = REPOSITORY / "examples"
+GOLDEN = REPOSITORY / "tests" / "golden"
 DATASET = Path(
-    os.environ.get("CLOTHING_DATASET") or ROOT.parent / "shared" / "clothing-dataset-small"
+    os.environ.get("CLOTHING_DATASET") or REPOSITORY.parent / "shared" / "clothing-dataset-small"
 )
 PER_CLASS = 5
 

@@ -1,4 +1,4 @@
-"""Writes lambda_function/openapi.json and docs.html: `python -m tools.openapi`.
+"""Writes lambda_function/http/openapi.json and docs.html: `python -m tools.openapi`.
 
 Both come from the code that serves: paths and methods from ``app.ROUTES``, limits from
 ``payload``, error codes and titles from ``errors``. A test keeps the committed files equal to
@@ -12,9 +12,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from lambda_function import app, errors, payload
+from lambda_function import app, errors
+from lambda_function.http import pages
+from lambda_function.http import request_body as payload
 
-FOLDER = Path(app.__file__).parent
+FOLDER = Path(pages.__file__).parent
 JSON_FILE = FOLDER / "openapi.json"
 HTML_FILE = FOLDER / "docs.html"
 DIALECT = "https://spec.openapis.org/oas/3.1/dialect/base"

@@ -26,7 +26,7 @@ def _send_again(unraisable: sys.UnraisableHookArgs) -> None:
 
 def _main() -> int:
     try:
-        from training.cli import main  # takes a second, in which an interrupt may come
+        from training.options import main  # takes a second, in which an interrupt may come
 
         return main()
     except KeyboardInterrupt:

@@ -15,7 +15,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
+from lambda_function import REPOSITORY
+
 PACKAGES = (
     "numpy", "pillow", "keras", "tensorflow", "jax", "torch", "ai-edge-litert", "tflite-runtime"
 )  # fmt: skip
@@ -48,7 +49,7 @@ def is_dirty() -> bool:
 def _git(*arguments: str) -> str:
     try:
         done = subprocess.run(
-            ["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False
+            ["git", *arguments], cwd=REPOSITORY, capture_output=True, text=True, check=False
         )
     except OSError:  # no git
         return ""

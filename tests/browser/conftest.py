@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.support_server import PictureServer, Resource
+from lambda_function import REPOSITORY
+from tools.image_server import PictureServer, Resource
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 EXAMPLES = REPOSITORY / "examples"
 SHIPPED_MODEL = REPOSITORY / "lambda_function" / "model.tflite"
 TINY_MODEL = REPOSITORY / "tests" / "data" / "tiny.tflite"
@@ -143,7 +143,7 @@ def origin(pictures: PictureServer) -> Iterator[str]:
 @contextlib.contextmanager
 def serve(model: Path, *, port: int = 0, **settings: str) -> Iterator[str]:
     """Run the local server in a process of its own; port 0 is any that is free."""
-    command = [sys.executable, "-m", "lambda_function.local", "serve", "--port", str(port)]
+    command = [sys.executable, "-m", "tools.serve", "serve", "--port", str(port)]
     environment = {"PATH": os.environ["PATH"], "MODEL_URI": str(model), **settings}
     process = subprocess.Popen(
         command, cwd=REPOSITORY, env=environment, stdout=subprocess.PIPE, text=True

@@ -7,15 +7,14 @@ import hashlib
 import html.parser
 import io
 import re
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from lambda_function import pages
+from lambda_function import REPOSITORY
+from lambda_function.http import pages
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-PAGE = REPOSITORY / "lambda_function" / "page.html"
+PAGE = REPOSITORY / "lambda_function" / "http" / "page.html"
 MAX_BYTES = 40_000
 LOADED = {"src", "srcset", "href", "poster", "data", "action", "background"}
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from playwright.sync_api import Route
 
-    from tests.support_server import PictureServer
+    from tools.image_server import PictureServer
 
 pytestmark = pytest.mark.browser
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from playwright.sync_api import JSHandle, Page
 
-    from tests.support_server import PictureServer
+    from tools.image_server import PictureServer
 
 pytestmark = pytest.mark.browser
 PANTS = EXAMPLES / "pants.jpg"

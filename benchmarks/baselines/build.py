@@ -1,0 +1,164 @@
+"""Write the models that the peers load, from one trained Keras model.
+
+    python -m benchmarks.baselines.build MODEL.keras
+
+The network is built anew at the course's input size, 299 px, and at its own: Xception's weights
+do not depend on it. They are copied, so that every peer computes the same function as far as its
+format allows, and each file is checked against the Keras model on the example pictures before it
+is kept. Needs the training environment and ``requirements/peer-build.txt``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.baselines import (
+    COURSE,
+    COURSE_ONNX,
+    COURSE_SIZE,
+    EXAMPLES,
+    MODELS,
+    SAM_TENSORFLOW,
+    SOURCE_NOTE,
+)
+from lambda_function.images.decode import decode_image, preprocess
+from lambda_function.metadata import InputSpec
+
+MAX_DIFFERENCE = 1e-3  # between probabilities of float32 implementations
+
+
+def main() -> None:
+    """Build all peer models from the file named on the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.baselines.build", description=__doc__
+    )
+    parser.add_argument("model", type=Path, help="a .keras file, of any input size")
+    parser.add_argument("--sizes", type=int, nargs="+", help="default: 299 and the model's own")
+    parser.add_argument("--into", type=Path, default=MODELS, help="folder; one folder a size in it")
+    arguments = parser.parse_args()
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ["KERAS_BACKEND"] = "tensorflow"
+    import keras
+
+    model = keras.saving.load_model(arguments.model, compile=False)
+    for size in arguments.sizes or sorted({COURSE_SIZE, int(model.input_shape[1])}):
+        build(resized(model, size), size, arguments.into / str(size))
+    digest = hashlib.sha256(arguments.model.read_bytes()).hexdigest()
+    note = {"source_sha256": digest, "parameters": int(model.count_params())}
+    (arguments.into / SOURCE_NOTE).write_text(json.dumps(note, indent=2) + "\n")
+
+
+def build(model: Any, size: int, folder: Path) -> None:
+    """Write one network in the three formats.
+
+    Raises:
+        SystemExit: a file does not answer as the Keras model does; it is not kept then.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    images = _pictures(size)
+    expected = np.concatenate([model(image, training=False) for image in images])
+    for name, write, run in (
+        (SAM_TENSORFLOW.model, _write_keras, _run_keras),
+        (COURSE.model, _write_tflite, _run_tflite),
+        (COURSE_ONNX.model, _write_onnx, _run_onnx),
+    ):
+        fresh = folder / f"unchecked-{name}"
+        write(model, fresh)
+        difference = float(np.abs(np.concatenate(run(fresh, images)) - expected).max())
+        if not difference <= MAX_DIFFERENCE:
+            sys.exit(f"{name} answers differently from the Keras model: by {difference:.1e}")
+        fresh.replace(folder / name)
+        size_mb = (folder / name).stat().st_size / 1e6
+        print(f"{size} px, {name}: {size_mb:.1f} MB, differs from Keras by {difference:.0e}")
+
+
+def resized(model: Any, size: int) -> Any:
+    """Return the same Keras network for square images of another size, weights copied.
+
+    Args:
+        model: a functional model of images (N, height, width, 3), whose weights do not
+            depend on the image's size.
+        size: the new height and width, in pixels.
+    """
+    config = _with_size(
+        model.get_config(), (int(model.input_shape[1]), int(model.input_shape[2])), size
+    )
+    fresh = type(model).from_config(config)
+    fresh.set_weights(model.get_weights())
+    return fresh
+
+
+def _pictures(size: int) -> list[Any]:
+    """Return the project's example pictures as float32 tensors (1, size, size, 3), -1..1."""
+    spec = InputSpec(height=size, width=size)
+    files = sorted(EXAMPLES.glob("*.jpg"))
+    return [preprocess(decode_image(file.read_bytes()), spec) for file in files]
+
+
+def _with_size(config: Any, old: tuple[int, int], size: int) -> Any:
+    """Replace the input's shape wherever a configuration names it; drop derived shapes."""
+    if isinstance(config, dict):
+        return {
+            key: [value[0], size, size, *value[3:]]
+            if key == "batch_shape" and tuple(value[1:3]) == old
+            else _with_size(value, old, size)
+            for key, value in config.items()
+            if key != "build_config"
+        }
+    if isinstance(config, (list, tuple)):
+        return type(config)(_with_size(value, old, size) for value in config)
+    return config
+
+
+def _write_keras(model: Any, path: Path) -> None:
+    model.save(path)
+
+
+def _run_keras(path: Path, images: Any) -> Any:
+    import keras
+
+    model = keras.saving.load_model(path, compile=False)
+    return [np.asarray(model(image, training=False)) for image in images]
+
+
+def _write_tflite(model: Any, path: Path) -> None:
+    import tensorflow as tf
+
+    path.write_bytes(tf.lite.TFLiteConverter.from_keras_model(model).convert())
+
+
+def _run_tflite(path: Path, images: Any) -> Any:
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(model_path=str(path))
+    interpreter.allocate_tensors()
+    answers = []
+    for image in images:
+        interpreter.set_tensor(interpreter.get_input_details()[0]["index"], image)
+        interpreter.invoke()
+        answers.append(interpreter.get_tensor(interpreter.get_output_details()[0]["index"]))
+    return answers
+
+
+def _write_onnx(model: Any, path: Path) -> None:
+    model.export(str(path), format="onnx", verbose=False)
+
+
+def _run_onnx(path: Path, images: Any) -> Any:
+    # onnx's own reference: the training environment needs no onnxruntime.
+    from onnx.reference import ReferenceEvaluator
+
+    evaluator = ReferenceEvaluator(str(path))
+    return [evaluator.run(None, {evaluator.input_names[0]: image})[0] for image in images]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Everything that manages AWS resources."""

@@ -1,0 +1,1 @@
+"""Fetching a stranger's URL, or an S3 object."""

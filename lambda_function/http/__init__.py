@@ -1,0 +1,1 @@
+"""HTTP: events of three gateways, request bodies, pages."""

@@ -1,0 +1,1 @@
+"""From image bytes to an upright RGB image and the input tensor."""

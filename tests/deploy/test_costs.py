@@ -1,0 +1,40 @@
+"""Costs, against sums done by hand from AWS's price pages."""
+
+from __future__ import annotations
+
+import pytest
+
+from deploy import costs
+
+
+def test_a_million_requests_of_a_quarter_second() -> None:
+    rows = {what: (x86, arm) for what, x86, arm in costs.request_rows(250)}
+    # 1e6 x 0.25 s x 1769/1024 GB x 0.0000166667 + 0.20; arm64: x 0.0000133334 + 0.20
+    assert rows["Lambda, duration and requests"] == pytest.approx((7.398, 5.959), abs=0.001)
+    assert rows["HTTP API"] == (1.0, 1.0)
+    assert rows["logs"] == pytest.approx((0.95, 0.95))
+    assert rows["**together**"] == pytest.approx((9.348, 7.909), abs=0.001)
+
+
+def test_a_million_pictures_in_bulk() -> None:
+    rows = {what: (x86, arm) for what, x86, arm in costs.bulk_rows(245)}
+    # 25,000 batches of 40 x 0.25 s = 10 s; requests cost 25,000 x 0.20/1e6 = 0.005
+    assert rows["Lambda, duration and requests"] == pytest.approx((7.203, 5.764), abs=0.001)
+    # 25,000 x 25/1e6 = 0.625; 25,000/1e6 = 0.025; 25,000 x 10 x 0.0625 x 0.00001667 = 0.2605
+    assert rows["Step Functions"] == pytest.approx((0.9105, 0.9105), abs=0.001)
+    # 0.40 for reading, 1,000 listings x 5/1e6 = 0.005
+    assert rows["S3, reading and listing"] == pytest.approx((0.405, 0.405))
+
+
+def test_time_of_a_bulk_run() -> None:
+    assert costs.bulk_minutes(295, 100) == pytest.approx(50)  # 1e6 x 0.3 s / 100 = 3,000 s
+
+
+def test_the_document_s_tables_are_made_from_what_was_measured() -> None:
+    document = costs.DOCUMENT.read_text()
+    assert costs.put_into(document, costs.measured_ms()) == document, "run `make costs`"
+
+
+def test_a_document_without_markers_is_refused() -> None:
+    with pytest.raises(ValueError, match="costs"):
+        costs.put_into("nothing here", 250)

@@ -1,0 +1,553 @@
+"""What AWS will create from template.yaml and deploy/bulk.yaml, as far as it can be known here."""
+
+from __future__ import annotations
+
+import functools
+import importlib.resources
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import cfnlint.data.schemas.other.step_functions as step_functions_schemas
+import jsonschema
+import pytest
+
+from lambda_function import app
+from lambda_function.http import pages
+from lambda_function.settings import VARIABLES, Settings
+from tests.support.template import REPOSITORY, deploy, load, translate
+
+SERVICE, BULK = "template.yaml", "deploy/bulk.yaml"
+JWT = {"ApiAuth": "jwt", "JwtIssuer": "https://issuer.example", "JwtAudience": "one,two"}
+EVERYTHING_ON = JWT | {
+    "Tracing": "Active",
+    "ModelUri": "s3://models/clothing/" + "0f" * 32 + ".tflite",
+    "ImageBuckets": "pictures,more-pictures",
+    "ReservedConcurrency": "7",
+    "ProvisionedConcurrency": "2",
+    "AlarmEmail": "ops@example.com",
+}
+BULK_PARAMETERS = {
+    "Function": "arn:aws:lambda:eu-central-1:123456789012:function:clothes-Function-1:live",
+    "ImageBucket": "pictures",
+    "ResultBucket": "results",
+}
+# Actions that AWS defines for no narrower resource than "*", each with where it says so.
+UNSCOPED = {
+    "xray:PutTraceSegments": "service authorization reference, AWS X-Ray: no resource types",
+    "xray:PutTelemetryRecords": "service authorization reference, AWS X-Ray: no resource types",
+    **dict.fromkeys(
+        (
+            "logs:CreateLogDelivery",
+            "logs:GetLogDelivery",
+            "logs:UpdateLogDelivery",
+            "logs:DeleteLogDelivery",
+            "logs:ListLogDeliveries",
+            "logs:PutResourcePolicy",
+            "logs:DescribeResourcePolicies",
+            "logs:DescribeLogGroups",
+        ),
+        "Step Functions developer guide, 'Logging using CloudWatch Logs': needs Resource *",
+    ),
+}
+MANAGED = {
+    "arn:aws:iam::aws:policy/service-role/AWSCodeDeployRoleForLambda": "SAM gives it to CodeDeploy",
+}
+
+
+@functools.cache
+def service(**parameters: str) -> dict[str, Any]:
+    return deploy(SERVICE, **parameters)
+
+
+def resources(template: dict[str, Any], kind: str) -> dict[str, dict[str, Any]]:
+    found = template["Resources"].items()
+    return {name: r["Properties"] for name, r in found if r["Type"] == f"AWS::{kind}"}
+
+
+def function(**parameters: str) -> dict[str, Any]:
+    (properties,) = resources(service(**parameters), "Lambda::Function").values()
+    return properties
+
+
+def statements(template: dict[str, Any]) -> list[dict[str, Any]]:
+    return [
+        statement
+        for role in resources(template, "IAM::Role").values()
+        for policy in role.get("Policies", [])
+        for statement in policy["PolicyDocument"]["Statement"]
+    ]
+
+
+def as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+# --- both templates -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [SERVICE, BULK])
+def test_cfn_lint_finds_nothing(name: str) -> None:
+    linted = subprocess.run(
+        [str(Path(sys.executable).with_name("cfn-lint")), name],
+        cwd=REPOSITORY,
+        env={**os.environ, "AWS_DEFAULT_REGION": "eu-central-1"},
+        capture_output=True,
+        text=True,
+    )
+    assert (linted.returncode, linted.stdout) == (0, ""), linted.stdout + linted.stderr
+
+
+@pytest.mark.parametrize("name", [SERVICE, BULK])
+def test_every_parameter_says_what_it_does_and_is_used(name: str) -> None:
+    template = load(name)
+    text = json.dumps({**template, "Parameters": None, "Metadata": None}, default=str)
+    for key, parameter in template["Parameters"].items():
+        assert len(parameter["Description"]) > 20, key
+        assert len(parameter["Description"]) <= 4000 and parameter["Description"].endswith(
+            (".", "_AbCdEfGhI")
+        ), key
+        assert f'{{"Ref": "{key}"}}' in text or f"${{{key}}}" in text, key
+
+
+def test_every_parameter_of_the_service_has_a_default_and_a_place_in_the_console() -> None:
+    template = load(SERVICE)
+    groups = template["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]
+    grouped = [name for group in groups for name in group["Parameters"]]
+    assert sorted(grouped) == sorted(template["Parameters"])
+    assert all("Default" in parameter for parameter in template["Parameters"].values())
+
+
+@pytest.mark.parametrize(
+    "template",
+    [deploy(SERVICE, **EVERYTHING_ON), deploy(BULK, **BULK_PARAMETERS)],
+    ids=["service", "bulk"],
+)
+class TestPermissions:
+    def test_no_statement_is_for_everything_without_a_reason(
+        self, template: dict[str, Any]
+    ) -> None:
+        assert statements(template)
+        for statement in statements(template):
+            actions = as_list(statement["Action"])
+            assert statement["Effect"] == "Allow"
+            assert not [action for action in actions if "*" in action]
+            if "*" in as_list(statement["Resource"]):
+                assert set(actions) <= set(UNSCOPED), actions
+
+    def test_bucket_resources_name_a_bucket(self, template: dict[str, Any]) -> None:
+        for statement in statements(template):
+            if as_list(statement["Action"])[0].startswith("s3:"):
+                for resource in as_list(statement["Resource"]):
+                    assert re.fullmatch(r"arn:aws:s3:::[a-z-]+(/.+)?", resource), resource
+
+    def test_managed_policies_are_the_listed_ones(self, template: dict[str, Any]) -> None:
+        roles = resources(template, "IAM::Role").values()
+        used = {arn for role in roles for arn in role.get("ManagedPolicyArns", [])}
+        assert used <= set(MANAGED)
+
+    def test_roles_are_for_one_service_each(self, template: dict[str, Any]) -> None:
+        for role in resources(template, "IAM::Role").values():
+            (statement,) = role["AssumeRolePolicyDocument"]["Statement"]
+            assert len(as_list(statement["Principal"]["Service"])) == 1
+
+    def test_logs_are_not_kept_for_ever(self, template: dict[str, Any]) -> None:
+        groups = resources(template, "Logs::LogGroup")
+        assert groups
+        assert all(int(group["RetentionInDays"]) == 30 for group in groups.values())
+
+
+# --- the function ---------------------------------------------------------------------------
+
+
+def test_function_has_sane_numbers_by_default() -> None:
+    properties = function()
+    assert (properties["MemorySize"], properties["Timeout"]) == ("1769", "29")
+    assert properties["Architectures"] == ["x86_64"]
+    assert properties["PackageType"] == "Image"
+    assert "ReservedConcurrentExecutions" not in properties
+    assert function(Architecture="arm64")["Architectures"] == ["arm64"]
+
+
+def test_default_timeout_ends_before_the_gateway_s() -> None:
+    (integration,) = resources(service(), "ApiGatewayV2::Integration").values()
+    assert int(function()["Timeout"]) * 1000 < integration["TimeoutInMillis"] <= 30_000
+
+
+def test_its_environment_is_one_that_the_settings_accept() -> None:
+    known = {variable.name for variable in VARIABLES}
+    for parameters in ({}, EVERYTHING_ON):
+        variables = function(**parameters)["Environment"]["Variables"]
+        assert set(variables) <= known
+        settings = Settings.from_environment(variables)
+    assert settings.image_buckets == {"pictures", "more-pictures"}
+    assert settings.api_auth == "jwt"
+    assert settings.model_uri == EVERYTHING_ON["ModelUri"]
+    assert Settings.from_environment(function()["Environment"]["Variables"]) == Settings()
+
+
+def test_it_writes_to_the_log_group_with_retention_and_to_no_other() -> None:
+    assert function()["LoggingConfig"] == {"LogGroup": "<FunctionLogs>", "LogFormat": "Text"}
+    (logs,) = [s for s in statements(service()) if "logs:PutLogEvents" in s["Action"]]
+    assert logs["Resource"] == "<FunctionLogs.Arn>"
+
+
+def test_it_may_do_nothing_else_unless_a_parameter_asks_for_it() -> None:
+    assert len(statements(service())) == 1
+    reads = [
+        resource
+        for statement in statements(service(**EVERYTHING_ON))
+        if statement["Action"] == "s3:GetObject"
+        for resource in as_list(statement["Resource"])
+    ]
+    assert reads == [
+        "arn:aws:s3:::models/*",  # all keys: other versions of the function read other ones
+        "arn:aws:s3:::pictures/*",
+        "arn:aws:s3:::more-pictures/*",
+    ]
+
+
+def test_concurrency_and_tracing_are_there_when_asked_for() -> None:
+    properties = function(**EVERYTHING_ON)
+    assert properties["ReservedConcurrentExecutions"] == "7"
+    assert properties["TracingConfig"] == {"Mode": "Active"}
+    assert function()["TracingConfig"] == {"Mode": "PassThrough"}
+    (alias,) = resources(service(**EVERYTHING_ON), "Lambda::Alias").values()
+    assert alias["ProvisionedConcurrencyConfig"] == {"ProvisionedConcurrentExecutions": "2"}
+    (alias,) = resources(service(), "Lambda::Alias").values()
+    assert "ProvisionedConcurrencyConfig" not in alias
+
+
+def test_sam_builds_the_stage_of_the_dockerfile_that_names_no_user() -> None:
+    metadata = load(SERVICE)["Resources"]["Function"]["Metadata"]
+    stages = re.split(r"^FROM ", (REPOSITORY / "Dockerfile").read_text(), flags=re.MULTILINE)
+    (stage,) = [s for s in stages if s.partition("\n")[0].endswith("AS function")]
+    assert metadata["DockerBuildTarget"] == "function"
+    assert "USER" not in stage and "CMD" in stage
+
+
+# --- deployments ----------------------------------------------------------------------------
+
+
+def versions(**changed: Any) -> set[str]:
+    return set(resources(translate(SERVICE, **changed), "Lambda::Version"))
+
+
+def test_alias_moves_in_steps_and_back_on_alarms() -> None:
+    template = service()
+    (alias,) = resources(template, "Lambda::Alias").values()
+    assert alias["Name"] == "live"
+    (group,) = resources(template, "CodeDeploy::DeploymentGroup").values()
+    assert group["DeploymentConfigName"] == "CodeDeployDefault.LambdaCanary10Percent5Minutes"
+    names = {alarm["Name"] for alarm in group["AlarmConfiguration"]["Alarms"]}
+    assert names == {"<ServerErrorAlarm>", "<FunctionErrorAlarm>", "<LatencyAlarm>"}
+    assert "DEPLOYMENT_STOP_ON_ALARM" in group["AutoRollbackConfiguration"]["Events"]
+
+
+@pytest.mark.parametrize("style", load(SERVICE)["Parameters"]["DeploymentStyle"]["AllowedValues"])
+def test_every_deployment_style_is_one_of_codedeploy_s(style: str) -> None:
+    (group,) = resources(service(DeploymentStyle=style), "CodeDeploy::DeploymentGroup").values()
+    assert group["DeploymentConfigName"] == f"CodeDeployDefault.Lambda{style}"
+
+
+def test_a_changed_parameter_alone_publishes_no_version() -> None:
+    """SAM hashes the properties before it knows the parameters: its issue 3820.
+
+    This is why deploy/up.py stamps the description. Fails when SAM mends it: then the stamp can
+    go.
+    """
+    assert versions() == versions(MemoryMb="3008", MinScore="0.5")
+
+
+def test_every_alarm_reaches_somebody() -> None:
+    template = service(AlarmEmail="ops@example.com")
+    alarms = resources(template, "CloudWatch::Alarm")
+    assert len(alarms) == 6
+    assert all(alarm["AlarmActions"] == ["<AlarmTopic>"] for alarm in alarms.values())
+    (subscription,) = resources(template, "SNS::Subscription").values()
+    assert (subscription["Protocol"], subscription["Endpoint"]) == ("email", "ops@example.com")
+    assert not resources(service(), "SNS::Subscription")
+
+
+def test_alarms_do_not_ring_where_there_are_no_requests() -> None:
+    alarms = resources(service(), "CloudWatch::Alarm").values()
+    assert {alarm["TreatMissingData"] for alarm in alarms} == {"notBreaching"}
+
+
+@pytest.mark.parametrize(
+    ("name", "by_version"),
+    [("ServerErrorAlarm", True), ("LatencyAlarm", True), ("AnyServerErrorAlarm", False)],
+)
+def test_an_alarm_watches_a_metric_that_the_function_writes(name: str, by_version: bool) -> None:
+    alarm = resources(service(), "CloudWatch::Alarm")[name]
+    (version,) = versions()
+    dimensions = {d["Name"]: d["Value"] for d in alarm["Dimensions"]}
+    newest = {"function_version": f"<{version}.Version>"} if by_version else {}
+    assert dimensions == {"service": "<Function>", **newest}
+    environment = {
+        "AWS_LAMBDA_FUNCTION_NAME": "<Function>",
+        "AWS_LAMBDA_FUNCTION_VERSION": f"<{version}.Version>",
+        **function()["Environment"]["Variables"],
+    }
+    log = app.logs.RequestLog(
+        Settings.from_environment(environment), request_id="r", cold_start=False
+    )
+    log.add_own_time(12.3)
+    line = json.loads(log.line(1.0))
+    written = [
+        (m["Namespace"], {name: line[name] for name in m["Dimensions"][0]}, metric["Name"])
+        for m in line["_aws"]["CloudWatchMetrics"]
+        for metric in m["Metrics"]
+    ]
+    assert (alarm["Namespace"], dimensions, alarm["MetricName"]) in written
+
+
+def test_rollback_alarms_ring_within_the_shortest_canary() -> None:
+    alarms = resources(service(), "CloudWatch::Alarm")
+    for name in ("ServerErrorAlarm", "FunctionErrorAlarm", "LatencyAlarm"):
+        alarm = alarms[name]
+        needed = alarm.get("DatapointsToAlarm", alarm["EvaluationPeriods"])
+        assert needed * alarm["Period"] < 5 * 60, name
+
+
+# --- the API --------------------------------------------------------------------------------
+
+
+def routes(**parameters: str) -> dict[str, dict[str, Any]]:
+    found = resources(service(**parameters), "ApiGatewayV2::Route").values()
+    return {route["RouteKey"]: route for route in found}
+
+
+def test_all_requests_go_to_the_function_s_alias() -> None:
+    assert {route["Target"] for route in routes().values()} == {"integrations/<ApiIntegration>"}
+    integration = resources(service(), "ApiGatewayV2::Integration")["ApiIntegration"]
+    assert "functions/<Function.Arn>:live/invocations" in integration["IntegrationUri"]
+    assert integration["PayloadFormatVersion"] == "2.0"
+    permission = resources(service(), "Lambda::Permission")["ApiMayInvoke"]
+    assert permission["FunctionName"] == "<FunctionAliaslive>"
+    assert permission["SourceArn"].endswith(":<Api>/*")
+
+
+@pytest.mark.parametrize(
+    ("parameters", "kind"),
+    [({}, "NONE"), ({"ApiAuth": "iam"}, "AWS_IAM"), (JWT, "JWT")],
+    ids=["none", "iam", "jwt"],
+)
+def test_default_route_is_authorised_as_the_parameter_says(
+    parameters: dict[str, str], kind: str
+) -> None:
+    route = routes(**parameters)["$default"]
+    assert route["AuthorizationType"] == kind
+    authorizers = resources(service(**parameters), "ApiGatewayV2::Authorizer")
+    assert ("AuthorizerId" in route) == (kind == "JWT") == bool(authorizers)
+
+
+def test_jwt_authorizer_has_issuer_and_audiences() -> None:
+    authorizer = resources(service(**JWT), "ApiGatewayV2::Authorizer")["JwtAuthorizer"]
+    assert authorizer["JwtConfiguration"] == {
+        "Issuer": "https://issuer.example",
+        "Audience": ["one", "two"],
+    }
+
+
+def test_jwt_without_an_issuer_is_refused_before_anything_is_created() -> None:
+    """CloudFormation evaluates rules first; preflight checks the same."""
+    rule = translate(SERVICE)["Rules"]["JwtNeedsAnIssuer"]
+    assert rule["RuleCondition"] == {"Fn::Equals": [{"Ref": "ApiAuth"}, "jwt"]}
+    asserted = json.dumps([assertion["Assert"] for assertion in rule["Assertions"]])
+    assert "JwtIssuer" in asserted and "JwtAudience" in asserted
+
+
+def test_what_stays_open_is_what_the_function_serves_as_pages() -> None:
+    open_routes = {key for key, r in routes(**JWT).items() if r["AuthorizationType"] == "NONE"}
+    served = {f"GET {path}" for path, methods in app.ROUTES.items() if methods["GET"] is app.static}
+    assert open_routes == served | {"OPTIONS /{proxy+}"}
+    assert pages.serve("/").status == 200
+
+
+def test_stage_throttles_and_logs_without_query_strings() -> None:
+    (stage,) = resources(service(), "ApiGatewayV2::Stage").values()
+    assert stage["StageName"] == "$default"  # any other would stand in rawPath
+    assert stage["DefaultRouteSettings"] == {
+        "ThrottlingRateLimit": "20",
+        "ThrottlingBurstLimit": "40",
+    }
+    access = stage["AccessLogSettings"]
+    assert access["DestinationArn"] == "<ApiLogs.Arn>"
+    fields = json.loads(re.sub(r"\$context\.[A-Za-z.]+", "x", access["Format"]))
+    assert {"requestId", "status", "latencyMs", "error"} <= set(fields)
+    assert "query" not in access["Format"].lower()
+
+
+def test_cross_origin_requests_are_for_the_listed_pages() -> None:
+    (api,) = resources(
+        service(CorsOrigins="https://a.example,https://b.example"), "ApiGatewayV2::Api"
+    ).values()
+    assert api["CorsConfiguration"]["AllowOrigins"] == ["https://a.example", "https://b.example"]
+    assert "content-type" in api["CorsConfiguration"]["AllowHeaders"]
+
+
+# --- outputs --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("parameters", [{}, {"ApiAuth": "iam"}, JWT], ids=["none", "iam", "jwt"])
+def test_curl_can_be_pasted_into_a_shell(parameters: dict[str, str], tmp_path: Path) -> None:
+    """Runs the output in a real shell, with a curl that prints its arguments."""
+    command = service(**parameters)["Outputs"]["Curl"]["Value"].replace("<Api>", "abc123")
+    fake = tmp_path / "curl"
+    fake.write_text('#!/bin/sh\nfor word; do echo "$word"; done\n')
+    fake.chmod(0o755)
+    ran = subprocess.run(
+        ["sh", "-eu", "-c", command],
+        cwd=REPOSITORY,
+        env={
+            "PATH": f"{tmp_path}:{os.environ['PATH']}",
+            "TOKEN": "t0k",
+            "AWS_ACCESS_KEY_ID": "id",
+            "AWS_SECRET_ACCESS_KEY": "secret",
+            "AWS_SESSION_TOKEN": "session",
+        },
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    words = ran.stdout.splitlines()
+    assert words[-1] == "https://abc123.execute-api.eu-central-1.amazonaws.com/predict"
+    assert "@examples/pants.jpg" in words
+    assert (REPOSITORY / "examples/pants.jpg").is_file()
+    assert ("authorization: Bearer t0k" in words) == (parameters == JWT)
+    assert ("--aws-sigv4" in words) == (parameters == {"ApiAuth": "iam"})
+
+
+def test_invoke_command_carries_the_picture_as_json(tmp_path: Path) -> None:
+    command = service()["Outputs"]["Invoke"]["Value"].replace("<Function>", "f")
+    fake = tmp_path / "aws"
+    fake.write_text('#!/bin/sh\nwhile [ "$1" != --payload ]; do shift; done\nprintf %s "$2"\n')
+    fake.chmod(0o755)
+    ran = subprocess.run(
+        ["sh", "-eu", "-c", command],
+        cwd=REPOSITORY,
+        env={"PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        capture_output=True,
+        check=True,
+    )
+    assert len(json.loads(ran.stdout)["image"]) > 1000
+
+
+def test_every_address_is_an_output() -> None:
+    outputs = {name: output["Value"] for name, output in service()["Outputs"].items()}
+    base = "https://<Api>.execute-api.eu-central-1.amazonaws.com"
+    assert (outputs["Endpoint"], outputs["Docs"], outputs["OpenApi"]) == (
+        base,
+        f"{base}/docs",
+        f"{base}/openapi.json",
+    )
+
+
+# --- bulk -----------------------------------------------------------------------------------
+
+
+@functools.cache
+def machine() -> dict[str, Any]:
+    (properties,) = resources(
+        deploy(BULK, **BULK_PARAMETERS), "StepFunctions::StateMachine"
+    ).values()
+    definition: dict[str, Any] = json.loads(properties["DefinitionString"])
+    return definition
+
+
+def test_definition_fits_amazon_s_schema_of_the_states_language() -> None:
+    file = importlib.resources.files(step_functions_schemas) / "statemachine.json"
+    schema = json.loads(file.read_text())
+    jsonschema.Draft7Validator(schema).validate(machine())
+    broken = json.loads(json.dumps(machine()).replace('"Map"', '"Mop"'))
+    assert list(jsonschema.Draft7Validator(schema).iter_errors(broken))
+
+
+def test_every_state_can_be_reached_and_comes_to_an_end() -> None:
+    """What statelint checks, for the machine and for the one inside its Map."""
+    inner = machine()["States"]["ClassifyAll"]["ItemProcessor"]
+    for part in (machine(), inner):
+        reached, following = set(), [part["StartAt"]]
+        while following:
+            name = following.pop()
+            if name in reached:
+                continue
+            reached.add(name)
+            state = part["States"][name]
+            targets = [c["Next"] for c in state.get("Catch", [])] + as_list(state.get("Next", []))
+            assert bool(state.get("End")) != bool(state.get("Next")), name
+            following += targets
+        assert reached == set(part["States"])
+    assert not set(machine()["States"]) & set(inner["States"])
+
+
+def test_numbers_are_numbers_and_the_batch_is_what_the_handler_reads() -> None:
+    state = machine()["States"]["ClassifyAll"]
+    assert (state["MaxConcurrency"], state["ToleratedFailurePercentage"]) == (100, 5)
+    assert state["ItemBatcher"] == {
+        "MaxItemsPerBatch": 40,
+        "MaxInputBytesPerBatch": 200_000,  # below the 256 KiB that a state may carry
+        "BatchInput": {"bucket": "pictures"},
+    }
+    assert set(state["ItemSelector"]) == {"Key.$", "Size.$"}
+    assert state["ItemReader"]["Parameters"] == {"Bucket": "pictures", "Prefix.$": "$.prefix"}
+
+
+def test_results_are_lines_of_json_one_for_each_image() -> None:
+    state = machine()["States"]["ClassifyAll"]
+    assert state["ResultWriter"]["WriterConfig"] == {
+        "OutputType": "JSONL",
+        "Transformation": "FLATTEN",
+    }
+    task = state["ItemProcessor"]["States"]["Classify"]
+    assert task["OutputPath"] == "$.Payload.results"
+
+
+def test_retries_name_the_function_s_error_and_end_before_an_express_run_does() -> None:
+    task = machine()["States"]["ClassifyAll"]["ItemProcessor"]["States"]["Classify"]
+    throttled = task["Retry"][0]
+    assert throttled["ErrorEquals"] == ["Lambda.TooManyRequestsException", "RetryBatchError"]
+    from lambda_function import bulk
+
+    assert hasattr(bulk, "RetryBatchError") and bulk.ITEMS == "Items"
+    retried = {name for retrier in task["Retry"] for name in retrier["ErrorEquals"]}
+    assert not retried & {"RefusedBatchError", "States.ALL", "States.TaskFailed"}
+    waits = [
+        min(
+            throttled["IntervalSeconds"] * throttled["BackoffRate"] ** i,
+            throttled["MaxDelaySeconds"],
+        )
+        for i in range(throttled["MaxAttempts"])
+    ]
+    longest = load(SERVICE)["Parameters"]["TimeoutSeconds"]["MaxValue"]
+    assert longest < task["TimeoutSeconds"] < 5 * 60
+    runs = (throttled["MaxAttempts"] + 1) * int(function()["Timeout"])
+    assert sum(waits) + runs < 5 * 60
+
+
+def test_its_role_may_touch_these_two_buckets_this_function_and_itself() -> None:
+    allowed = {
+        resource
+        for statement in statements(deploy(BULK, **BULK_PARAMETERS))
+        for resource in as_list(statement["Resource"])
+        if resource != "*"
+    }
+    states = "arn:aws:states:eu-central-1:123456789012"
+    assert allowed == {
+        "arn:aws:s3:::pictures",
+        "arn:aws:s3:::results/classified/*",
+        BULK_PARAMETERS["Function"],
+        f"{states}:stateMachine:clothes",
+        f"{states}:execution:clothes*",
+    }
+
+
+def test_start_command_s_input_is_the_one_that_the_machine_reads() -> None:
+    start = deploy(BULK, **BULK_PARAMETERS)["Outputs"]["Start"]["Value"]
+    (given,) = re.findall(r"--input '(.+)'", start)
+    assert set(json.loads(given)) == {"prefix"}

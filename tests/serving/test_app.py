@@ -1,0 +1,470 @@
+"""The handler: routes, ways in, errors. With a real model, a real fetch and a real server."""
+
+from __future__ import annotations
+
+import ast
+import base64
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
+
+import pytest
+
+from lambda_function import REPOSITORY, app
+from lambda_function.classifier import Classifier
+from lambda_function.http import pages
+from lambda_function.images.decode import decode_image, preprocess
+from lambda_function.predictor import Predictor
+from lambda_function.settings import Settings
+from tests.conftest import (
+    FORMATS,
+    TINY_MODEL,
+    Api,
+    Context,
+    http_event,
+    make_api,
+    picture,
+    recorded,
+)
+from tests.support.requests import BOUNDARY, PROBLEM_KEYS, check_problem, form, post_form
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tools.image_server import PictureServer
+
+LABELS = {"red", "green", "blue", "dark"}
+
+
+def test_prediction_has_the_shape_that_design_promises(api: Api, server: PictureServer) -> None:
+    reply = api.post_json({"url": server.url("/red.png")})
+    assert reply.status == 200
+    assert reply.headers["content-type"] == "application/json"
+    body = reply.json
+    assert set(body) == {"predictions", "model", "timings_ms", "request_id"}
+    assert body["model"] == {"name": "tiny", "version": "1.2.3"}
+    assert body["request_id"] == Context().aws_request_id
+    assert set(body["timings_ms"]) == {"fetch", "decode", "preprocess", "inference", "total"}
+    *steps, total = body["timings_ms"].values()
+    assert all(ms >= 0 for ms in steps)
+    assert total >= sum(steps) - 0.5  # each is rounded to a tenth
+
+
+def test_scores_are_probabilities_sorted_and_summing_to_one(api: Api, server: Any) -> None:
+    predictions = api.post_json({"url": server.url("/gray.png")}).json["predictions"]
+    scores = [item["score"] for item in predictions]
+    assert {item["label"] for item in predictions} == LABELS
+    assert scores == sorted(scores, reverse=True)
+    assert sum(scores) == pytest.approx(1, abs=1e-6)
+    assert all(isinstance(score, float) and 0 <= score <= 1 for score in scores)
+
+
+@pytest.mark.parametrize(
+    ("colour", "label"), [("red", "red"), ("lime", "green"), ("blue", "blue"), ("black", "dark")]
+)
+def test_each_colour_gets_its_label(api: Api, server: Any, colour: str, label: str) -> None:
+    predictions = api.get("/predict", url=server.url(f"/{colour}.png")).json["predictions"]
+    assert predictions[0]["label"] == label
+
+
+@pytest.mark.parametrize("event_format", FORMATS)
+@pytest.mark.parametrize("way", ["json", "base64", "data-url", "raw", "form", "query", "curl -d"])
+def test_every_way_in_works_in_every_event_format(
+    api: Api, server: PictureServer, event_format: str, way: str
+) -> None:
+    url, data = server.url("/lime.png?a=1,2&b=%26"), picture("lime")
+    base64_text = base64.b64encode(data).decode()
+    kinds: dict[str, Any] = {
+        "json": ("application/json; charset=utf-8", json.dumps({"url": url}).encode()),
+        "base64": ("application/json", json.dumps({"image": base64_text}).encode()),
+        "data-url": (
+            "application/json",
+            json.dumps({"image": f"data:image/png;base64,{base64_text}"}).encode(),
+        ),
+        "raw": ("image/png", data),
+        "form": (f'multipart/form-data; boundary="{BOUNDARY}"', form(("image", data))),
+        "curl -d": ("application/x-www-form-urlencoded", json.dumps({"url": url}).encode()),
+    }
+    if way == "query":
+        query = urlencode({"url": url, "top_k": "1"})
+        reply = api.send("GET", "/predict", query=query, event_format=event_format)
+    else:
+        kind, body = kinds[way]
+        reply = api.send(
+            "POST",
+            "/predict",
+            query="top_k=1",
+            body=body,
+            content_type=kind,
+            event_format=event_format,
+        )
+    assert reply.status == 200, reply.text
+    assert [item["label"] for item in reply.json["predictions"]] == ["green"]
+
+
+@pytest.mark.parametrize("name", ["http_api_v2_image", "rest_api_v1_image"])
+def test_a_recorded_image_upload_is_classified(api: Api, name: str) -> None:
+    response = api.invoke(recorded(name))
+    assert response["statusCode"] == 200
+    assert json.loads(response["body"])["predictions"][0]["label"] == "red"
+
+
+@pytest.mark.parametrize(
+    "name", ["http_api_v2", "http_api_v2_jwt", "rest_api_v1", "function_url", "http_api_v2_get"]
+)
+def test_a_recorded_event_s_url_reaches_the_fetch(tiny: Classifier, name: str) -> None:
+    asked = []
+
+    def fetch(url: str, limits: Any, *, deadline: float, admit: Any) -> bytes:
+        asked.append(url)
+        return picture("blue")
+
+    api = Api(Predictor(Settings(), tiny, fetch=fetch))
+    assert api.invoke(recorded(name))["statusCode"] == 200
+    query = "?size=2,3&x=1" if name.endswith("_get") else ""
+    assert asked == [f"https://images.example.com/pants.jpg{query}"]
+
+
+def test_upload_fetches_nothing(tiny: Classifier) -> None:
+    def fetch(*_: Any, **__: Any) -> bytes:
+        raise AssertionError("fetched")
+
+    api = Api(Predictor(Settings(), tiny, fetch=fetch))
+    reply = post_form(api, ("image", picture("blue")), ("top_k", b"2"))
+    assert next(item["label"] for item in reply.json["predictions"]) == "blue"
+    assert len(reply.json["predictions"]) == 2
+    assert reply.json["timings_ms"]["fetch"] == 0
+
+
+def test_form_may_carry_an_address(api: Api, server: PictureServer) -> None:
+    reply = post_form(api, ("url", server.url("/blue.png").encode()))
+    assert reply.json["predictions"][0]["label"] == "blue"
+
+
+def test_bytes_that_look_like_form_lines_survive(api: Api) -> None:
+    data = picture("red") + b"\r\n--\r\n\r\n\n\r-- \x00\xff"  # after a PNG's end anything may stand
+    assert post_form(api, ("image", data)).json["predictions"][0]["label"] == "red"
+    assert api.lines[-1]["image_bytes"] == len(data)
+
+
+def test_top_k_shows_the_best_and_omitted_shows_all(api: Api, server: PictureServer) -> None:
+    url = server.url("/gray.png")
+    everything = api.post_json({"url": url}).json["predictions"]
+    assert len(everything) == 4
+    for top_k in (1, 4):
+        shown = api.post_json({"url": url, "top_k": top_k}).json["predictions"]
+        assert shown == everything[:top_k]
+
+
+@pytest.mark.parametrize("top_k", [0, 5, 11, -1, "x", "1", 1.0, True, None, [1], 10**30])
+def test_top_k_outside_the_classes_is_refused(api: Api, server: Any, top_k: Any) -> None:
+    reply = api.post_json({"url": server.url("/red.png"), "top_k": top_k})
+    detail = check_problem(reply, 400, "bad_request")
+    assert detail.startswith("top_k must be an integer, 1 to 4. Received: ")
+
+
+@pytest.mark.parametrize("top_k", ["0", "5", "x", "", "1.0", "٣", " 1"])
+def test_top_k_of_a_query_is_checked_too(api: Api, server: Any, top_k: str) -> None:
+    reply = api.get("/predict", url=server.url("/red.png"), top_k=top_k)
+    assert "top_k must be" in check_problem(reply, 400, "bad_request")
+
+
+def test_min_score_marks_only_what_is_below_it(tiny: Classifier, server: PictureServer) -> None:
+    marking = make_api(tiny, server, min_score=0.9)
+    sure, unsure = server.url("/red.png"), server.url("/gray.png")
+    assert "uncertain" not in marking.post_json({"url": sure}).json
+    assert marking.post_json({"url": unsure}).json["uncertain"] is True
+    assert "uncertain" not in make_api(tiny, server).post_json({"url": unsure}).json
+    results = marking.post_json({"urls": [sure, unsure]}).json["results"]
+    assert [item.get("uncertain", False) for item in results] == [False, True]
+
+
+@pytest.mark.parametrize("event_format", FORMATS)
+def test_health_runs_the_model(api: Api, event_format: str) -> None:
+    reply = api.send("GET", "/health", event_format=event_format)
+    assert reply.status == 200
+    assert reply.json["status"] == "ok"
+    assert reply.json["model"] == {"name": "tiny", "version": "1.2.3"}
+    assert reply.json["timings_ms"]["inference"] >= 0
+
+
+def test_health_is_500_when_the_model_answers_nonsense(tiny: Classifier) -> None:
+    class Broken:
+        metadata = tiny.metadata
+
+        def predict(self, tensor: Any) -> Any:
+            return tensor.sum(axis=(0, 1))[:, 0][:4] * float("nan")
+
+    api = Api(Predictor(Settings(), Broken()))  # type: ignore[arg-type]
+    check_problem(api.get("/health"), 500, "internal_error")
+
+
+def test_model_shows_the_artifact_s_metadata(api: Api, tiny: Classifier) -> None:
+    assert api.get("/model").json == tiny.metadata.to_dict()
+
+
+def test_trailing_slash_is_the_same_route(api: Api) -> None:
+    assert api.get("/model/").json == api.get("/model").json
+
+
+@pytest.mark.parametrize("path", ["/", "/docs"])
+def test_pages_are_html_and_allowed_to_run_their_own_parts_only(api: Api, path: str) -> None:
+    reply = api.get(path)
+    assert reply.headers["content-type"] == "text/html; charset=utf-8"
+    assert reply.text.startswith("<!doctype html>")
+    policy = reply.headers["content-security-policy"]
+    assert policy.startswith("default-src 'none'; ")
+    assert "unsafe" not in policy
+    assert "connect-src 'self'" in policy
+    scripts = reply.text.count("<script")
+    assert reply.text.count("<style") == 1
+    assert policy.count("'sha256-") == 1 + scripts
+    assert scripts == (1 if path == "/" else 0)
+
+
+def test_policy_names_the_hash_that_the_standard_says() -> None:
+    # CSP level 3's own example: the digest of `doSubmit()` in a script block
+    policy = pages.content_security_policy("<script>alert('Hello, world.');</script>")
+    assert "'sha256-qznLcsROx4GACP2dm0UCKCzCG+HiZ1guq6ZZDob/Tng='" in policy
+
+
+def test_openapi_is_served_as_json(api: Api) -> None:
+    assert api.get("/openapi.json").json["openapi"].startswith("3.1")
+
+
+@pytest.mark.parametrize("event_format", FORMATS)
+def test_unknown_route_is_404(api: Api, event_format: str) -> None:
+    reply = api.send("GET", "/nope", event_format=event_format)
+    assert "/nope" in check_problem(reply, 404, "not_found")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allow"),
+    [
+        ("DELETE", "/predict", "GET, HEAD, OPTIONS, POST"),
+        ("PUT", "/predict", "GET, HEAD, OPTIONS, POST"),
+        ("POST", "/health", "GET, HEAD, OPTIONS"),
+        ("BREW", "/", "GET, HEAD, OPTIONS"),
+    ],
+)
+@pytest.mark.parametrize("event_format", FORMATS)
+def test_wrong_method_is_405_and_says_which(
+    api: Api, method: str, path: str, allow: str, event_format: str
+) -> None:
+    reply = api.send(method, path, event_format=event_format)
+    check_problem(reply, 405, "method_not_allowed")
+    assert reply.headers["allow"] == allow
+
+
+def test_wrong_method_is_405_whatever_its_body(api: Api) -> None:
+    event = http_event("PUT", "/predict", body=b"x", content_type="image/png")
+    assert api.invoke(event | {"body": "%%%"})["statusCode"] == 405
+
+
+def test_options_answers_without_a_body(api: Api) -> None:
+    reply = api.send("OPTIONS", "/predict")
+    assert (reply.status, reply.text) == (204, "")
+    assert reply.headers["allow"] == "GET, HEAD, OPTIONS, POST"
+    assert api.send("OPTIONS", "/nope").status == 404
+
+
+@pytest.mark.parametrize("path", ["/", "/health", "/model", "/nope"])
+def test_head_answers_as_get_without_the_body(api: Api, path: str) -> None:
+    head, get = api.send("HEAD", path), api.send("GET", path)
+    assert (head.status, head.headers) == (get.status, get.headers)
+    assert head.text == ""
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "code"),
+    [
+        ("/missing.jpg", 502, "fetch_failed"),
+        ("/broken", 502, "fetch_failed"),
+        ("/cut.jpg", 422, "undecodable_image"),
+    ],
+)
+def test_server_and_image_errors_keep_their_status(
+    api: Api, server: PictureServer, path: str, status: int, code: str
+) -> None:
+    check_problem(api.post_json({"url": server.url(path)}), status, code)
+
+
+def test_html_instead_of_an_image_is_refused(api: Api, server: PictureServer) -> None:
+    assert api.post_json({"url": server.url("/page.html")}).status in (415, 502)
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:9/x.png", "http://169.254.169.254/latest"])
+def test_private_address_is_refused(api: Api, url: str) -> None:
+    assert api.post_json({"url": url}).status == 400
+
+
+def test_slow_server_ends_with_the_function_s_time(api: Api, server: PictureServer) -> None:
+    api.remaining_s = 1.5  # less the margin of 1 s
+    reply = api.post_json({"url": server.url("/slow.png")})
+    check_problem(reply, 504, "deadline_exceeded")
+    assert api.lines[-1]["Latency"] < 1500
+
+
+def test_upload_over_the_limit_is_413(tiny: Classifier, server: PictureServer) -> None:
+    api = make_api(tiny, server, max_image_bytes=50)
+    check_problem(post_form(api, ("image", picture("red"))), 413, "too_large")
+    check_problem(api.post_json({"url": server.url("/red.png")}), 413, "too_large")
+
+
+def test_more_pixels_than_allowed_is_413(tiny: Classifier, server: PictureServer) -> None:
+    api = make_api(tiny, server, max_image_pixels=2399)  # the picture has 40x60
+    check_problem(api.post_json({"url": server.url("/red.png")}), 413, "too_large")
+
+
+@pytest.mark.parametrize(
+    ("api_auth", "over_http", "allowed"),
+    [
+        ("none", True, False),
+        ("iam", True, True),
+        ("jwt", True, True),
+        ("none", False, True),
+        ("iam", False, True),
+    ],
+)
+def test_s3_is_for_direct_invokes_and_authorised_apis(
+    tiny: Classifier, api_auth: str, over_http: bool, allowed: bool
+) -> None:
+    asked = []
+
+    def read_object(uri: str, **options: Any) -> bytes:
+        asked.append((uri, options["buckets"], options["max_bytes"], options["deadline"] > 0))
+        return picture("red")
+
+    chosen = Settings(api_auth=api_auth, image_buckets=frozenset({"pics"}))
+    api = Api(Predictor(chosen, tiny, read_object=read_object))
+    body = {"url": "s3://pics/a.png"}
+    answer = api.post_json(body).json if over_http else api.invoke(body)
+    if allowed:
+        assert answer["predictions"][0]["label"] == "red"
+        assert asked == [("s3://pics/a.png", {"pics"}, 20 * 1024**2, True)]
+    else:
+        assert answer["status"] == 400
+        assert "s3://" in answer["detail"]
+        assert asked == []
+
+
+def test_direct_invoke_gets_the_body_without_an_envelope(api: Api, server: Any) -> None:
+    answer = api.invoke({"url": server.url("/red.png"), "top_k": 1})
+    assert set(answer) == {"predictions", "model", "timings_ms", "request_id"}
+    assert [item["label"] for item in answer["predictions"]] == ["red"]
+    data = base64.b64encode(picture("blue")).decode()
+    assert api.invoke({"image": data})["predictions"][0]["label"] == "blue"
+
+
+@pytest.mark.parametrize("event", [{}, [], None, "url", 3, {"Records": []}, {"url": 3}])
+def test_direct_invoke_that_asks_for_nothing_gets_a_problem(api: Api, event: Any) -> None:
+    answer = api.invoke(event)
+    assert set(answer) == PROBLEM_KEYS
+    assert (answer["status"], answer["code"]) == (400, "bad_request")
+
+
+def test_unexpected_error_is_500_logged_and_not_shown(tiny: Classifier) -> None:
+    def fetch(*_: Any, **__: Any) -> bytes:
+        raise ZeroDivisionError("secret detail")
+
+    api = Api(Predictor(Settings(), tiny, fetch=fetch))
+    over_http = api.post_json({"url": "https://x"})
+    check_problem(over_http, 500, "internal_error")
+    direct = api.invoke({"url": "https://x"})
+    batch = api.post_json({"urls": ["https://x"]})
+    assert direct["status"] == 500
+    assert batch.json["results"][0]["error"]["code"] == "internal_error"
+    for text in (over_http.text, json.dumps(direct), batch.text):
+        assert "secret" not in text
+        assert "ZeroDivision" not in text
+    for line in api.lines:
+        assert line["level"] == "ERROR"
+        assert line["ServerError"] == 1
+        assert "ZeroDivisionError: secret detail" in line["exception"]
+        assert "Traceback" in line["exception"]
+
+
+def start(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    clean = {"PATH": os.environ["PATH"], "PYTHONDONTWRITEBYTECODE": "1"}
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        env=clean | environment,
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_model_is_loaded_by_lambda_s_init_and_not_by_a_plain_import() -> None:
+    code = "from lambda_function import app; print(app.predictor.cache_info().currsize)"
+    assert start(code).stdout == "0\n"
+    in_lambda = start(code, AWS_LAMBDA_RUNTIME_API="127.0.0.1:9", MODEL_URI=str(TINY_MODEL))
+    assert in_lambda.stdout == "1\n"
+
+
+@pytest.mark.parametrize(
+    ("environment", "said"),
+    [
+        ({"MAX_IMAGE_BYTES": "lots"}, "SettingsError: MAX_IMAGE_BYTES must be integer, 1 to"),
+        (
+            {"MODEL_URI": "/nowhere/m.tflite"},
+            "ArtifactError: the model /nowhere/m.tflite cannot be",
+        ),
+        ({"MODEL_URI": __file__}, "MetadataError: the artifact carries no metadata"),
+    ],
+)
+def test_what_cannot_start_says_why(environment: dict[str, str], said: str) -> None:
+    code = "import lambda_function.app"
+    ended = start(code, AWS_LAMBDA_RUNTIME_API="127.0.0.1:9", **environment)
+    assert ended.returncode == 1
+    assert said in ended.stderr.splitlines()[-1]
+
+
+def test_environment_is_read_by_settings_only() -> None:
+    """``os.environ`` is handed to ``Settings`` by app; no other serving module may touch it."""
+    folder = Path(app.__file__).parent
+    readers = {
+        path.name
+        for path in folder.glob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute) and node.attr in ("environ", "getenv")
+    }
+    assert readers == {"app.py"}
+
+
+def test_rare_things_are_not_imported_at_start() -> None:
+    code = (
+        "import sys; from lambda_function import app; "
+        "print([m for m in ('boto3', 'tensorflow', 'keras', 'asyncio', 'pydantic', "
+        "'lambda_function.http.form', 'lambda_function.fetching.s3') if m in sys.modules])"
+    )
+    assert start(code).stdout == "[]\n"
+
+
+def test_warm_overhead_around_inference_is_at_most_5_ms(tiny: Classifier) -> None:
+    """Routing, JSON and logging; the least of many, since this machine does other things too."""
+    data = picture("red", (533, 400), "JPEG")
+    predictor = Predictor(Settings(), tiny, fetch=lambda *_, **__: data)
+    event = http_event(
+        "POST", "/predict", body=b'{"url": "https://example.com"}', content_type="application/json"
+    )
+    whole = least_ms(lambda: app.handle(event, Context(), predictor, write=lambda _: None))
+    spec = tiny.metadata.input
+    bare = least_ms(lambda: tiny.predict(preprocess(decode_image(data, target=spec), spec)))
+    assert whole - bare < 5.0
+
+
+def least_ms(call: Callable[[], Any]) -> float:
+    times = []
+    for _ in range(50):
+        start = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - start)
+    return min(times) * 1e3

@@ -1,0 +1,277 @@
+"""Batches from Step Functions' Distributed Map, through the real handler, and with moto's S3."""
+
+from __future__ import annotations
+
+import json
+import time
+from email.message import Message
+from typing import TYPE_CHECKING, Any
+
+import boto3
+import pytest
+from moto.server import ThreadedMotoServer
+
+from lambda_function import app
+from lambda_function.bulk import Batch, RefusedBatchError, RetryBatchError, read_event
+from lambda_function.errors import FetchError, TooLargeError
+from lambda_function.fetching import s3
+from lambda_function.fetching.client import ServerStatusError
+from lambda_function.predictor import Predictor
+from lambda_function.settings import Settings
+from tests.conftest import Api, picture, recorded
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from lambda_function.classifier import Classifier
+
+SETTINGS = Settings(image_buckets=frozenset({"pictures"}))
+OBJECTS = {"s3://pictures/red.png": "red", "s3://pictures/sub dir/blue+é.png": "blue"}
+
+
+def event(*keys: str, bucket: Any = "pictures") -> dict[str, Any]:
+    return {"BatchInput": {"bucket": bucket}, "Items": [{"Key": k, "Size": 9} for k in keys]}
+
+
+def make_api(
+    tiny: Classifier, read: Callable[..., bytes] | None = None, *, remaining_s: float = 30.0
+) -> Api:
+    return Api(Predictor(SETTINGS, tiny, read_object=read), remaining_s=remaining_s)
+
+
+def stored(uri: str, **_: Any) -> bytes:
+    """Stand for s3.read_object over OBJECTS: what is not there gets S3's answer."""
+    if uri in OBJECTS:
+        return picture(OBJECTS[uri])
+    if uri.endswith("text.txt"):
+        return b"no picture at all"
+    if uri.endswith("huge.png"):
+        raise TooLargeError("too large")
+    raise not_there(403)
+
+
+def server_status(status: int) -> ServerStatusError:
+    return ServerStatusError(status, Message())
+
+
+def not_there(status: int) -> FetchError:
+    error = FetchError("There is no such S3 object, or this function may not read it.")
+    error.__cause__ = server_status(status)
+    return error
+
+
+# --- the event ------------------------------------------------------------------------------
+
+
+def test_documented_event_is_read_and_the_empty_folder_keys_left_out() -> None:
+    batch = read_event(recorded("step_functions_batch"))
+    assert batch == Batch("pictures", ("2026/red.png", "2026/sub dir/blue+é.png", "2026/file/"))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"Items": [{"Key": "a", "Size": 1}]},
+        {"Items": [{"Key": "a", "Size": 1}], "BatchInput": None},
+        {"Items": [{"Key": "a", "Size": 1}], "BatchInput": {"bucket": 7}},
+        {"Items": [{"Key": "a", "Size": 1}], "BatchInput": {"bucket": ""}},
+        event() | {"Items": "a"},
+        event() | {"Items": []},
+        event() | {"Items": ["a"]},
+        event() | {"Items": [{"Size": 1}]},
+        event() | {"Items": [{"Key": 7}]},
+        event() | {"Items": [{"Key": ""}]},
+    ],
+)
+def test_an_event_of_another_form_is_refused_with_a_sentence(wrong: dict[str, Any]) -> None:
+    with pytest.raises(RefusedBatchError, match=r"must be|must have"):
+        read_event(wrong)
+
+
+# --- results --------------------------------------------------------------------------------
+
+
+def test_every_object_gets_a_result_or_an_error_in_order(tiny: Classifier) -> None:
+    api = make_api(tiny, stored)
+    keys = ["red.png", "gone.png", "text.txt", "sub dir/blue+é.png", "huge.png"]
+    results = api.invoke(event(*keys))["results"]
+    assert [(result["bucket"], result["key"]) for result in results] == [
+        ("pictures", key) for key in keys
+    ]
+    best = [r["predictions"][0]["label"] if "predictions" in r else None for r in results]
+    assert best == ["red", None, None, "blue", None]
+    codes = [r["error"]["code"] if "error" in r else None for r in results]
+    assert codes == [None, "fetch_failed", "unsupported_image", None, "too_large"]
+    assert len(results[0]["predictions"]) == 4
+    assert results[0]["model"] == {"name": "tiny", "version": tiny.metadata.version}
+    assert set(results[0]) == {"bucket", "key", "predictions", "model"}
+    json.dumps(results, allow_nan=False)
+
+
+def test_a_batch_of_folders_has_no_results(tiny: Classifier) -> None:
+    folders = {"BatchInput": {"bucket": "pictures"}, "Items": [{"Key": "2026/", "Size": 0}]}
+    assert make_api(tiny, stored).invoke(folders) == {"results": []}
+
+
+def test_the_log_counts_what_was_seen_and_says_why_a_picture_was_not(tiny: Classifier) -> None:
+    api = make_api(tiny, stored)
+    api.invoke(event("red.png", "sub dir/blue+é.png", "gone.png", "gone too.png"))
+    (line,) = api.lines
+    assert line["labels"] == {"red": 1, "blue": 1}
+    assert line["reasons"] == [f"{not_there(403).detail} (ServerStatusError)"]  # once
+
+
+def test_one_log_line_counts_the_items(tiny: Classifier) -> None:
+    api = make_api(tiny, stored)
+    api.invoke(event("red.png", "gone.png"))
+    (line,) = api.lines
+    assert (line["route"], line["items"], line["items_done"]) == ("bulk", 2, 1)
+    assert line["ServerError"] == 0
+
+
+def test_objects_beyond_the_deadline_are_errors_of_their_own(tiny: Classifier) -> None:
+    def slow(uri: str, **_: Any) -> bytes:
+        time.sleep(0.2)
+        return picture("red")
+
+    api = make_api(tiny, slow, remaining_s=1.4)  # one second is kept to answer in
+    results = api.invoke(event(*(f"{i}.png" for i in range(20))))["results"]
+    codes = [result["error"]["code"] for result in results if "error" in result]
+    assert len(results) == 20
+    assert 0 < len(codes) < 20
+    assert set(codes) == {"deadline_exceeded"}
+
+
+def test_a_single_object_that_is_gone_is_an_error_not_a_lost_batch(tiny: Classifier) -> None:
+    (result,) = make_api(tiny, stored).invoke(event("gone.png"))["results"]
+    assert result["error"]["code"] == "fetch_failed"
+
+
+# --- lost batches ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        server_status(503),  # S3's SlowDown, after read_object's own attempts
+        server_status(500),
+        server_status(429),
+        not_there(400),  # ExpiredToken
+        not_there(401),
+        FetchError("S3 cannot be reached."),
+    ],
+    ids=["503", "500", "429", "400", "401", "unreachable"],
+)
+def test_throttling_and_credentials_lose_the_batch_for_another_try(
+    tiny: Classifier, failure: FetchError
+) -> None:
+    calls = []
+
+    def read(uri: str, **_: Any) -> bytes:
+        calls.append(uri)
+        if len(calls) == 3:
+            raise failure
+        return picture("red")
+
+    api = make_api(tiny, read)
+    with pytest.raises(RetryBatchError):
+        api.invoke(event(*(f"{i}.png" for i in range(30))))
+    assert len(calls) < 12  # the rest was not even asked for
+    (line,) = api.lines
+    assert line["code"] == "RetryBatchError"
+    assert line["ServerError"] == 0
+
+
+def test_a_bucket_that_is_not_listed_refuses_the_batch(tiny: Classifier) -> None:
+    with pytest.raises(RefusedBatchError, match="ImageBuckets"):
+        make_api(tiny).invoke(event("a.png", "b.png", bucket="private"))
+
+
+def test_a_role_that_may_read_nothing_refuses_the_batch(tiny: Classifier) -> None:
+    with pytest.raises(RefusedBatchError, match="None of 2 objects"):
+        make_api(tiny, stored).invoke(event("gone1.png", "gone2.png"))
+
+
+def test_the_handler_raises_what_step_functions_shall_see(
+    tiny: Classifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app, "predictor", lambda: Predictor(SETTINGS, tiny, read_object=stored))
+    with pytest.raises(RefusedBatchError):
+        app.lambda_handler({"Items": []}, None)
+    assert app.lambda_handler(event("red.png"), None)["results"][0]["key"] == "red.png"
+
+
+# --- S3 -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """moto's S3 with a bucket ``pictures``, where boto3 finds it."""
+    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    for name, value in {
+        "AWS_ENDPOINT_URL_S3": f"http://{host}:{port}",
+        "AWS_ACCESS_KEY_ID": "testing",
+        "AWS_SECRET_ACCESS_KEY": "testing",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_CONFIG_FILE": "/dev/null",
+        "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }.items():
+        monkeypatch.setenv(name, value)
+    for name in ("AWS_PROFILE", "AWS_REGION", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL"):
+        monkeypatch.delenv(name, raising=False)
+    s3._clients.clear()
+    client = boto3.client("s3")
+    client.create_bucket(Bucket="pictures")
+    yield client
+    client.close()
+    s3._clients.clear()
+    server.stop()
+
+
+def test_a_listing_of_s3_is_classified_through_the_real_reader(
+    tiny: Classifier, bucket: Any
+) -> None:
+    contents = {
+        "2026/": b"",
+        "2026/red.png": picture("red"),
+        "2026/sub dir/blue+é.png": picture("blue"),
+        "2026/text.txt": b"no picture",
+        "2026/_SUCCESS": b"",
+    }
+    for key, body in contents.items():
+        bucket.put_object(Bucket="pictures", Key=key, Body=body)
+    bucket.put_object(
+        Bucket="pictures", Key="2026/z.png", Body=picture("red"), ContentEncoding="gzip"
+    )
+    listed = bucket.list_objects_v2(Bucket="pictures", Prefix="2026/")["Contents"]
+    items = [{"Key": item["Key"], "Size": item["Size"]} for item in listed]
+    items.append({"Key": "2026/deleted.png", "Size": 1})
+    answer = make_api(tiny).invoke({"BatchInput": {"bucket": "pictures"}, "Items": items})
+    outcome = {
+        result["key"]: result["error"]["code"]
+        if "error" in result
+        else result["predictions"][0]["label"]
+        for result in answer["results"]
+    }
+    assert outcome == {
+        "2026/red.png": "red",
+        "2026/sub dir/blue+é.png": "blue",
+        "2026/text.txt": "unsupported_image",
+        "2026/_SUCCESS": "fetch_failed",  # nothing is wrong with S3: the batch is not lost
+        "2026/z.png": "fetch_failed",
+        "2026/deleted.png": "fetch_failed",
+    }
+
+
+def test_missing_credentials_lose_the_batch_for_another_try(
+    tiny: Classifier, bucket: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    boto3.setup_default_session()
+    with pytest.raises(RetryBatchError):
+        make_api(tiny).invoke(event("a.png"))
+    boto3.DEFAULT_SESSION = None

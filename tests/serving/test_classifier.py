@@ -1,0 +1,120 @@
+"""The interpreter and the metadata, held against each other; answers worked out by hand."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from lambda_function.classifier import ArtifactError, Classifier
+from lambda_function.metadata import InputSpec, MetadataError, embed_metadata, read_metadata
+from tests.support.paths import TESTS
+
+TINY = TESTS / "data" / "tiny.tflite"
+
+
+def picture(red: float, green: float, blue: float) -> np.ndarray:
+    """A plain tensor of one colour, -1..1."""
+    return np.broadcast_to(np.array([red, green, blue], np.float32), (1, 32, 48, 3)).copy()
+
+
+def described_otherwise(**changes) -> bytes:
+    content = TINY.read_bytes()
+    end = content.rindex(b"PK\x03\x04", 0, content.rindex(b"PK\x03\x04"))
+    return embed_metadata(content[:end], dataclasses.replace(read_metadata(TINY), **changes))
+
+
+@pytest.mark.parametrize("artifact", [TINY, TINY.read_bytes()], ids=["path", "bytes"])
+def test_answers_as_worked_out_by_hand(artifact):
+    # Means (1, -1, -1) give logits 12, -4, -4, 3 (see make_tiny_model.py); softmax of those.
+    exponentials = np.exp(np.array([12.0, -4.0, -4.0, 3.0]) - 12)
+    expected = exponentials / exponentials.sum()
+
+    found = Classifier(artifact).predict(picture(1, -1, -1))
+
+    assert found.shape == (4,)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_metadata_is_what_the_file_says():
+    metadata = Classifier(TINY).metadata
+
+    assert metadata.labels == ("red", "green", "blue", "dark")
+    assert metadata.input == InputSpec(32, 48, "bilinear")
+
+
+def test_an_answer_is_the_callers_to_keep():
+    classifier = Classifier(TINY)
+    first = classifier.predict(picture(1, -1, -1))
+    kept = first.copy()
+
+    classifier.predict(picture(-1, -1, 1))
+
+    np.testing.assert_array_equal(first, kept)
+
+
+class Leisurely:
+    """An interpreter that lets other threads run in the middle of an inference."""
+
+    def __init__(self, interpreter) -> None:
+        self._interpreter = interpreter
+
+    def invoke(self) -> None:
+        time.sleep(0.002)
+        self._interpreter.invoke()
+        time.sleep(0.002)
+
+    def __getattr__(self, name: str):
+        return getattr(self._interpreter, name)
+
+
+def test_threads_that_share_a_classifier_get_their_own_answers():
+    classifier = Classifier(TINY)
+    classifier._interpreter = Leisurely(classifier._interpreter)
+    colours = [picture(1, -1, -1), picture(-1, 1, -1), picture(-1, -1, 1)] * 10
+
+    with ThreadPoolExecutor(6) as pool:
+        found = list(pool.map(lambda tensor: int(classifier.predict(tensor).argmax()), colours))
+
+    assert found == [0, 1, 2] * 10
+
+
+def test_another_label_count_is_refused_with_both_sides():
+    with pytest.raises(
+        ArtifactError, match=r"output does not fit .* says \(1, 3\), the model has \[\(1, 4\)\]"
+    ):
+        Classifier(described_otherwise(labels=("a", "b", "c")))
+
+
+def test_another_input_size_is_refused_with_both_sides():
+    with pytest.raises(
+        ArtifactError,
+        match=r"input does not fit .* says \(1, 48, 32, 3\), the model has \[\(1, 32, 48, 3\)\]",
+    ):
+        Classifier(described_otherwise(input=InputSpec(48, 32)))
+
+
+def test_what_is_no_model_is_refused_although_it_has_metadata():
+    with pytest.raises(ArtifactError, match="not a loadable TFLite model"):
+        Classifier(embed_metadata(b"not a flatbuffer" * 100, read_metadata(TINY)))
+
+
+def test_a_model_without_metadata_is_refused():
+    content = TINY.read_bytes()
+
+    with pytest.raises(MetadataError, match="carries no metadata"):
+        Classifier(content[: content.index(b"PK\x03\x04")])
+
+
+def test_a_missing_file_is_an_os_error(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        Classifier(tmp_path / "model.tflite")
+
+
+def test_a_tensor_of_another_shape_is_refused_not_reshaped():
+    with pytest.raises(ValueError, match="imension"):
+        Classifier(TINY).predict(np.zeros((1, 48, 32, 3), np.float32))

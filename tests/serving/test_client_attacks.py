@@ -1,0 +1,729 @@
+"""What a stranger's URL may try, from OWASP's SSRF cheat sheet and the known tricks.
+
+For each: nothing but a public address is connected to, the deadline holds, memory stays bounded,
+and the answer has its proper status. All traffic stays on loopback: names and connections go
+through the two seams of ``fetch_image``, which note where a connection would have gone.
+"""
+# ruff: noqa: RUF001 (characters that look alike are among the tricks)
+
+from __future__ import annotations
+
+import gzip
+import itertools
+import socket
+import string
+import threading
+import time
+import tracemalloc
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from lambda_function.errors import (
+    AddressNotAllowedError,
+    BadRequestError,
+    DeadlineError,
+    FetchError,
+    ServiceError,
+    TooLargeError,
+)
+from lambda_function.fetching.addresses import is_public
+from lambda_function.fetching.client import MAX_LOOKUPS, REFUSAL_GRID_S, FetchLimits, fetch_image
+from tests.support.servers import (
+    PUBLIC,
+    LoopbackServer,
+    Names,
+    Wires,
+    answer,
+    drip,
+    endless,
+    raw,
+    redirect,
+    silent,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.support.servers import Play, Stage
+
+LIMITS = FetchLimits(max_bytes=100_000, timeout_s=30.0)
+OK = b"HTTP/1.1 200 OK\r\n"
+CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
+SLACK_S = 3.0  # that a busy machine may add to a deadline
+PRIVATE_URLS = [
+    "http://127.0.0.1/",
+    "http://127.0.0.1:9001/2018-06-01/runtime/invocation/next",  # the Lambda runtime API
+    "http://127.0.0.1:443/",
+    "http://169.254.169.254/latest/meta-data/",
+    "http://169.254.170.2/v2/credentials/",
+    "http://169.254.100.1:80/",
+    "http://10.0.0.1/",
+    "http://192.168.0.1/",
+    "http://100.100.100.200/latest/meta-data/",
+    "http://192.0.0.192/opc/v2/instance/",
+    "http://168.63.129.16/machine",
+    "http://0.0.0.0/",
+    "http://0/",
+    "http://127.1/",
+    "http://2130706433/",
+    "http://0x7f000001/",
+    "http://0x7f.0x0.0x0.0x1/",
+    "http://017700000001/",
+    "http://0177.0.0.1/",
+    "http://0x7f.1/",
+    "http://2852039166/",
+    "http://0xa9fea9fe/",
+    "http://0251.0376.0251.0376/",
+    "http://425.510.425.510/",  # 169.254.169.254 to a parser that takes numbers modulo 256
+    "http://4294967297/",
+    "http://１２７．０．０．１/",
+    "http://①⑥⑨。②⑤④。①⑥⑨。②⑤④/",
+    "http://[::]/",
+    "http://[::1]/",
+    "http://[0:0:0:0:0:0:0:1]:80/",
+    "http://[::127.0.0.1]/",
+    "http://[::ffff:127.0.0.1]/",
+    "http://[::ffff:7f00:1]/",
+    "http://[::ffff:a9fe:a9fe]/",
+    "http://[64:ff9b::a9fe:a9fe]/",
+    "http://[64:ff9b::169.254.169.254]/",
+    "http://[2002:a9fe:a9fe::]/",
+    "http://[2002:7f00:1::1]/",
+    "http://[2001:0:7f00:1::]/",
+    "http://[2001:0:0:0:0:0:80ff:fffe]/",  # Teredo: 127.0.0.1 with its bits turned
+    "http://[fd00:ec2::254]/",
+    "http://[fe80::1]/",
+    "http://[fec0::1]/",
+    "http://[ff02::1]/",
+]
+MALFORMED_URLS = [
+    "file:///proc/self/environ",
+    "gopher://127.0.0.1:6379/_INFO",
+    "ftp://127.0.0.1/",
+    "dict://127.0.0.1:11211/stat",
+    "ldap://127.0.0.1/",
+    "data:text/html,x",
+    "http://shop.example@127.0.0.1/",
+    "http://127.0.0.1@shop.example/",
+    "http://shop.example:80@127.0.0.1/",
+    "http://shop.example\\@127.0.0.1/",
+    "http://shop.example#@127.0.0.1\\",
+    "http://127.0.0.1\t.shop.example/",
+    "http://shop.example/\r\nX-Injected: yes",
+    "http://shop.example/ HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
+    "http://shop.example\r\n.other.example/",
+    "http://shop.example/\nGET /other",
+    "http://shop.example/\x00",
+    "http://[::1%25lo]/",
+    "http://[fe80::1%eth0]/",
+    "http://[::1]shop.example/",
+    "http://shop.example[::1]/",
+    "http://127.0.0.1%2f.shop.example/",
+    "http://%6c%6f%63%61%6c%68%6f%73%74/",
+    "http://shop.example%00.other.example/",
+    "http://shop.example:80:22/",
+]
+
+
+class Nowhere:
+    """A connector that must not be reached: an address that is not public fails the test."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def __call__(self, address: str, port: int, timeout_s: float) -> socket.socket:
+        self.asked.append(address)
+        assert is_public(address), f"connected to {address}"
+        raise ConnectionRefusedError
+
+
+def refused(url: str, table: dict[str, list[list[str]]] | None = None) -> ServiceError:
+    """Fetch and return the refusal; nothing may be connected to."""
+    nowhere = Nowhere()
+    with pytest.raises(ServiceError) as caught:
+        fetch_image(url, LIMITS, resolve=Names(table or {}), connect=nowhere, sleep=_no_pause)
+    assert nowhere.asked == []
+    return caught.value
+
+
+def play(*plays: Play, limits: FetchLimits = LIMITS) -> bytes:
+    """Fetch a public name that a loopback server plays; ``plays`` are for /0, /1, ..."""
+    numbered = {f"/{number}": each for number, each in enumerate(plays)}
+    with LoopbackServer(numbered) as server:
+        return fetch_image(
+            "http://shop.example/0",
+            limits,
+            resolve=Names({"shop.example": [[PUBLIC]]}),
+            connect=Wires({80: server.port}),
+            sleep=_no_pause,
+        )
+
+
+def _no_pause(_: float) -> None:
+    """The pause before a refusal has a test of its own."""
+
+
+# --- addresses --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("url", PRIVATE_URLS)
+def test_a_private_address_is_refused_however_it_is_written(url: str) -> None:
+    error = refused(url)
+    assert (error.status, error.code) == (400, "address_not_allowed")
+
+
+@pytest.mark.parametrize("url", MALFORMED_URLS)
+def test_a_url_with_two_readings_is_malformed(url: str) -> None:
+    error = refused(url, {"shop.example": [[PUBLIC]], "localhost": [["127.0.0.1"]]})
+    assert (error.status, error.code) == (400, "bad_request")
+
+
+@pytest.mark.parametrize("port", [1, 22, 25, 81, 3306, 6379, 8080, 8443, 9001, 65535])
+def test_other_ports_are_refused_before_the_name_is_looked_up(port: int) -> None:
+    names = Names({"shop.example": [[PUBLIC]]})
+    with pytest.raises(AddressNotAllowedError, match=f"Port {port} is not allowed"):
+        fetch_image(f"http://shop.example:{port}/", LIMITS, resolve=names, connect=Nowhere())
+    assert names.asked == []
+
+
+@pytest.mark.parametrize(
+    "addresses",
+    [
+        ["127.0.0.1"],
+        ["::1"],
+        ["10.1.2.3"],
+        ["169.254.169.254"],
+        ["::ffff:169.254.169.254"],
+        ["64:ff9b::a9fe:a9fe"],
+        ["2002:a9fe:a9fe::1"],
+        ["fe80::1%eth0"],
+        [PUBLIC, "127.0.0.1"],  # one good address does not excuse the other
+        ["127.0.0.1", PUBLIC],
+        [PUBLIC] * 50 + ["10.0.0.1"],
+        ["2606:4700::1", "::1"],
+        ["not an address"],
+    ],
+)
+def test_a_name_with_a_private_address_is_refused(addresses: list[str]) -> None:
+    error = refused("http://rebind.example/", {"rebind.example": [addresses]})
+    assert (error.status, error.code) == (400, "address_not_allowed")
+
+
+@pytest.mark.parametrize("name", ["localhost", "LOCALHOST.", "ｌｏｃａｌｈｏｓｔ", "ip6-localhost"])
+def test_names_of_this_machine_are_refused(name: str) -> None:
+    """With the system's own resolver: whatever it says, it is not public."""
+    with pytest.raises(AddressNotAllowedError):
+        fetch_image(f"http://{name}/", LIMITS, connect=Nowhere(), sleep=_no_pause)
+
+
+@pytest.mark.parametrize(
+    ("host", "looked_up"),
+    [
+        ("xn--80ak6aa92e.example", "xn--80ak6aa92e.example"),
+        ("аррӏе.example", "xn--80ak6aa92e.example"),  # apple in Cyrillic letters
+        ("gооgle.example", "xn--ggle-55da.example"),  # two Cyrillic letters among Latin ones
+        ("ⓢⓗⓞⓟ.example", "shop.example"),
+    ],
+)
+def test_names_that_look_like_others_are_looked_up_as_what_they_are(
+    host: str, looked_up: str
+) -> None:
+    names = Names({})
+    with pytest.raises(AddressNotAllowedError):
+        fetch_image(f"http://{host}/", LIMITS, resolve=names, connect=Nowhere(), sleep=_no_pause)
+    assert names.asked == [looked_up]
+
+
+def test_a_name_that_changes_its_address_is_connected_to_where_it_was_checked() -> None:
+    """DNS rebinding: public for the check, private a moment later."""
+    names = Names({"rebind.example": [[PUBLIC], ["127.0.0.1"]]})
+    with LoopbackServer({"/": answer(b"x")}) as server:
+        wires = Wires({80: server.port})
+        assert fetch_image("http://rebind.example/", LIMITS, resolve=names, connect=wires) == b"x"
+    assert names.asked == ["rebind.example"]
+    assert wires.asked == [(PUBLIC, 80)]
+
+
+def test_a_name_that_changes_its_address_between_redirects_is_refused() -> None:
+    names = Names({"rebind.example": [[PUBLIC], ["127.0.0.1"]]})
+    with LoopbackServer({"/": redirect("/again")}) as server:
+        wires = Wires({80: server.port})
+        with pytest.raises(AddressNotAllowedError):
+            fetch_image(
+                "http://rebind.example/", LIMITS, resolve=names, connect=wires, sleep=_no_pause
+            )
+    assert wires.asked == [(PUBLIC, 80)]
+
+
+def test_no_address_stands_in_for_one_that_fails() -> None:
+    nowhere = Nowhere()
+    names = Names({"shop.example": [["1.1.1.1", "8.8.8.8", "9.9.9.9"]]})
+    with pytest.raises(FetchError, match="cannot be reached"):
+        fetch_image("http://shop.example/", LIMITS, resolve=names, connect=nowhere)
+    assert nowhere.asked == ["1.1.1.1", "8.8.8.8", "9.9.9.9"]
+
+
+# --- what an answer tells ---------------------------------------------------------------
+
+
+def test_private_and_not_there_have_the_same_answer() -> None:
+    table = {"private.example": [["10.0.0.1"]], "mixed.example": [[PUBLIC, "10.0.0.1"]]}
+    urls = ("http://private.example/", "http://mixed.example/", "http://nowhere.example/")
+    told = {
+        (error.status, error.code, error.title, error.detail)
+        for error in (refused(url, table) for url in (*urls, "http://10.0.0.1/", "http://256.1/"))
+    }
+    assert len(told) == 1
+
+
+def test_private_and_not_there_take_the_same_time() -> None:
+    """Lookups of 1, 60 and 120 ms, and none at all, are answered at the same moment."""
+
+    def resolve(name: str) -> list[str]:
+        time.sleep({"quick.example": 0.001, "slower.example": 0.06}.get(name, 0.12))
+        if name == "slowest.example":
+            raise socket.gaierror(socket.EAI_NONAME, "unknown")
+        return ["10.0.0.1"]
+
+    def spread_s() -> float:
+        taken_s = []
+        for host in ("quick.example", "slower.example", "slowest.example", "10.0.0.1", "[::1]"):
+            start = time.monotonic()
+            with pytest.raises(AddressNotAllowedError):
+                fetch_image(f"http://{host}/", LIMITS, resolve=resolve, connect=Nowhere())
+            taken_s.append(time.monotonic() - start)
+        assert min(taken_s) >= REFUSAL_GRID_S
+        return max(taken_s) - min(taken_s)
+
+    assert any(spread_s() < 0.1 for _ in range(5))  # the lookups differ by more; a machine may jerk
+
+
+def test_the_pause_before_a_refusal_keeps_the_deadline() -> None:
+    pauses: list[float] = []
+    with pytest.raises(AddressNotAllowedError):
+        deadline = time.monotonic() + 0.05
+        fetch_image(
+            "http://10.0.0.1/", LIMITS, connect=Nowhere(), deadline=deadline, sleep=pauses.append
+        )
+    assert 0 <= pauses[0] <= 0.05
+
+
+def test_errors_repeat_neither_url_nor_what_the_server_said() -> None:
+    secret = "token=s3cr3t"
+    for answered in (
+        answer(status=f"500 {secret}"),
+        redirect(f"http://10.0.0.1/{secret}"),
+        redirect(f"ftp://{secret}/"),
+        answer(b"x", headers={"Content-Encoding": secret}),
+        raw(secret.encode()),
+    ):
+        with pytest.raises(ServiceError) as caught:
+            play(answered)
+        assert "s3cr3t" not in caught.value.detail
+
+
+# --- redirects --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("url", [url for url in PRIVATE_URLS if url.isascii()])
+def test_a_redirect_to_a_private_address_is_refused(url: str) -> None:
+    with pytest.raises(AddressNotAllowedError):
+        play(redirect(url))
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        *("file:///proc/self/environ", "ftp://shop.example/", "gopher://shop.example/_x"),
+        *("data:image/png;base64,AAAA", "javascript:alert(1)", "s3://bucket/key"),
+        *("http://user:password@shop.example/", "http://[::1", "http:///x", "http://a b/"),
+        *("//127.0.0.1\\@shop.example/", "http://shop.example/\x01", "http://shop.example/\\"),
+    ],
+)
+def test_a_redirect_to_what_is_not_fetched_is_refused(location: str) -> None:
+    with pytest.raises(BadRequestError) as caught:
+        play(redirect(location))
+    assert caught.value.code == "bad_request"
+
+
+def test_a_redirect_to_another_port_is_refused() -> None:
+    with pytest.raises(AddressNotAllowedError, match="Port 9001"):
+        play(redirect("http://shop.example:9001/"))
+
+
+def test_a_folded_location_injects_nothing() -> None:
+    with pytest.raises(BadRequestError):
+        play(raw(b"HTTP/1.1 302 Found\r\nLocation: /1\r\n X-Injected: yes\r\n\r\n"), answer(b"x"))
+
+
+def test_redirects_in_a_loop_end() -> None:
+    with LoopbackServer({"/a": redirect("/b"), "/b": redirect("/a")}) as server:
+        names, wires = Names({"shop.example": [[PUBLIC]]}), Wires({80: server.port})
+        with pytest.raises(FetchError, match="redirects more than 3 times"):
+            fetch_image("http://shop.example/a", LIMITS, resolve=names, connect=wires)
+    assert server.connections == 4
+
+
+def test_slow_redirects_share_one_deadline() -> None:
+    def slowly(stage: Stage) -> None:
+        if stage.wait(0.2):
+            redirect("/0")(stage)
+
+    _times_out(slowly, limits=FetchLimits(1000, 0.5, max_redirects=20))
+
+
+def test_a_redirect_to_a_trusted_host_is_followed_and_to_its_neighbour_is_not() -> None:
+    with LoopbackServer({"/x": answer(b"ours")}) as ours, LoopbackServer({}) as neighbour:
+        trusted = FetchLimits(1000, 30.0, trusted_hosts=frozenset({ours.host}))
+
+        def fetch_redirect_to(location: str) -> bytes:
+            with LoopbackServer({"/": redirect(location)}) as server:
+                ports = {80: server.port, ours.port: ours.port, neighbour.port: neighbour.port}
+                return fetch_image(
+                    "http://shop.example/",
+                    trusted,
+                    resolve=Names({"shop.example": [[PUBLIC]]}),
+                    connect=Wires(ports),
+                )
+
+        assert fetch_redirect_to(ours.url("/x")) == b"ours"
+        with pytest.raises(AddressNotAllowedError):
+            fetch_redirect_to(neighbour.url("/x"))
+        assert neighbour.connections == 0
+
+
+# --- slowness ---------------------------------------------------------------------------
+
+
+def _times_out(*plays: Play, limits: FetchLimits | None = None) -> None:
+    limits = limits or FetchLimits(max_bytes=10**6, timeout_s=0.3)
+    start = time.monotonic()
+    with pytest.raises(DeadlineError) as caught:
+        play(*plays, limits=limits)
+    assert caught.value.status == 504
+    assert limits.timeout_s * 0.9 < time.monotonic() - start < limits.timeout_s + SLACK_S
+
+
+@pytest.mark.parametrize(
+    "slow",
+    [
+        pytest.param(silent, id="silence"),
+        pytest.param(drip(b"HTTP/1.1 200 OK\r\nX-Slow: ......................"), id="header"),
+        pytest.param(drip(b"X: y\r\n", first=OK), id="headers"),
+        pytest.param(drip(b"z", first=OK + b"Content-Length: 999\r\n\r\n"), id="body"),
+        pytest.param(drip(b"z", first=OK + b"\r\n"), id="body without length"),
+        pytest.param(drip(b"1\r\nz\r\n", first=CHUNKED), id="chunks"),
+        pytest.param(drip(b"0", first=CHUNKED), id="chunk size"),
+        pytest.param(drip(b"X: y\r\n", first=CHUNKED + b"1\r\nz\r\n0\r\n"), id="trailers"),
+        pytest.param(drip(b"HTTP/1.1 100 Continue\r\n\r\n"), id="interim answers"),
+    ],
+)
+def test_a_slow_answer_ends_at_the_deadline(slow: Play) -> None:
+    _times_out(slow)
+
+
+def test_an_answer_that_never_pauses_ends_at_the_deadline_too() -> None:
+    _times_out(
+        endless(b"z" * 64, first=OK + b"\r\n"), limits=FetchLimits(max_bytes=10**9, timeout_s=0.3)
+    )
+
+
+def test_a_body_that_stops_short_of_its_length_ends_at_the_deadline() -> None:
+    def stops(stage: Stage) -> None:
+        stage.send(OK + b"Content-Length: 1000\r\n\r\nabc")
+        stage.wait(30)
+
+    _times_out(stops)
+
+
+def test_a_slow_handshake_ends_at_the_deadline() -> None:
+    tls_record = b"\x16\x03\x03\x3f\xff"  # announces 16 kB, which then drip
+
+    def handshake(stage: Stage) -> None:
+        drip(b"\x02\x00", first=tls_record)(stage)
+
+    with LoopbackServer({"": handshake}) as server:
+        trusted = FetchLimits(1000, 0.3, trusted_hosts=frozenset({server.host}))
+        start = time.monotonic()
+        with pytest.raises(DeadlineError):
+            fetch_image(f"https://{server.host}/", trusted)
+        assert time.monotonic() - start < 0.3 + SLACK_S
+
+
+def test_addresses_that_swallow_packets_share_the_deadline() -> None:
+    def connect(_address: str, _port: int, timeout_s: float) -> socket.socket:
+        time.sleep(timeout_s)
+        raise TimeoutError
+
+    names = Names({"shop.example": [[f"8.8.8.{n}" for n in range(200)]]})
+    start = time.monotonic()
+    with pytest.raises(DeadlineError):
+        fetch_image("http://shop.example/", FetchLimits(9, 0.3), resolve=names, connect=connect)
+    assert time.monotonic() - start < 0.3 + SLACK_S
+
+
+class StuckResolver:
+    """A name lookup that does not come back until it is let go, like getaddrinfo's."""
+
+    def __init__(self) -> None:
+        self.let_go = threading.Event()
+
+    def __call__(self, _name: str) -> list[str]:
+        self.let_go.wait(30)
+        return [PUBLIC]
+
+
+def test_a_stuck_lookup_ends_at_the_deadline_and_its_late_answer_is_dropped() -> None:
+    stuck, nowhere = StuckResolver(), Nowhere()
+    start = time.monotonic()
+    with pytest.raises(DeadlineError):
+        fetch_image("http://s.example/", FetchLimits(9, 0.2), resolve=stuck, connect=nowhere)
+    assert 0.2 <= time.monotonic() - start < 0.2 + SLACK_S
+    stuck.let_go.set()
+    _all_lookups_end()
+    assert nowhere.asked == []
+
+
+def test_stuck_lookups_are_bounded_and_free_their_places() -> None:
+    stuck = StuckResolver()
+    for _ in range(MAX_LOOKUPS + 5):
+        with pytest.raises(DeadlineError):
+            fetch_image("http://s.example/", FetchLimits(9, 0.01), resolve=stuck)
+    assert _lookup_threads() == MAX_LOOKUPS
+    stuck.let_go.set()
+    _all_lookups_end()
+    names = Names({"s.example": [[PUBLIC]]})
+    with pytest.raises(FetchError, match="cannot be reached"):  # and lookups work again
+        fetch_image("http://s.example/", LIMITS, resolve=names, connect=Nowhere())
+
+
+def _lookup_threads() -> int:
+    return sum(thread.name == "lookup" for thread in threading.enumerate())
+
+
+def _all_lookups_end() -> None:
+    for _ in range(200):
+        if not _lookup_threads():
+            return
+        time.sleep(0.01)
+    raise AssertionError("lookups are still running")
+
+
+# --- size -------------------------------------------------------------------------------
+
+
+def peak_bytes(function: Callable[[], Any]) -> int:
+    """Return how much more memory Python held at a time while this ran."""
+    tracemalloc.start()
+    try:
+        function()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+ZEROS = bytes(100_000)
+
+
+@pytest.mark.parametrize(
+    ("first", "block"),
+    [
+        pytest.param(OK + b"\r\n", ZEROS, id="no end"),
+        pytest.param(OK + b"Content-Length: -1\r\n\r\n", ZEROS, id="negative length"),
+        pytest.param(OK + b"Content-Length: many\r\n\r\n", ZEROS, id="length of words"),
+        pytest.param(CHUNKED, b"186a0\r\n" + ZEROS + b"\r\n", id="chunks without end"),
+        pytest.param(CHUNKED + b"b2d05e00\r\n", ZEROS, id="one chunk of 3 GB"),
+        pytest.param(CHUNKED + b"-1\r\n", ZEROS, id="chunk of size -1"),
+        pytest.param(CHUNKED, b"1\r\n0\r\n" * 10_000, id="tiny chunks"),
+        pytest.param(CHUNKED + b"1\r\nx\r\n0\r\n", b"X: y\r\n" * 10_000, id="trailers"),
+        pytest.param(b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 4_000, id="interim answers"),
+    ],
+)
+def test_three_gigabytes_are_cut_off_early_and_never_held(first: bytes, block: bytes) -> None:
+    sent: list[int] = []
+
+    def fetch() -> None:
+        with pytest.raises(TooLargeError) as caught:
+            play(endless(block, first=first, sent=sent))
+        assert caught.value.status == 413
+
+    assert peak_bytes(fetch) < 8 * LIMITS.max_bytes
+    assert sent[0] < 20 * 10**6  # what sockets buffer; the rest was never asked for
+
+
+def test_a_length_over_the_limit_is_refused_without_waiting_for_the_body() -> None:
+    def announce(stage: Stage) -> None:
+        stage.send(OK + b"Content-Length: 100001\r\n\r\n")
+        stage.wait(30)
+
+    with pytest.raises(TooLargeError):
+        play(announce)
+
+
+@pytest.mark.parametrize(
+    "before_and_after", [(OK + b"\r\n", b""), (CHUNKED + b"186a1\r\n", b"\r\n0\r\n\r\n")]
+)
+def test_one_byte_too_many_is_refused_where_no_length_was_said(
+    before_and_after: tuple[bytes, bytes],
+) -> None:
+    before, after = before_and_after
+    with pytest.raises(TooLargeError):
+        play(raw(before + bytes(100_001) + after))
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        pytest.param(b"A" * 100_000, id="one header line"),
+        pytest.param(b"X: y\r\n" * 10_000, id="headers"),
+        pytest.param(b"X: " + b"y" * 60_000 + b"\r\n", id="long headers"),
+    ],
+)
+def test_headers_without_end_are_cut_off(block: bytes) -> None:
+    sent: list[int] = []
+
+    def fetch() -> None:
+        with pytest.raises((FetchError, TooLargeError)):
+            play(endless(block, first=OK, sent=sent))
+
+    assert peak_bytes(fetch) < 20 * LIMITS.max_bytes
+    assert sent[0] < 20 * 10**6
+
+
+def test_a_length_that_is_too_short_ends_the_body_there() -> None:
+    assert play(answer(b"12345", length=3)) == b"123"
+
+
+def test_a_length_that_is_too_long_is_the_server_s_failure() -> None:
+    with pytest.raises(FetchError, match="after 5 of 9 bytes"):
+        play(answer(b"12345", length=9))
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "GZIP", "deflate", "br", "zstd", "identity, gzip"])
+def test_a_compressed_answer_is_refused_unopened(encoding: str) -> None:
+    bomb = gzip.compress(bytes(10**7))
+    assert len(bomb) < LIMITS.max_bytes
+    with pytest.raises(FetchError, match="Content-Encoding") as caught:
+        play(answer(bomb, headers={"Content-Encoding": encoding}))
+    assert caught.value.status == 502
+
+
+def test_a_compressed_transfer_is_refused() -> None:
+    with pytest.raises(FetchError, match="Transfer-Encoding"):
+        play(raw(OK + b"Transfer-Encoding: gzip, chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n"))
+
+
+# --- what is not HTTP -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        *(b"", b"\r\n\r\n", b"HTTP", b"SSH-2.0-OpenSSH_9.6\r\n", b"\x16\x03\x01\x00", b"\xff" * 99),
+        *(b"HTTP/1.1\r\n\r\n", b"HTTP/1.1 abc\r\n\r\n", b"HTTP/9.9 200 OK\r\n\r\n"),
+        *(b"HTTP/1.1 99 x\r\n\r\n", b"HTTP/1.1 1000 x\r\n\r\n", b"ICY 200 OK\r\n\r\n"),
+        *(OK, OK + b"Content-Length: 5\r\n", CHUNKED, CHUNKED + b"z\r\n", CHUNKED + b"5\r\nab"),
+        *(CHUNKED + b"-5\r\nabcde\r\n0\r\n\r\n", CHUNKED + b"5" * 70_000),
+    ],
+)
+def test_an_answer_that_is_not_whole_http_is_the_server_s_failure(data: bytes) -> None:
+    with pytest.raises(FetchError) as caught:
+        play(raw(data))
+    assert caught.value.status == 502
+
+
+def test_a_connection_that_is_reset_is_the_server_s_failure() -> None:
+    def reset(stage: Stage) -> None:
+        linger = (1).to_bytes(4, "little") + (0).to_bytes(4, "little")
+        stage.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+
+    with pytest.raises(FetchError):
+        play(reset)
+
+
+# --- and whatever else ------------------------------------------------------------------
+
+HOSTS = st.sampled_from(
+    ["shop.example", "private.example", "10.0.0.1", "[::1]", "2130706433", "bücher.example", "a..b"]
+)
+TEXT = st.text(alphabet=string.printable + "ß。．①\\\u200d\ud800İ", max_size=40)
+URLS = st.one_of(
+    st.text(max_size=80),
+    TEXT.map("http://{}".format),
+    st.builds("{}://{}{}{}".format, st.sampled_from(["http", "https", "ftp"]), HOSTS, TEXT, TEXT),
+    st.builds("http://shop.example/{}".format, TEXT),
+)
+
+
+def canned(data: bytes) -> Callable[[str, int, float], socket.socket]:
+    """Return a connector to a server that has already sent this, and hung up."""
+
+    def connect(address: str, _port: int, _timeout_s: float) -> socket.socket:
+        assert is_public(address)
+        ours, theirs = socket.socketpair()
+        theirs.sendall(data)
+        theirs.shutdown(socket.SHUT_WR)
+        _kept.append(theirs)  # closed by the test: closing now would reset the connection
+        return ours
+
+    return connect
+
+
+_kept: list[socket.socket] = []
+
+
+def fetch_canned(url: str, data: bytes) -> bytes | ServiceError:
+    """Fetch from two names, one public and one private; anything but a ServiceError gets out."""
+    table = {"shop.example": [[PUBLIC]], "private.example": [["10.0.0.1"]]}
+    names, connect = Names(table), canned(data)
+    try:
+        return fetch_image(url, LIMITS, resolve=names, connect=connect, sleep=_no_pause)
+    except ServiceError as error:
+        return error
+    finally:
+        while _kept:
+            _kept.pop().close()
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(URLS)
+def test_any_url_is_fetched_or_refused_in_our_own_words(url: str) -> None:
+    got = fetch_canned(url, OK + b"Content-Length: 2\r\n\r\nok")
+    assert got == b"ok" or (isinstance(got, ServiceError) and got.status in (400, 502))
+
+
+PIECES = st.sampled_from(
+    [
+        *(b"HTTP/1.1 200 OK", b"HTTP/1.1 302 Found", b"HTTP/1.0 404 x", b"HTTP/1.1 100 Continue"),
+        *(b"\r\n", b"\n", b"\r\n\r\n", b": ", b"Content-Length: ", b"5", b"-1", b"99999999999999"),
+        *(
+            b"Transfer-Encoding: chunked",
+            b"Location: ",
+            b"http://10.0.0.1/",
+            b"http://shop.example",
+        ),
+        *(b"Content-Type: text/html", b"multipart/x; boundary=", b"\xff\xfe", b"\x00", b"a;b=c"),
+        *(b"ffffffffffff\r\n", b"0\r\n\r\n", b"1_0\r\n", b"Content-Encoding: gzip", b"hello", b" "),
+    ]
+)
+ANSWERS = st.one_of(
+    st.binary(max_size=300),
+    st.lists(PIECES, max_size=25).map(b"".join),
+    st.lists(PIECES, max_size=25).map(lambda pieces: OK + b"".join(pieces)),
+    st.lists(PIECES, max_size=25).map(lambda pieces: CHUNKED + b"".join(pieces)),
+)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(ANSWERS)
+def test_any_answer_is_a_body_or_an_error_in_our_own_words(data: bytes) -> None:
+    got = fetch_canned("http://shop.example/", data)
+    assert isinstance(got, bytes | ServiceError)
+
+
+def test_the_attack_list_has_no_doubles() -> None:
+    for urls in (PRIVATE_URLS, MALFORMED_URLS):
+        assert not [url for url, group in itertools.groupby(sorted(urls)) if len(list(group)) > 1]

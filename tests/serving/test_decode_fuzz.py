@@ -1,0 +1,227 @@
+"""Whatever the bytes, decode_image answers with a picture or with an error of ours."""
+
+from __future__ import annotations
+
+import functools
+import os
+import random
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from lambda_function.errors import (
+    TooLargeError,
+    UndecodableImageError,
+    UnsupportedImageError,
+)
+from lambda_function.images.decode import decode_image, preprocess
+from lambda_function.metadata import InputSpec
+from tests.support.images import (
+    chunk,
+    cmyk_profile,
+    encode,
+    exif,
+    grey_profile,
+    insert_segments,
+    photo,
+    png,
+    rgb_profile,
+    segment,
+)
+
+SPEC = InputSpec(height=16, width=16)
+MAX_PIXELS = 1_000_000
+REFUSALS = (TooLargeError, UndecodableImageError, UnsupportedImageError)
+SIGNATURES = (
+    b"",
+    b"\xff\xd8\xff",
+    b"\x89PNG\r\n\x1a\n",
+    b"GIF89a",
+    b"RIFF\x10\0\0\0WEBPVP8 ",
+    b"RIFF\x10\0\0\0WEBPVP8X",
+    b"BM" + bytes(12) + b"\x28\0\0\0",
+    b"\0\0\0\x1cftypavif\0\0\0\0avifmif1miaf",
+)
+SLOW_CASES = int(os.environ.get("FUZZ_CASES", "5000"))
+FUZZ = settings(
+    max_examples=150,
+    deadline=None,
+    derandomize=True,  # the same cases on every machine; `slow` below looks for new ones
+    suppress_health_check=[HealthCheck.too_slow],
+)
+
+
+@functools.cache
+def valid_files() -> tuple[bytes, ...]:
+    """Return small files of every format and kind."""
+    picture = photo(24, 20)
+    grey, palette = picture.convert("L"), picture.quantize(16)
+    alpha = Image.merge("RGBA", (*picture.split(), grey))
+    turned = {"exif": exif(6), "icc_profile": rgb_profile("blue", "green", "red")}
+    animation = {"save_all": True, "append_images": [photo(24, 20, 1), photo(24, 20, 2)]}
+    deep = np.arange(480, dtype=np.uint16).reshape(24, 20) * 136
+    return (
+        encode(picture, "JPEG", **turned),
+        encode(picture, "JPEG", progressive=True),
+        encode(grey, "JPEG", icc_profile=grey_profile(1.8)),
+        encode(picture.convert("CMYK"), "JPEG", icc_profile=cmyk_profile()),
+        encode(picture, "MPO", **animation),
+        insert_segments(encode(picture, "JPEG"), segment(0xFE, b"comment"), segment(0xED, b"8BIM")),
+        encode(picture, "PNG", **turned),
+        encode(alpha, "PNG"),
+        encode(palette, "PNG", transparency=bytes(range(0, 160, 10))),
+        encode(picture.convert("1"), "PNG"),
+        encode(picture, "PNG", **animation),
+        png(deep, extra=chunk(b"tRNS", b"\0\x88")),
+        encode(palette, "GIF", transparency=3),
+        encode(palette, "GIF", save_all=True, append_images=[photo(24, 20, 3).quantize(16)]),
+        encode(picture, "WebP", **turned),
+        encode(alpha, "WebP", lossless=True),
+        encode(picture, "WebP", **animation),
+        encode(picture, "BMP"),
+        encode(palette, "BMP"),
+        encode(picture.convert("1"), "BMP"),
+        encode(picture, "AVIF", **turned),
+        encode(alpha, "AVIF"),
+        encode(picture, "AVIF", **animation),
+    )
+
+
+def answers_or_refuses(data: bytes) -> bool:
+    """Return whether there is a picture; anything but a refusal of ours propagates."""
+    try:
+        image = decode_image(data, max_pixels=MAX_PIXELS, target=SPEC)
+    except REFUSALS as error:
+        assert error.detail
+        return False
+    assert image.mode == "RGB"
+    tensor = preprocess(image, SPEC)
+    assert tensor.shape == (1, 16, 16, 3)
+    assert np.abs(tensor).max() <= 1
+    return True
+
+
+def mutate(data: bytes, seed: int) -> bytes:
+    """Damage a file in one to eight places, as transmission errors and attackers do."""
+    generator = random.Random(seed)  # noqa: S311 - nothing secret
+    changed = bytearray(data)
+    for _ in range(generator.choice((1, 1, 1, 2, 4, 8))):
+        at = generator.randrange(len(changed))
+        # Headers decide more than pixels: half of the damage goes there.
+        at = at if generator.random() < 0.5 else at % 128 % len(changed)
+        kind = generator.randrange(7)
+        if kind == 0:
+            changed[at] ^= 1 << generator.randrange(8)
+        elif kind == 1:
+            changed[at] = generator.choice((0, 1, 0x7F, 0x80, 0xFF))
+        elif kind == 2:
+            changed[at : at + 4] = generator.choice((b"\xff" * 4, b"\0" * 4, b"\x7f\xff\xff\xff"))
+        elif kind == 3:
+            del changed[at : at + generator.choice((1, 2, 16))]
+        elif kind == 4:
+            changed[at:at] = generator.randbytes(generator.choice((1, 3, 40)))
+        elif kind == 5:
+            length = generator.randrange(1, 64)
+            changed[at:at] = changed[at : at + length]
+        else:
+            del changed[max(1, at) :]
+        if not changed:
+            return b"\0"
+    return bytes(changed)
+
+
+def test_the_files_to_be_damaged_are_good():
+    assert all(answers_or_refuses(data) for data in valid_files())
+
+
+@FUZZ
+@given(signature=st.sampled_from(SIGNATURES), rest=st.binary(max_size=400))
+@example(signature=b"\xff\xd8\xff", rest=b"\xda\0\2")
+@example(signature=b"GIF89a", rest=b"\1\0\1\0\0\0\0,")
+def test_random_bytes_are_refused_cleanly(signature, rest):
+    assert not answers_or_refuses(signature + rest) or signature
+
+
+@FUZZ
+@given(which=st.integers(0, 1000), share=st.floats(0, 1, exclude_max=True))
+def test_truncated_files_are_refused_or_read(which, share):
+    data = valid_files()[which % len(valid_files())]
+
+    answers_or_refuses(data[: int(len(data) * share)])
+
+
+@settings(FUZZ, max_examples=300)
+@given(which=st.integers(0, 1000), seed=st.integers(0, 2**32))
+def test_damaged_files_are_refused_or_read(which, seed):
+    data = valid_files()[which % len(valid_files())]
+
+    answers_or_refuses(mutate(data, seed))
+
+
+@FUZZ
+@given(which=st.integers(0, 1000), other=st.integers(0, 1000), share=st.floats(0.01, 0.99))
+def test_files_grafted_onto_another_are_refused_or_read(which, other, share):
+    files = valid_files()
+    head, tail = files[which % len(files)], files[other % len(files)]
+
+    answers_or_refuses(head[: int(len(head) * share)] + tail[int(len(tail) * share) :])
+
+
+CHUNK_DAMAGE = {
+    "dropped": lambda name, payload: b"",
+    "empty": lambda name, payload: chunk(name, b""),
+    "cut short": lambda name, payload: chunk(name, payload[: len(payload) // 2]),
+    "too long": lambda name, payload: chunk(name, payload * 40),
+    "zeros": lambda name, payload: chunk(name, bytes(len(payload))),
+    "ones": lambda name, payload: chunk(name, b"\xff" * len(payload)),
+    "twice": lambda name, payload: chunk(name, payload) * 2,
+}
+
+
+@pytest.mark.parametrize("damage", CHUNK_DAMAGE)
+def test_png_chunks_that_are_wrong_but_whole_are_refused_or_read(damage):
+    """Checksums keep random damage away from what a chunk means: here they are right again."""
+    pictures = [data for data in valid_files() if data.startswith(SIGNATURES[2])]
+    assert len(pictures) >= 6
+    for data in pictures:
+        chunks = png_chunks(data)
+        for index, (name, payload) in enumerate(chunks):
+            parts = [chunk(*pair) for pair in chunks]
+            parts[index] = CHUNK_DAMAGE[damage](name, payload)
+            answers_or_refuses(data[:8] + b"".join(parts))
+
+
+def png_chunks(data: bytes) -> list[tuple[bytes, bytes]]:
+    """Return names and payloads, in order."""
+    found, at = [], 8
+    while at < len(data):
+        length = int.from_bytes(data[at : at + 4])
+        found.append((data[at + 4 : at + 8], data[at + 8 : at + 8 + length]))
+        at += length + 12
+    return found
+
+
+def test_a_palette_that_is_missing_or_has_too_much_transparency_is_damage():
+    """Both show only when the pixels are converted: 69 bytes from anybody were a status 500."""
+    indexed = png_chunks(encode(photo(24, 20).quantize(16), "PNG"))
+    missing = [chunk(*pair) for pair in indexed if pair[0] != b"PLTE"]
+    too_much = [chunk(*pair) for pair in indexed]
+    too_much.insert(-2, chunk(b"tRNS", bytes(range(44, 194)) * 2))  # before the pixels
+    for chunks in (missing, too_much):
+        with pytest.raises(UndecodableImageError, match="looks like PNG but cannot be decoded"):
+            decode_image(SIGNATURES[2] + b"".join(chunks))
+
+
+@pytest.mark.slow
+def test_thousands_of_other_damaged_files_are_refused_or_read():
+    start = random.SystemRandom().randrange(2**32)
+    for seed in range(start, start + SLOW_CASES):
+        which = seed % len(valid_files())
+        try:
+            answers_or_refuses(mutate(valid_files()[which], seed))
+        except Exception as error:
+            error.add_note(f"mutate(valid_files()[{which}], {seed})")
+            raise

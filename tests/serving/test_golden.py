@@ -1,0 +1,104 @@
+"""The shipped model answers as it did when it was released.
+
+Recorded by ``python -m tools.golden --write`` at a release. The first set is the project's own
+pictures; the second, by file name only, 50 validation images, checked where the data set is.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lambda_function.classifier import Classifier
+from lambda_function.images.decode import decode_image, preprocess
+from tools.golden import DATASET, EXAMPLES, GOLDEN, MODEL
+
+# Largest difference of one probability. Integer kernels are exact; what is left is the last
+# place of float arithmetic, which differs between processors.
+TOLERANCE = 0.004
+Scores = dict[str, dict[str, float]]
+
+
+@pytest.fixture(scope="module")
+def classifier() -> Classifier:
+    return Classifier(MODEL)
+
+
+def recorded(name: str) -> Scores:
+    scores: Scores = json.loads((GOLDEN / name).read_text())
+    return scores
+
+
+def largest_difference(
+    classifier: Classifier,
+    root: Path,
+    expected: Scores,
+    *,
+    spec: Any = None,
+    tensor_fault: Callable[[Any], Any] = lambda tensor: tensor,
+    label_fault: Callable[[Any], Any] = lambda scores: scores,
+) -> float:
+    """Return the largest difference from the record, with a fault put in where one is given."""
+    spec = spec or classifier.metadata.input
+    worst = 0.0
+    for file, scores in expected.items():
+        tensor = preprocess(decode_image((root / file).read_bytes(), target=spec), spec)
+        found = label_fault(classifier.predict(tensor_fault(tensor)))
+        named = dict(zip(classifier.metadata.labels, found, strict=True))
+        worst = max(worst, *(abs(float(named[label]) - scores[label]) for label in scores))
+    return worst
+
+
+def test_our_own_pictures_get_the_recorded_probabilities(classifier: Classifier) -> None:
+    expected = recorded("examples.json")
+    assert len(expected) >= 6
+    assert largest_difference(classifier, EXAMPLES, expected) <= TOLERANCE
+
+
+def test_the_example_of_make_predict_is_classified_right(classifier: Classifier) -> None:
+    scores = recorded("examples.json")["pants.jpg"]
+    assert max(scores, key=lambda label: scores[label]) == "pants"
+
+
+def test_swapped_channels_are_caught_by_our_own_pictures(classifier: Classifier) -> None:
+    difference = largest_difference(
+        classifier,
+        EXAMPLES,
+        recorded("examples.json"),
+        tensor_fault=lambda tensor: np.ascontiguousarray(tensor[..., ::-1]),
+    )
+    assert difference > 5 * TOLERANCE
+
+
+def test_shifted_labels_are_caught_by_our_own_pictures(classifier: Classifier) -> None:
+    difference = largest_difference(
+        classifier,
+        EXAMPLES,
+        recorded("examples.json"),
+        label_fault=lambda scores: np.roll(scores, 1),
+    )
+    assert difference > 5 * TOLERANCE
+
+
+@pytest.mark.parametrize("resize_filter", ["bilinear", "lanczos"])
+def test_another_resize_filter_is_caught_by_our_own_pictures(
+    classifier: Classifier, resize_filter: str
+) -> None:
+    spec = dataclasses.replace(classifier.metadata.input, resize_filter=resize_filter)
+    difference = largest_difference(classifier, EXAMPLES, recorded("examples.json"), spec=spec)
+    assert difference > 2 * TOLERANCE
+
+
+@pytest.mark.data
+def test_fifty_data_set_images_get_the_recorded_probabilities(classifier: Classifier) -> None:
+    if not DATASET.is_dir():
+        pytest.skip(f"no data set at {DATASET}; name one with CLOTHING_DATASET")
+    expected = recorded("dataset.json")
+    assert len(expected) == 50
+    assert largest_difference(classifier, DATASET, expected) <= TOLERANCE

@@ -1,0 +1,169 @@
+"""What an artifact says about itself survives the way into the file and back, or is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import zipfile
+
+import pytest
+
+from lambda_function.metadata import (
+    InputSpec,
+    MetadataError,
+    ModelMetadata,
+    embed_metadata,
+    read_metadata,
+)
+from tests.support.paths import TESTS
+
+TINY = TESTS / "data" / "tiny.tflite"
+MODEL = b"\x1c\0\0\0TFL3" + bytes(1000)
+METADATA = ModelMetadata(
+    name="clothing",
+    version="1.2.3",
+    labels=("dress", "chapeau à plumes", "t-shirt"),
+    input=InputSpec(height=36, width=48, resize_filter="lanczos"),
+    recipe="int8",
+    temperature=1.25,
+    source_sha256="ab" * 32,
+    dataset="clothing-dataset-small",
+    licence="CC0-1.0",
+    metrics={"validation": {"accuracy": 0.93, "images": 341, "interval_95": [0.9, 0.95]}},
+    training={"seed": 3},
+    conversion={"calibration": {"images": 128, "seed": 0}},
+)
+
+
+def with_text(
+    text: str, name: str = "metadata.json", labels: tuple[str, ...] = METADATA.labels
+) -> bytes:
+    """An artifact whose metadata file holds this text."""
+    buffer = io.BytesIO(MODEL)
+    with zipfile.ZipFile(buffer, "a") as archive:
+        archive.writestr("labels.txt", "".join(f"{label}\n" for label in labels))
+        archive.writestr(name, text)
+    return buffer.getvalue()
+
+
+def with_fields(**changes) -> bytes:
+    fields = {**METADATA.to_dict(), **changes}
+    return with_text(json.dumps({k: v for k, v in fields.items() if v is not None}))
+
+
+def test_what_was_embedded_is_read_back_from_bytes_and_from_a_file(tmp_path):
+    artifact = embed_metadata(MODEL, METADATA)
+    path = tmp_path / "model.tflite"
+    path.write_bytes(artifact)
+
+    assert read_metadata(artifact) == METADATA
+    assert read_metadata(path) == METADATA
+    assert artifact.startswith(MODEL)
+
+
+def test_equal_arguments_give_equal_bytes():
+    assert embed_metadata(MODEL, METADATA) == embed_metadata(MODEL, METADATA)
+    other = dataclasses.replace(METADATA, temperature=1.3)
+    assert embed_metadata(MODEL, other) != embed_metadata(MODEL, METADATA)
+
+
+def test_other_tools_find_the_labels_one_a_line_as_tflites_convention_has_it():
+    with zipfile.ZipFile(io.BytesIO(embed_metadata(MODEL, METADATA))) as archive:
+        assert archive.namelist() == ["labels.txt", "metadata.json"]
+        assert archive.read("labels.txt").decode() == "dress\nchapeau à plumes\nt-shirt\n"
+        assert all(entry.date_time == (1980, 1, 1, 0, 0, 0) for entry in archive.infolist())
+
+
+@pytest.mark.parametrize("version", [0, 2, "1", None, 99])
+def test_an_unknown_format_version_is_refused_with_both_sides(version):
+    with pytest.raises(MetadataError, match=rf"version {version!r}; this code reads version 1\."):
+        read_metadata(with_fields(format_version=version))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"labels": ["dress"]}, "two or more different names"),
+        ({"labels": ["dress", "dress"]}, "two or more different names"),
+        ({"labels": "dress"}, "list of names"),
+        ({"labels": ["dress", 7]}, "list of names"),
+        ({"output": "logits"}, "output must be 'probabilities'. Received: 'logits'"),
+        ({"temperature": None}, "temperature"),
+        ({"temperature": "warm"}, "temperature must be a number above 0. Received: 'warm'"),
+        ({"temperature": 0}, "temperature must be a number above 0. Received: 0"),
+        ({"temperature": float("nan")}, "temperature must be a number above 0. Received: nan"),
+        ({"colour": "red"}, "colour"),
+        ({"input": [224, 224]}, "does not fit"),
+        ({"input": {"height": 0, "width": 8}}, "input height must be a positive integer"),
+        ({"input": {"height": 8, "width": True}}, "input width must be a positive integer"),
+        (
+            {"input": {"height": 8, "width": 8, "resize_filter": "nearest"}},
+            r"resize_filter must be one of .* Received: 'nearest'",
+        ),
+        (
+            {"input": {"height": 8, "width": 8, "normalisation": "imagenet"}},
+            r"normalisation must be one of .* Received: 'imagenet'",
+        ),
+        ({"name": 7}, "name must be text. Received: 7"),
+        ({"metrics": [1]}, "metrics must be an object. Received: "),
+    ],
+)
+def test_a_field_that_does_not_fit_is_named(changes, message):
+    with pytest.raises(MetadataError, match=message):
+        read_metadata(with_fields(**changes))
+
+
+@pytest.mark.parametrize(
+    ("artifact", "message"),
+    [
+        (b"", "carries no metadata"),
+        (MODEL, "carries no metadata"),
+        (with_text("{}", name="other.json"), "metadata cannot be read: .*metadata.json"),
+        (with_text("{"), "metadata cannot be read"),
+        (with_text("[]"), "has format version None"),
+        (with_text("\ud800".encode("utf-8", "surrogatepass").decode("latin-1")), "cannot be read"),
+    ],
+)
+def test_what_holds_no_metadata_is_refused_with_one_sentence(artifact, message):
+    with pytest.raises(MetadataError, match=message) as caught:
+        read_metadata(artifact)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "labels", [("dress", "t-shirt", "chapeau à plumes"), ("dress", "t-shirt"), ()]
+)
+def test_two_label_lists_that_differ_are_refused_with_both_sides(labels):
+    artifact = with_text(json.dumps(METADATA.to_dict()), labels=labels)
+
+    with pytest.raises(MetadataError, match="label lists differ") as caught:
+        read_metadata(artifact)
+    assert str(list(METADATA.labels)) in str(caught.value)
+    assert str(list(labels)) in str(caught.value)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 0.97, 0.99, 0.999])
+def test_a_truncated_artifact_is_refused(tmp_path, share):
+    content = TINY.read_bytes()
+    path = tmp_path / "cut.tflite"
+    path.write_bytes(content[: int(len(content) * share)])
+
+    with pytest.raises(MetadataError):
+        read_metadata(path)
+    with pytest.raises(MetadataError):
+        read_metadata(path.read_bytes())
+
+
+def test_a_byte_changed_inside_the_metadata_is_noticed():
+    artifact = bytearray(embed_metadata(MODEL, METADATA))
+    position = artifact.rindex(b'"temperature": 1.25')
+    artifact[position + len('"temperature": ')] = ord("7")
+
+    with pytest.raises(MetadataError, match="cannot be read"):  # the ZIP holds a CRC-32
+        read_metadata(bytes(artifact))
+
+
+def test_a_missing_file_is_an_os_error(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        read_metadata(tmp_path / "model.tflite")

@@ -1,0 +1,189 @@
+"""The predictor: honest probabilities, and a model from a file or from S3."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from lambda_function import REPOSITORY
+from lambda_function.classifier import ArtifactError
+from lambda_function.predictor import Predictor, load_predictor
+from lambda_function.settings import Settings
+from tests.conftest import TINY_MODEL, picture
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from lambda_function.classifier import Classifier
+
+
+class Answering:
+    """A model that answers the same to every picture."""
+
+    def __init__(self, tiny: Classifier, *probabilities: float) -> None:
+        self.metadata = tiny.metadata
+        self._probabilities = np.array(probabilities, np.float32)
+
+    def predict(self, tensor: Any) -> Any:
+        return self._probabilities
+
+
+def scores(tiny: Classifier, *probabilities: float) -> tuple[tuple[str, float], ...]:
+    predictor = Predictor(Settings(), Answering(tiny, *probabilities))  # type: ignore[arg-type]
+    return predictor.classify(picture("red")).scores
+
+
+def test_scores_are_paired_with_their_labels_best_first(tiny: Classifier) -> None:
+    assert tiny.metadata.labels == ("red", "green", "blue", "dark")
+    expected = (("blue", 0.5), ("dark", 0.25), ("red", 0.125), ("green", 0.125))
+    assert scores(tiny, 0.125, 0.125, 0.5, 0.25) == expected
+
+
+def test_a_quantised_softmax_is_made_to_sum_to_one(tiny: Classifier) -> None:
+    found = dict(scores(tiny, 0.5, 0.25, 0.125, 0.0625))  # the sum is 0.9375
+    assert found == {"red": 0.5333333, "green": 0.2666667, "blue": 0.1333333, "dark": 0.0666667}
+    assert sum(found.values()) == pytest.approx(1, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [(np.nan, 0, 0, 1), (np.inf, 0, 0, 0), (-0.5, 0.5, 0.5, 0.5), (3, 1, 0, 0), (0, 0, 0, 0)],
+)
+def test_what_is_no_set_of_probabilities_is_an_error(
+    tiny: Classifier, answer: tuple[float, ...]
+) -> None:
+    with pytest.raises(ValueError, match="no set of probabilities"):
+        scores(tiny, *answer)
+
+
+def test_only_a_score_below_the_lowest_is_uncertain(tiny: Classifier) -> None:
+    half = Answering(tiny, 0.5, 0.5, 0, 0)
+    prediction = Predictor(Settings(), half).classify(picture("red"))  # type: ignore[arg-type]
+    assert "uncertain" not in prediction.to_json(top_k=4, min_score=0.5)
+    assert prediction.to_json(top_k=4, min_score=0.5000001)["uncertain"] is True
+
+
+def test_size_is_height_and_width_of_the_picture(tiny: Classifier) -> None:
+    prediction = Predictor(Settings(), tiny).classify(picture("red", (30, 50)))
+    assert prediction.image_size == (30, 50)
+
+
+def test_size_is_that_of_the_sent_picture_where_it_is_reduced_while_decoding(
+    tiny: Classifier,
+) -> None:
+    prediction = Predictor(Settings(), tiny).classify(picture("red", (2400, 2600)))
+    assert prediction.image_size == (2400, 2600)
+
+
+def test_the_settings_choose_model_and_threads() -> None:
+    predictor = load_predictor(Settings(model_uri=str(TINY_MODEL), interpreter_threads=2))
+    assert predictor.classifier.metadata.name == "tiny"
+
+
+def test_a_damaged_model_is_not_loaded(tmp_path: Path) -> None:
+    path = tmp_path / "model.tflite"
+    path.write_bytes(b"\x00" * 100 + TINY_MODEL.read_bytes()[100:])
+    with pytest.raises(ArtifactError, match="not a loadable TFLite model"):
+        load_predictor(Settings(model_uri=str(path)))
+
+
+@pytest.mark.parametrize(("remaining_s", "expected_s"), [(None, 4), (30, 4), (2, 2)])
+def test_an_object_of_s3_has_the_time_that_any_download_has(
+    tiny: Classifier, remaining_s: float | None, expected_s: float
+) -> None:
+    given: list[float] = []
+
+    def read_object(uri: str, *, deadline: float, **_: Any) -> bytes:
+        given.append(deadline - time.monotonic())
+        return b""
+
+    settings = Settings(fetch_timeout_s=4)
+    predictor = Predictor(settings, tiny, read_object=read_object)
+    deadline = None if remaining_s is None else time.monotonic() + remaining_s
+    predictor.load("s3://bucket/key", deadline=deadline, allow_s3=True)
+    assert given == [pytest.approx(expected_s, abs=0.5)]
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[str]:
+    """moto's S3 server on loopback, with a bucket of models; gives its address."""
+    moto_server = pytest.importorskip("moto.server")
+    boto3 = pytest.importorskip("boto3")
+    server = moto_server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    address = f"http://{host}:{port}"
+    client = boto3.client(
+        "s3",
+        endpoint_url=address,
+        region_name="us-east-1",
+        aws_access_key_id="test",
+        aws_secret_access_key="test",
+    )
+    client.create_bucket(Bucket="models")
+    model = TINY_MODEL.read_bytes()
+    client.put_object(Bucket="models", Key=f"good-{digest(model)}.tflite", Body=model)
+    client.put_object(Bucket="models", Key=f"cut-{digest(b'other')}.tflite", Body=model[:-1])
+    yield address
+    client.close()
+    server.stop()
+
+
+def digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def init(address: str, key: str) -> subprocess.CompletedProcess[str]:
+    """Import the handler as Lambda's init phase does, with a model from the bucket."""
+    environment = {
+        "PATH": os.environ["PATH"],
+        "AWS_LAMBDA_RUNTIME_API": "127.0.0.1:9",
+        "AWS_ENDPOINT_URL_S3": address,
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "MODEL_URI": f"s3://models/{key}",
+    }
+    code = "from lambda_function import app; print(app.predictor().classifier.metadata.name)"
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        env=environment,
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_model_uri_replaces_the_shipped_model_at_cold_start(s3: str) -> None:
+    ended = init(s3, f"good-{digest(TINY_MODEL.read_bytes())}.tflite")
+    assert (ended.returncode, ended.stdout) == (0, "tiny\n"), ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [
+        (f"missing-{digest(b'x')}.tflite", "cannot be read"),
+        (f"cut-{digest(b'other')}.tflite", "is not what its name says"),
+        ("latest.tflite", "must hold the model's SHA-256"),
+    ],
+)
+def test_a_model_that_is_not_to_be_had_ends_the_init_with_the_reason(
+    s3: str, key: str, said: str
+) -> None:
+    ended = init(s3, key)
+    assert ended.returncode == 1
+    last = ended.stderr.splitlines()[-1]
+    assert last.startswith(
+        f"lambda_function.fetching.s3.ModelDownloadError: MODEL_URI=s3://models/{key}"
+    )
+    assert said in last

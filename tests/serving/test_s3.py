@@ -1,0 +1,359 @@
+"""S3 objects, from moto's server where S3 behaves and from our own where it does not."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import hashlib
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, urlsplit
+
+import boto3
+import pytest
+from moto.server import ThreadedMotoServer
+
+from lambda_function.errors import (
+    AddressNotAllowedError,
+    BadRequestError,
+    DeadlineError,
+    FetchError,
+    TooLargeError,
+)
+from lambda_function.fetching import s3
+from lambda_function.fetching.s3 import ModelDownloadError, download_model, read_object
+from tests.support.servers import LoopbackServer, Stage, answer, drip, endless, redirect, silent
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.support.servers import Play
+
+SECRET = "not-a-secret-but-must-not-show"
+BUCKETS = frozenset({"pics", "gone"})
+SLACK_S = 3.0  # that a busy machine may add to a deadline
+MODEL = b"TFL3" + bytes(100_000)
+SHA256 = hashlib.sha256(MODEL).hexdigest()
+
+
+@pytest.fixture
+def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
+    """An environment with credentials that are none; no client from before or for after."""
+    for name, value in {
+        "AWS_ACCESS_KEY_ID": "testing",
+        "AWS_SECRET_ACCESS_KEY": SECRET,
+        "AWS_DEFAULT_REGION": "eu-west-1",
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_CONFIG_FILE": "/dev/null",
+        "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
+    }.items():
+        monkeypatch.setenv(name, value)
+    for name in ("AWS_PROFILE", "AWS_REGION", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL"):
+        monkeypatch.delenv(name, raising=False)
+    s3._clients.clear()
+    yield monkeypatch
+    s3._clients.clear()
+
+
+@pytest.fixture(scope="module")
+def moto() -> Iterator[str]:
+    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def bucket(aws: pytest.MonkeyPatch, moto: str) -> Any:
+    """A boto3 client of the emulated S3, which has a bucket ``pics``."""
+    aws.setenv("AWS_ENDPOINT_URL_S3", moto)
+    client = boto3.client("s3")
+    client.create_bucket(
+        Bucket="pics", CreateBucketConfiguration={"LocationConstraint": "eu-west-1"}
+    )
+    yield client
+    for item in client.list_objects_v2(Bucket="pics").get("Contents", []):
+        client.delete_object(Bucket="pics", Key=item["Key"])
+    client.delete_bucket(Bucket="pics")
+    client.close()
+
+
+def read(uri: str, *, max_bytes: int = 10**6, deadline_s: float = 30.0) -> bytes:
+    return read_object(
+        uri, buckets=BUCKETS, max_bytes=max_bytes, deadline=time.monotonic() + deadline_s
+    )
+
+
+class S3:
+    """A server that answers every request of ``GET /pics/a.jpg`` with the next of these plays."""
+
+    def __init__(self, aws: pytest.MonkeyPatch, *plays: Play) -> None:
+        self._plays = list(plays)
+        self._aws = aws
+        self.paths: list[str] = []
+
+    def __enter__(self) -> S3:
+        self._server = LoopbackServer({}, default=self._play)
+        self._aws.setenv("AWS_ENDPOINT_URL_S3", f"http://{self._server.host}")
+        self._server.__enter__()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.__exit__()
+
+    def _play(self, stage: Stage) -> None:
+        self.paths.append(stage.head.split(b" ")[1].decode())
+        play = self._plays.pop(0) if len(self._plays) > 1 else self._plays[0]
+        play(stage)
+
+
+# --- images -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("key", ["a.jpg", "a/b/c.jpg", "a b+c%20?d=e#f&g.jpg", "été/été.jpg"])
+def test_an_object_comes_as_it_is(bucket: Any, key: str) -> None:
+    bucket.put_object(Bucket="pics", Key=key, Body=b"picture")
+    assert read(f"s3://pics/{key}") == b"picture"
+    assert read(f"S3://pics/{key}") == b"picture"
+
+
+def test_without_a_deadline_there_is_one(bucket: Any) -> None:
+    bucket.put_object(Bucket="pics", Key="a.jpg", Body=b"picture")
+    assert read_object("s3://pics/a.jpg", buckets=BUCKETS, max_bytes=10) == b"picture"
+
+
+def test_exactly_max_bytes_are_taken_and_one_more_is_not(bucket: Any) -> None:
+    bucket.put_object(Bucket="pics", Key="a.jpg", Body=bytes(1000))
+    assert len(read("s3://pics/a.jpg", max_bytes=1000)) == 1000
+    with pytest.raises(TooLargeError):
+        read("s3://pics/a.jpg", max_bytes=999)
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        *("s3://", "s3://pics", "s3://pics/", "s3:///a.jpg", "s3:/pics/a.jpg", "pics/a.jpg"),
+        *("https://pics/a.jpg", "xs3://pics/a.jpg", "s3://pics/\ud800", "s3://pics/" + "k" * 1025),
+    ],
+)
+def test_what_is_not_bucket_and_key_is_a_bad_request(uri: str) -> None:
+    with pytest.raises(BadRequestError) as caught:
+        read(uri)
+    assert caught.value.code == "bad_request"
+
+
+@pytest.mark.parametrize(
+    "name", ["other", "PICS", "pics.", "pics@other", "pics:80", "..", "%70ics"]
+)
+def test_other_buckets_are_refused_unasked(name: str) -> None:
+    """No server, no credentials: nothing but a refusal can come of this."""
+    with pytest.raises(AddressNotAllowedError):
+        read(f"s3://{name}/a.jpg")
+
+
+def test_missing_and_forbidden_have_the_same_answer(bucket: Any, aws: pytest.MonkeyPatch) -> None:
+    def told(uri: str) -> tuple[int, str, str]:
+        with pytest.raises(FetchError) as caught:
+            read(uri)
+        return caught.value.status, caught.value.code, caught.value.detail
+
+    answers = {told("s3://pics/missing.jpg"), told("s3://gone/a.jpg")}
+    s3._clients.clear()
+    with S3(aws, answer(b"<Error/>", status="403 Forbidden")):
+        answers.add(told("s3://pics/a.jpg"))
+    assert len(answers) == 1
+    assert answers.pop()[:2] == (502, "fetch_failed")
+
+
+def test_without_credentials_nothing_is_read(aws: pytest.MonkeyPatch) -> None:
+    aws.delenv("AWS_ACCESS_KEY_ID")
+    aws.delenv("AWS_SECRET_ACCESS_KEY")
+    with S3(aws, answer(b"picture")) as server, pytest.raises(FetchError):
+        read("s3://pics/a.jpg")
+    assert server.paths == []
+
+
+def test_s3_that_is_not_there_is_a_failed_fetch(aws: pytest.MonkeyPatch) -> None:
+    aws.setenv("AWS_ENDPOINT_URL_S3", "http://s3.invalid")
+    with pytest.raises(FetchError) as caught:
+        read("s3://pics/a.jpg")
+    assert caught.value.code == "fetch_failed"
+
+
+def test_the_request_is_signed_and_the_signature_stays_out_of_errors(
+    aws: pytest.MonkeyPatch,
+) -> None:
+    aws.setenv("AWS_SESSION_TOKEN", "session")
+    server = S3(aws, answer(b"no", status="418 I'm a teapot"))
+    with server, pytest.raises(FetchError) as caught:
+        read("s3://pics/a.jpg")
+    asked = urlsplit(server.paths[0])
+    query = parse_qs(asked.query)
+    assert asked.path == "/pics/a.jpg"
+    assert query["X-Amz-Algorithm"] == ["AWS4-HMAC-SHA256"]
+    assert query["X-Amz-Security-Token"] == ["session"]
+    assert SECRET not in asked.query
+    assert query["X-Amz-Signature"][0] not in caught.value.detail
+    assert "418" in caught.value.detail
+
+
+# --- S3 having a bad day ----------------------------------------------------------------
+
+BUSY = answer(b"<Error><Code>SlowDown</Code></Error>", status="503 Slow Down")
+
+
+def test_a_busy_s3_is_asked_again(aws: pytest.MonkeyPatch) -> None:
+    with S3(aws, BUSY, answer(status="500 x"), answer(b"picture")) as server:
+        assert read("s3://pics/a.jpg") == b"picture"
+    assert len(server.paths) == 3
+
+
+def test_a_failing_s3_is_asked_three_times_and_named(aws: pytest.MonkeyPatch) -> None:
+    with S3(aws, BUSY) as server, pytest.raises(FetchError, match="503"):
+        read("s3://pics/a.jpg")
+    assert len(server.paths) == 3
+
+
+def test_s3_is_not_asked_again_where_no_time_is_left(aws: pytest.MonkeyPatch) -> None:
+    aws.setattr(s3, "RETRY_PAUSES_S", (600.0,))
+    with S3(aws, BUSY) as server, pytest.raises(FetchError, match="503"):
+        read("s3://pics/a.jpg")
+    assert len(server.paths) == 1
+
+
+def _client_ready() -> float:
+    """Make the client first, so that its second of set-up on a busy machine is not counted."""
+    s3._client(None)
+    return time.monotonic()
+
+
+def test_a_bucket_in_another_region_is_read_there(aws: pytest.MonkeyPatch) -> None:
+    elsewhere = answer(
+        status="301 Moved Permanently", headers={"x-amz-bucket-region": "ap-south-1"}
+    )
+    with S3(aws, elsewhere, answer(b"picture")) as server:
+        assert read("s3://pics/a.jpg") == b"picture"
+    regions = [parse_qs(path)["X-Amz-Credential"][0].split("/")[2] for path in server.paths]
+    assert regions == ["eu-west-1", "ap-south-1"]
+
+
+def test_a_redirect_is_not_followed(aws: pytest.MonkeyPatch) -> None:
+    with S3(aws, redirect("/elsewhere", status="307 x")) as server, pytest.raises(FetchError):
+        read("s3://pics/a.jpg")
+    assert len(server.paths) == 1
+
+
+def test_a_bucket_that_is_always_elsewhere_is_given_up(aws: pytest.MonkeyPatch) -> None:
+    def elsewhere(stage: Stage) -> None:
+        here = "us-east-1" if b"ap-south-1" in stage.head else "ap-south-1"
+        answer(status="301 x", headers={"x-amz-bucket-region": here})(stage)
+
+    with S3(aws, elsewhere) as server, pytest.raises(FetchError, match="no such S3 object"):
+        read("s3://pics/a.jpg")
+    assert len(server.paths) == 3
+
+
+@pytest.mark.parametrize(
+    "play",
+    [
+        pytest.param(silent, id="silence"),
+        pytest.param(
+            drip(b"z", first=b"HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n"), id="drip"
+        ),
+    ],
+)
+def test_a_slow_s3_ends_at_the_deadline(aws: pytest.MonkeyPatch, play: Play) -> None:
+    with S3(aws, play):
+        start = _client_ready()
+        with pytest.raises(DeadlineError):
+            read("s3://pics/a.jpg", deadline_s=0.3)
+        assert time.monotonic() - start < 0.3 + SLACK_S
+
+
+def test_a_deadline_that_has_passed_asks_nothing(aws: pytest.MonkeyPatch) -> None:
+    with S3(aws, answer(b"picture")) as server, pytest.raises(DeadlineError):
+        read("s3://pics/a.jpg", deadline_s=-1)
+    assert server.paths == []
+    assert not s3._clients  # nor is a second spent on making one
+
+
+def test_an_object_without_end_is_cut_off(aws: pytest.MonkeyPatch) -> None:
+    sent: list[int] = []
+    zeros = endless(bytes(10**5), first=b"HTTP/1.1 200 OK\r\n\r\n", sent=sent)
+    with S3(aws, zeros), pytest.raises(TooLargeError):
+        read("s3://pics/a.jpg", max_bytes=10**5)
+    assert sent[0] < 20 * 10**6
+
+
+def test_threads_may_be_the_first_to_read(aws: pytest.MonkeyPatch) -> None:
+    with S3(aws, answer(b"picture")), concurrent.futures.ThreadPoolExecutor(8) as pool:
+        got = list(pool.map(lambda _: read("s3://pics/a.jpg"), range(16)))
+    assert got == [b"picture"] * 16
+    assert len(s3._clients) == 1
+
+
+# --- models -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        f"clothing-1.0.0-{SHA256}.tflite",
+        f"models/{SHA256.upper()}/model.tflite",
+        f"{SHA256}",
+    ],
+)
+def test_a_model_is_what_its_name_says(bucket: Any, key: str) -> None:
+    bucket.put_object(Bucket="pics", Key=key, Body=MODEL)
+    assert download_model(f"s3://pics/{key}") == MODEL
+
+
+def test_a_model_that_is_not_what_its_name_says_is_refused(bucket: Any) -> None:
+    uri = f"s3://pics/{SHA256}.tflite"
+    bucket.put_object(Bucket="pics", Key=f"{SHA256}.tflite", Body=MODEL[:-1])
+    with pytest.raises(ModelDownloadError) as caught:
+        download_model(uri)
+    message = str(caught.value)
+    assert uri in message
+    assert f"Expected SHA-256: {SHA256}" in message
+    assert f"Received: {hashlib.sha256(MODEL[:-1]).hexdigest()}, 100,003 bytes" in message
+
+
+def test_a_missing_model_is_named(bucket: Any) -> None:
+    with pytest.raises(ModelDownloadError, match=f"MODEL_URI=s3://pics/{SHA256}.*no such S3"):
+        download_model(f"s3://pics/{SHA256}")
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "s3://pics/model.tflite",
+        f"s3://pics/{SHA256[:-1]}.tflite",
+        f"s3://pics/{SHA256}0.tflite",
+        f"s3://pics/{SHA256}/{SHA256}.tflite",
+        f"s3://{SHA256}/model.tflite",
+    ],
+)
+def test_a_name_that_holds_no_sha256_is_refused_unasked(uri: str) -> None:
+    with pytest.raises(ModelDownloadError, match="64 hexadecimal digits"):
+        download_model(uri)
+
+
+def test_what_is_not_an_s3_address_names_no_model() -> None:
+    with pytest.raises(ModelDownloadError, match="s3://bucket/key"):
+        download_model(f"https://pics/{SHA256}")
+
+
+def test_a_model_that_does_not_come_in_time_is_named(aws: pytest.MonkeyPatch) -> None:
+    with S3(aws, silent):
+        _client_ready()
+        with pytest.raises(ModelDownloadError, match="too slow"):
+            download_model(f"s3://pics/{SHA256}", timeout_s=0.2)
+
+
+def test_boto3_is_imported_only_to_read() -> None:
+    code = "import sys, lambda_function.fetching.s3; print([m for m in sys.modules if 'boto' in m])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

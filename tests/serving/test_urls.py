@@ -1,0 +1,243 @@
+"""URLs have one reading here; what could have two is refused."""
+# ruff: noqa: RUF001 (characters that look alike are what this is about)
+
+from __future__ import annotations
+
+import contextlib
+import string
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from lambda_function.errors import AddressNotAllowedError, BadRequestError, ServiceError
+from lambda_function.fetching.urls import Target, normal_host_and_port, parse_location, parse_url
+
+BASE = Target("https", "example.com", 443, "/a/b.jpg?x=1")
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("http://example.com", Target("http", "example.com", 80, "/")),
+        ("HTTPS://EXAMPLE.com./a?b=c#d", Target("https", "example.com", 443, "/a?b=c")),
+        ("http://example.com:443/", Target("http", "example.com", 443, "/")),
+        ("http://example.com:/", Target("http", "example.com", 80, "/")),
+        ("http://example.com?q", Target("http", "example.com", 80, "/?q")),
+        ("http://a_b.example/", Target("http", "a_b.example", 80, "/")),
+        ("http://[2606:4700::0:1111]/", Target("http", "2606:4700::1111", 80, "/")),
+        ("http://8.8.8.8/", Target("http", "8.8.8.8", 80, "/")),
+        ("  http://example.com/a b ", Target("http", "example.com", 80, "/a%20b")),
+        ("http://example.com/é", Target("http", "example.com", 80, "/%C3%A9")),
+        ("http://example.com/%2e%2E/%00", Target("http", "example.com", 80, "/%2e%2E/%00")),
+        ("http://example.com/?a[]={b}|c", Target("http", "example.com", 80, "/?a[]={b}|c")),
+    ],
+)
+def test_a_url_s_parts(url: str, expected: Target) -> None:
+    assert parse_url(url) == expected
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        ("2130706433", "127.0.0.1"),
+        ("0x7f000001", "127.0.0.1"),
+        ("0X7F.1", "127.0.0.1"),
+        ("017700000001", "127.0.0.1"),
+        ("0177.0.0.01", "127.0.0.1"),
+        ("127.1", "127.0.0.1"),
+        ("127.0.0.1.", "127.0.0.1"),
+        ("１２７。０．０｡１", "127.0.0.1"),
+        ("①②⑦.0.0.①", "127.0.0.1"),
+        ("2852039166", "169.254.169.254"),
+        ("134744072", "8.8.8.8"),
+        ("0", "0.0.0.0"),
+    ],
+)
+def test_every_spelling_of_an_address_becomes_one(host: str, expected: str) -> None:
+    target = parse_url(f"http://{host}/")
+    assert target.host == expected
+    assert target.is_address
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        ("bücher.example", "xn--bcher-kva.example"),  # the example of RFC 5890's predecessors
+        ("BÜCHER.example", "xn--bcher-kva.example"),
+        ("xn--bcher-kva.example", "xn--bcher-kva.example"),
+        ("例え.テスト", "xn--r8jz45g.xn--zckzah"),  # IANA's test domain
+        ("аpple.example", "xn--pple-43d.example"),  # a Cyrillic first letter: another host
+        ("ＧＯＯＧＬＥ.example", "google.example"),
+    ],
+)
+def test_international_names_are_punycode(host: str, expected: str) -> None:
+    assert parse_url(f"http://{host}/").host == expected
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        " ",
+        "picture.jpg",
+        "example.com/picture.jpg",
+        "//example.com/",
+        "http:",
+        "http:/",
+        "http://",
+        "http:///",
+        "http:example.com",
+        "http://?",
+        "http://#",
+        "http://.",
+        "http://..",
+        "http://.example.com",
+        "http://a..b",
+        "http://exa mple.com/",
+        "http://example.com:port/",
+        "http://example.com:0/",
+        "http://example.com:65536/",
+        "http://example.com:-80/",
+        "http://example.com:+80/",
+        "http://example.com:８０/",
+        "http://example.com:000080/",
+        "http://example.com:80:80/",
+        "http://[::1/",
+        "http://::1/",
+        "http://[::1]x/",
+        "http://x[::1]/",
+        "http://[::1]x:80/",
+        "http://[]/",
+        "http://[:::]/",
+        "http://[v1.a]/",
+        "http://[127.0.0.1]/",
+        "http://[fe80::1%25eth0]/",
+        "http://[fe80::1%eth0]/",
+        "http://%31%32%37.0.0.1/",
+        "http://127.0.0.1%00.example.com/",
+        "http://exa%6Dple.com/",
+        "http://faß.example/",
+        "http://a\u200db.example/",
+        "http://a\u3002\u3002b/",
+        "http://example.com\u2100/",  # NFKC makes a slash of it
+        "http://" + "a" * 64 + ".example/",
+        "http://" + "a." * 127 + "aa/",
+        "http://example.com/" + "a" * 8192,
+        "http://example.com/\ud800",
+        "http://user@example.com/",
+        "http://user:password@example.com/",
+        "http://@example.com/",
+        "http://:@example.com/",
+        "http://example.com@127.0.0.1/",
+        "http://example.com\\@127.0.0.1/",
+        "http://127.0.0.1\\.example.com/",
+        "http:\\\\example.com\\",
+        "http://example.com/\r\nHost: other",
+        "http://example.com\r\n/",
+        "http://exam\tple.com/",
+        "http://example.com/\n",
+        "\nhttp://example.com/",
+        "http://example.com/\x00",
+        "http://example.com/\x7f",
+        "http://example.com/\x85",
+        "http://example.com/\u2028",
+        "ht\ttp://example.com/",
+        "file:///etc/passwd",
+        "ftp://example.com/",
+        "gopher://example.com/",
+        "data:image/png;base64,AAAA",
+        "javascript:alert(1)",
+        "s3://bucket/key",
+        "dict://example.com:11211/",
+        "jar:http://example.com!/",
+        "http+unix://%2Fsocket/",
+        "view-source:http://example.com/",
+    ],
+)
+def test_what_is_not_a_url_to_fetch_is_a_bad_request(url: str) -> None:
+    with pytest.raises(BadRequestError) as caught:
+        parse_url(url)
+    assert caught.value.code == "bad_request"
+
+
+def test_credentials_are_named_as_what_is_wrong() -> None:
+    with pytest.raises(BadRequestError, match="must not carry a user name or password"):
+        parse_url("http://user:password@example.com/")
+
+
+@pytest.mark.parametrize("host", ["256.256.256.256", "1.2.3.4.5", "4294967296", "08.8.8.8", "a.0x"])
+def test_a_number_that_is_no_address_is_refused_like_a_host_that_is_not_there(host: str) -> None:
+    with pytest.raises(AddressNotAllowedError):
+        parse_url(f"http://{host}/")
+
+
+@pytest.mark.parametrize(
+    ("location", "expected"),
+    [
+        ("c.jpg", "https://example.com/a/c.jpg"),
+        ("/c.jpg", "https://example.com/c.jpg"),
+        ("../../../c.jpg", "https://example.com/c.jpg"),
+        ("//other.example/c", "https://other.example/c"),
+        ("http://other.example", "http://other.example/"),
+        ("?y=2", "https://example.com/a/b.jpg?y=2"),
+        ("", "https://example.com/a/b.jpg?x=1"),
+        ("/\u00c3\u00a9", "https://example.com/%C3%A9"),  # UTF-8, read as Latin-1
+        ("/a b", "https://example.com/a%20b"),
+    ],
+)
+def test_a_location_is_read_relative_to_its_base(location: str, expected: str) -> None:
+    assert parse_location(BASE, location).url == expected
+
+
+@pytest.mark.parametrize(
+    "location",
+    ["file:///etc/passwd", "http://[", "//user@other.example/", "/\r\n b", "/\u00e9", "/\u0100"],
+)
+def test_a_location_that_is_not_a_url_to_fetch_is_refused(location: str) -> None:
+    with pytest.raises(BadRequestError):
+        parse_location(BASE, location)
+
+
+@pytest.mark.parametrize(
+    ("pair", "expected"),
+    [
+        ("images.internal:8080", "images.internal:8080"),
+        ("IMAGES.internal.:80", "images.internal:80"),
+        ("[0:0::1]:443", "[::1]:443"),
+        ("127.1:1", "127.0.0.1:1"),
+    ],
+)
+def test_host_and_port_in_normal_form(pair: str, expected: str) -> None:
+    assert normal_host_and_port(pair) == expected
+    assert parse_url(f"http://{pair}/x").host_and_port == expected
+
+
+@pytest.mark.parametrize("pair", ["", "host", "host:", ":80", "a/b:80", "u@h:80", "h:99999", "::1"])
+def test_not_host_and_port(pair: str) -> None:
+    with pytest.raises(BadRequestError):
+        normal_host_and_port(pair)
+
+
+TRICKY = st.text(alphabet=string.printable + "ß。．①%[]@\\\u200d\ud800\u2100İ", max_size=60)
+
+
+@given(st.one_of(st.text(), TRICKY, TRICKY.map("http://{}".format), TRICKY.map("//{}".format)))
+@example("http://İ。/")
+def test_any_text_is_a_target_in_normal_form_or_refused(text: str) -> None:
+    try:
+        target = parse_url(text)
+    except ServiceError:
+        return
+    assert target.scheme in ("http", "https")
+    assert target.host.isascii() and target.host == target.host.lower()
+    assert not set(target.host) & set("/\\@?#% \r\n\t")
+    assert all("\x21" <= character <= "\x7e" for character in target.path)
+    assert target.path.startswith("/")
+    assert parse_url(target.url) == target  # one reading
+
+
+@given(st.text(alphabet=st.characters(max_codepoint=255)))
+def test_any_header_is_a_location_or_refused(text: str) -> None:
+    with contextlib.suppress(ServiceError):
+        parse_location(BASE, text)

@@ -1,0 +1,130 @@
+"""Figures of merit against values worked out by hand or printed in the literature."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from training.evaluation import metrics
+
+# Four images, three classes; the third is wrong.
+PROBABILITIES = np.array(
+    [[0.7, 0.2, 0.1], [0.1, 0.8, 0.1], [0.6, 0.3, 0.1], [0.25, 0.25, 0.5]], dtype=np.float64
+)
+LABELS = np.array([0, 1, 1, 2])
+
+
+@pytest.mark.parametrize(
+    ("correct", "total", "low", "high"),
+    # Newcombe, Statistics in Medicine 17 (1998), table I, method 3
+    [
+        (81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605),
+        (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718),
+    ],
+)  # fmt: skip
+def test_wilson_interval_is_the_published_one(
+    correct: int, total: int, low: float, high: float
+) -> None:
+    assert metrics.wilson_interval(correct, total) == pytest.approx((low, high), abs=5e-5)
+
+
+def test_wilson_interval_never_leaves_0_to_1() -> None:
+    assert metrics.wilson_interval(20, 20)[1] == 1.0
+    assert 0.0 <= metrics.wilson_interval(0, 20)[0] < 1e-12
+
+
+@pytest.mark.parametrize(("correct", "total"), [(1, 0), (3, 2), (-1, 5)])
+def test_wilson_interval_refuses_impossible_counts(correct: int, total: int) -> None:
+    with pytest.raises(ValueError, match="need 0 <= correct <= total"):
+        metrics.wilson_interval(correct, total)
+
+
+def test_accuracy_is_the_share_of_right_answers() -> None:
+    assert metrics.accuracy(PROBABILITIES, LABELS) == 0.75
+
+
+def test_confusion_matrix_has_the_label_in_its_rows() -> None:
+    expected = [[1, 0, 0], [1, 1, 0], [0, 0, 1]]
+    assert metrics.confusion_matrix(PROBABILITIES, LABELS).tolist() == expected
+
+
+def test_macro_f1_counts_every_class_the_same() -> None:
+    # class 0: precision 1/2, recall 1; class 1: 1, 1/2; class 2: 1, 1
+    assert metrics.macro_f1(PROBABILITIES, LABELS) == pytest.approx((2 / 3 + 2 / 3 + 1) / 3)
+
+
+def test_a_class_that_is_never_there_nor_said_has_f1_zero() -> None:
+    figures = metrics.per_class(np.array([[3, 0], [0, 0]]))
+    assert figures["precision"].tolist() == [1.0, 0.0]
+    assert figures["recall"].tolist() == [1.0, 0.0]
+    assert figures["f1"].tolist() == [1.0, 0.0]
+
+
+def test_negative_log_likelihood_is_the_mean_surprise_at_the_label() -> None:
+    expected = -(math.log(0.7) + math.log(0.8) + math.log(0.3) + math.log(0.5)) / 4
+    assert metrics.negative_log_likelihood(PROBABILITIES, LABELS) == pytest.approx(expected)
+
+
+def test_brier_score_sums_squared_errors_over_classes() -> None:
+    # per image: .09+.04+.01, .01+.04+.01, .36+.49+.01, .0625+.0625+.25
+    expected = (0.14 + 0.06 + 0.86 + 0.375) / 4
+    assert metrics.brier_score(PROBABILITIES, LABELS) == pytest.approx(expected)
+
+
+def test_calibration_error_weighs_each_bin_by_its_images() -> None:
+    # two answers at 0.95, one right: gap 0.45; two at 0.65, both right: gap 0.35
+    probabilities = np.array([[0.95, 0.05], [0.95, 0.05], [0.65, 0.35], [0.65, 0.35]])
+    labels = np.array([0, 1, 0, 0])
+    found = metrics.expected_calibration_error(probabilities, labels)
+    assert found == pytest.approx(0.5 * 0.45 + 0.5 * 0.35)
+
+
+def test_full_confidence_falls_into_the_last_bin() -> None:
+    certain = np.array([[1.0, 0.0], [0.0, 1.0]])
+    assert metrics.expected_calibration_error(certain, np.array([0, 1])) == 0.0
+    assert metrics.expected_calibration_error(certain, np.array([1, 0])) == 1.0
+
+
+def test_bootstrap_interval_follows_the_binomial_law() -> None:
+    # 80 of 100 right: the standard error is 0.04, so 95 % lies within about 0.72 and 0.88
+    probabilities = np.tile([0.9, 0.1], (100, 1))
+    labels = np.array([0] * 80 + [1] * 20)
+    low, high = metrics.bootstrap_interval(metrics.accuracy, probabilities, labels)
+    assert low == pytest.approx(0.72, abs=0.02)
+    assert high == pytest.approx(0.88, abs=0.02)
+    again = metrics.bootstrap_interval(metrics.accuracy, probabilities, labels)
+    assert again == (low, high)
+
+
+@pytest.mark.parametrize(
+    ("only_first", "only_second", "p"),
+    # two-sided binomial tail at 1/2: 2 * (1 + 9) / 2**9, and so on
+    [(1, 8, 20 / 512), (8, 1, 20 / 512), (0, 6, 2 / 64), (5, 5, 1.0), (0, 0, 1.0)],
+)
+def test_mcnemar_is_the_exact_binomial_test(only_first: int, only_second: int, p: float) -> None:
+    both = np.ones(7, dtype=bool)
+    first = np.concatenate([both, np.ones(only_first, bool), np.zeros(only_second, bool)])
+    second = np.concatenate([both, np.zeros(only_first, bool), np.ones(only_second, bool)])
+    assert metrics.mcnemar_exact(first, second) == pytest.approx(p)
+
+
+def test_temperature_is_the_one_that_makes_confidence_equal_accuracy() -> None:
+    # Logits 4 apart, right in 3 of 4: sigmoid(4 / T) = 3/4, so T = 4 / ln 3.
+    logits = np.tile([4.0, 0.0], (400, 1))
+    labels = np.array([0] * 300 + [1] * 100)
+    assert metrics.fit_temperature(logits, labels) == pytest.approx(4 / math.log(3), rel=1e-3)
+
+
+def test_softmax_survives_large_logits() -> None:
+    found = metrics.softmax(np.array([[1000.0, 1000.0 + math.log(3)]]))
+    assert found == pytest.approx(np.array([[0.25, 0.75]]))
+
+
+def test_summary_names_every_figure_with_its_sample_size() -> None:
+    found = metrics.summary(PROBABILITIES, LABELS)
+    assert (found["images"], found["correct"], found["accuracy"]) == (4, 3, 0.75)
+    low, high = found["accuracy_interval_95"]
+    assert low < 0.75 < high
+    assert found["macro_f1"] == pytest.approx(7 / 9)

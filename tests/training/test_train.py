@@ -1,0 +1,770 @@
+"""Training for real, in small: 71 pixels, three classes, a few epochs, whatever the backend.
+
+Pictures are drawn here; the backbone's weights are the ImageNet file where there is one, else
+random ones. `make test-training` runs this on TensorFlow, `make test-jax` on JAX.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+keras = pytest.importorskip("keras", reason="needs Keras: make test-training")
+
+import h5py  # noqa: E402
+
+from lambda_function import REPOSITORY  # noqa: E402
+from lambda_function.metadata import InputSpec  # noqa: E402
+from tests.support.shapes import CLASSES, draw  # noqa: E402
+from training.config import ConfigError, TrainConfig, WeightsError  # noqa: E402
+from training.data.cached_features import CachedViews, cut_mix  # noqa: E402
+from training.data.dataset import load_split  # noqa: E402
+from training.data.features import extract  # noqa: E402
+from training.data.rand_augment import rand_augment  # noqa: E402
+from training.evaluation import metrics  # noqa: E402
+from training.evaluation.loaded_model import load_scorer, score  # noqa: E402
+from training.fit import checkpoints as backup  # noqa: E402
+from training.fit.backbone import (  # noqa: E402
+    DEFAULT_WEIGHTS,
+    assign_weights,
+    build_backbone,
+    build_network,
+    find_weights,
+    named_weights,
+    with_probabilities,
+    without_probabilities,
+)
+from training.fit.run_folder import check_settings, read_config, record_settings  # noqa: E402
+from training.fit.train import train  # noqa: E402
+from training.options import main  # noqa: E402
+
+pytestmark = pytest.mark.training
+
+SIZE = 71  # the smallest that Xception takes
+HEAD = TrainConfig(
+    name="head",
+    input=InputSpec(SIZE, SIZE),
+    first_trainable_block=15,
+    views=2,
+    epochs=3,
+    batch_size=8,
+    learning_rate=0.1,  # block 14 may be random: its activations are small
+    dropout=0.1,
+    mixup_alpha=0.0,
+    ema_momentum=0.5,
+)
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Activations, shared by all runs here as they are by runs of a user."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="session")
+def finished(
+    tmp_path_factory: pytest.TempPathFactory, pictures: Path, weights: Path, cache: Path
+) -> Path:
+    runs = tmp_path_factory.mktemp("runs")
+    return train(HEAD, dataset=pictures, weights=weights, runs=runs, cache=cache)
+
+
+@pytest.fixture(autouse=True)
+def fresh_session() -> Iterator[None]:
+    yield
+    keras.backend.clear_session()
+
+
+# --- a finished run ----------------------------------------------------------
+
+
+def test_a_run_says_everything_about_itself(finished: Path) -> None:
+    config, described = read_config(finished)
+    assert config == HEAD
+    assert described["labels"] == list(CLASSES)
+    assert described["input"]["height"] == SIZE
+    report = json.loads((finished / "report.json").read_text())
+    assert report["metrics"]["validation"]["images"] == 27
+    assert report["train_images"] == 60
+    assert report["environment"]["backend"] == keras.backend.backend()
+    history = (finished / "history.csv").read_text().splitlines()
+    assert history[0].startswith("epoch,")
+    assert len(history) == 1 + HEAD.epochs
+    assert not list(finished.rglob("unfinished*"))
+    assert not (finished / "backup").exists()  # nothing goes on from it any more
+
+
+def test_the_saved_model_answers_as_the_report_says(finished: Path, pictures: Path) -> None:
+    split = load_split(pictures, "validation", CLASSES)
+    probabilities = score(load_scorer(finished), split)
+    assert probabilities.shape == (27, 3)
+    assert probabilities.sum(axis=1) == pytest.approx(np.ones(27), abs=1e-5)
+    reported = json.loads((finished / "report.json").read_text())["metrics"]["validation"]
+    found = metrics.summary(probabilities, split.labels)
+    assert found["correct"] == reported["correct"]
+    expected = reported["negative_log_likelihood"]
+    assert found["negative_log_likelihood"] == pytest.approx(expected, abs=1e-4)
+
+
+def test_the_saved_model_is_the_best_epoch_by_validation(finished: Path) -> None:
+    lines = (finished / "history.csv").read_text().splitlines()
+    column = lines[0].split(",").index("val_accuracy")
+    best = max(float(line.split(",")[column]) for line in lines[1:])
+    found = json.loads((finished / "report.json").read_text())
+    assert float(found["checkpoint"].removesuffix(".keras").split("_")[2]) == round(best, 4)
+    # Scored again in float32 from pixels, not from half-precision activations: 1 image may move.
+    assert found["metrics"]["validation"]["accuracy"] == pytest.approx(best, abs=1.5 / 27)
+
+
+@pytest.mark.skipif(not DEFAULT_WEIGHTS.is_file(), reason="random weights recognise nothing")
+def test_shapes_are_learned_in_three_epochs(finished: Path) -> None:
+    report = json.loads((finished / "report.json").read_text())
+    assert report["metrics"]["validation"]["accuracy"] >= 0.8
+
+
+def test_the_temperature_is_in_the_graph(finished: Path) -> None:
+    model = keras.models.load_model(finished / "model.keras", compile=False)
+    temperature = json.loads((finished / "report.json").read_text())["temperature"]
+    image = np.random.default_rng(0).uniform(-1, 1, (1, SIZE, SIZE, 3)).astype(np.float32)
+    logits = np.asarray(without_probabilities(model).predict_on_batch(image), dtype=np.float64)
+    expected = np.exp(logits / temperature) / np.exp(logits / temperature).sum()
+    assert np.asarray(model.predict_on_batch(image)) == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_run_goes_on_from_another_ones_weights(
+    finished: Path, pictures: Path, weights: Path, cache: Path
+) -> None:
+    config = dataclasses.replace(
+        HEAD, name="more", start_from="head", epochs=1, warmup_epochs=0.0, learning_rate=1e-9
+    )
+    folder = train(config, dataset=pictures, weights=weights, runs=finished.parent, cache=cache)
+    before, after = (
+        json.loads((run / "report.json").read_text())["metrics"]["validation"]
+        for run in (finished, folder)
+    )
+    assert after["correct"] == before["correct"]  # at such a rate nothing is learned or lost
+
+
+def test_a_soup_is_the_mean_of_runs_with_one_start(
+    finished: Path, pictures: Path, weights: Path, cache: Path
+) -> None:
+    runs = finished.parent
+    for name, rate in (("left", 0.02), ("right", 0.05)):
+        train(
+            dataclasses.replace(
+                HEAD, name=name, start_from="head", epochs=1, warmup_epochs=0.0, learning_rate=rate
+            ),
+            dataset=pictures, weights=weights, runs=runs, cache=cache,
+        )  # fmt: skip
+    options = [f"--dataset={pictures}", f"--backbone-weights={weights}", f"--runs={runs}"]
+    assert main(["soup", "mixed", "left", "right", "head", *options]) == 0
+
+    def kernel(name: str) -> Any:
+        model = keras.models.load_model(runs / name / "model.keras", compile=False)
+        return named_weights(model)["logits/kernel"]
+
+    parts = [kernel(name) for name in ("left", "right", "head")]
+    assert kernel("mixed") == pytest.approx(sum(parts) / 3, abs=1e-6)
+    assert np.abs(kernel("mixed") - parts[0]).max() > 1e-4
+    written = (runs / "mixed" / "model.keras").stat().st_mtime_ns
+    assert main(["soup", "mixed", "left", "right", "head", *options]) == 0  # finished
+    assert main(["soup", "mixed", "left", "right", *options]) == 2  # another one
+    assert main(["soup", "left", "right", "head", *options]) == 2  # a run that took hours
+    assert (runs / "mixed" / "model.keras").stat().st_mtime_ns == written
+    report = json.loads((runs / "mixed" / "report.json").read_text())
+    assert report["parts"] == ["left", "right", "head"]
+    assert report["metrics"]["validation"]["images"] == 27
+
+
+def test_a_soup_of_strangers_is_refused(
+    finished: Path, pictures: Path, weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = finished.parent
+    options = [f"--dataset={pictures}", f"--backbone-weights={weights}", f"--runs={runs}"]
+    for parts in (["head"], ["head", "left", "head"]):
+        assert main(["soup", "new", *parts, *options]) == 2
+        assert "two or more different runs" in capsys.readouterr().err
+    stranger = runs / "stranger"
+    stranger.mkdir()
+    (stranger / "config.json").write_text((finished / "config.json").read_text())
+    assert main(["soup", "mixed", "head", "stranger", *options]) == 2
+    assert "must have started from the same run" in capsys.readouterr().err
+
+
+def test_training_block_14_changes_it_and_nothing_before(
+    tmp_path: Path, pictures: Path, weights: Path, cache: Path
+) -> None:
+    config = dataclasses.replace(
+        HEAD, name="block14", first_trainable_block=14, epochs=1, views=1,
+        warmup_epochs=0.0, mixup_alpha=0.2, learning_rate=1e-3,
+    )  # fmt: skip
+    folder = train(config, dataset=pictures, weights=weights, runs=tmp_path, cache=cache)
+    pretrained = named_weights(build_backbone(SIZE, SIZE, weights))
+    model = keras.models.load_model(folder / "model.keras", compile=False)
+    changed = {
+        name
+        for name, value in named_weights(without_probabilities(model)).items()
+        if name in pretrained and not np.array_equal(value, pretrained[name])
+    }
+    assert changed
+    assert {name.split("_")[0] for name in changed} == {"block14"}
+    assert "block14_sepconv1/depthwise_kernel" in changed
+    assert "block14_sepconv2_bn/moving_mean" in changed
+
+
+# --- interrupted, and gone on with -------------------------------------------
+
+
+def command(pictures: Path, weights: Path, **options: Any) -> list[str]:
+    fixed = {
+        "dataset": pictures, "backbone-weights": weights, "size": SIZE, "views": 1,
+        "first-trainable-block": 15, "batch-size": 8, "learning-rate": 0.1, "dropout": 0.1,
+        "mixup-alpha": 0.0, "ema-momentum": 0.5,
+    }  # fmt: skip
+    given = {**fixed, **{name.replace("_", "-"): value for name, value in options.items()}}
+    return ["train", *(f"--{name}={value}" for name, value in given.items())]
+
+
+STARTED: list[subprocess.Popen[str]] = []
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_running() -> Iterator[None]:
+    yield
+    while STARTED:
+        with STARTED.pop() as process:  # closes its pipes
+            process.kill()
+
+
+def start(folder: Path, arguments: list[str], **more: Any) -> subprocess.Popen[str]:
+    """Start `python -m training` in another folder, where its runs and cache will be."""
+    path = os.pathsep.join([str(REPOSITORY), os.environ.get("PYTHONPATH", "")])
+    process = subprocess.Popen(
+        [sys.executable, "-m", "training", *arguments],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": path, "CUDA_VISIBLE_DEVICES": ""},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **more,
+    )
+    STARTED.append(process)
+    return process
+
+
+def epochs_in(history: Path) -> list[int]:
+    if not history.exists():
+        return []
+    lines = history.read_text().splitlines()[1:]
+    return [int(line.split(",")[0]) for line in lines if line]
+
+
+def wait_for_epochs(process: subprocess.Popen[str], history: Path, count: int) -> None:
+    deadline = time.monotonic() + 240
+    while len(epochs_in(history)) < count:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def rows_in(history: Path) -> dict[int, list[float]]:
+    lines = history.read_text().splitlines()[1:]
+    rows = [[float(value) for value in line.split(",")] for line in lines]
+    return {int(row[0]): row[1:] for row in rows}
+
+
+@pytest.mark.slow
+def test_a_killed_run_loses_at_most_one_epoch_and_ends_as_if_nothing_had_been(
+    tmp_path: Path, pictures: Path, weights: Path, cache: Path
+) -> None:
+    # Without dropout nothing is random but what seed and epoch decide.
+    whole = dataclasses.replace(HEAD, name="whole", views=1, epochs=12, dropout=0.0)
+    train(whole, dataset=pictures, weights=weights, runs=tmp_path, cache=cache)
+
+    arguments = command(pictures, weights, name="killed", epochs=12, dropout=0.0)
+    history = tmp_path / "runs" / "killed" / "history.csv"
+    process = start(tmp_path, arguments)
+    wait_for_epochs(process, history, 3)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    before = epochs_in(history)
+    assert len(before) < 12
+    assert not (history.parent / "model.keras").exists()
+
+    process = start(tmp_path, arguments)
+    output, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+    after = epochs_in(history)
+    assert after[-1] == 11
+    # An epoch's row is written after its backup: the next epoch is where it goes on, or, when
+    # the kill fell between the two, the one after.
+    assert before[-1] + 1 <= after[len(before)] <= before[-1] + 2
+    assert output.count("Epoch ") <= 12 - len(before)
+    resumed, uninterrupted = rows_in(history), rows_in(tmp_path / "whole" / "history.csv")
+    for epoch in (after[len(before)], 11):
+        assert resumed[epoch] == pytest.approx(uninterrupted[epoch], abs=2e-4), epoch
+
+
+def test_an_interrupt_says_how_to_go_on(tmp_path: Path, pictures: Path, weights: Path) -> None:
+    def hear_interrupts() -> None:  # a shell's background job is started deaf to them
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    arguments = command(pictures, weights, name="stopped", epochs=500)
+    process = start(tmp_path, arguments, preexec_fn=hear_interrupts)
+    wait_for_epochs(process, tmp_path / "runs" / "stopped" / "history.csv", 1)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert errors.rstrip().endswith("interrupted; the same command uses what was finished")
+    assert "Traceback" not in errors
+    assert not list(tmp_path.rglob("unfinished*"))
+
+
+def test_a_finished_run_is_not_trained_again(
+    finished: Path, pictures: Path, weights: Path, cache: Path
+) -> None:
+    written = (finished / "model.keras").stat().st_mtime_ns
+    again = train(HEAD, dataset=pictures, weights=weights, runs=finished.parent, cache=cache)
+    assert again == finished
+    assert (finished / "model.keras").stat().st_mtime_ns == written
+
+
+# --- bad input ---------------------------------------------------------------
+
+
+def one_sentence(capsys: pytest.CaptureFixture[str]) -> str:
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1
+    return errors[0]
+
+
+def test_another_configuration_does_not_go_on_with_a_run(
+    finished: Path, pictures: Path, weights: Path
+) -> None:
+    other = dataclasses.replace(HEAD, dropout=0.2)
+    with pytest.raises(ConfigError, match=r"other settings \(dropout is 0\.1, not 0\.2\)"):
+        train(other, dataset=pictures, weights=weights, runs=finished.parent)
+
+
+def test_other_data_weights_or_licence_are_not_answered_with_a_finished_run(
+    finished: Path, pictures: Path, weights: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / pictures.name  # the same name, one picture more
+    shutil.copytree(pictures, other)
+    shutil.copy(other / "train" / CLASSES[0] / "0.png", other / "train" / CLASSES[0] / "more.png")
+    with pytest.raises(ConfigError, match=r"other settings \(images is '"):
+        train(HEAD, dataset=other, weights=weights, runs=finished.parent)
+    with pytest.raises(ConfigError, match=r"\(licence is 'MIT', not 'Apache-2\.0'\)"):
+        train(HEAD, dataset=pictures, weights=weights, runs=finished.parent, licence="Apache-2.0")
+
+
+def test_weights_are_compared_until_a_run_is_finished(tmp_path: Path) -> None:
+    record_settings(tmp_path, {"weights": "of one machine"})
+    with pytest.raises(ConfigError, match=r"weights is 'of one machine', not 'of another'"):
+        check_settings(tmp_path, {"weights": "of another"})
+    (tmp_path / "model.keras").write_bytes(b"trained on a GPU, converted elsewhere")
+    check_settings(tmp_path, {"weights": "of another"})
+
+
+def test_what_an_older_version_did_not_record_is_what_it_was_then(tmp_path: Path) -> None:
+    record_settings(tmp_path, {"dropout": 0.1})
+    wanted = {"dropout": 0.1, "licence": "MIT", "limit": 0, "fold": None, "cutmix_alpha": 0.0}
+    check_settings(tmp_path, wanted)
+    for changed in ({"limit": 60}, {"cutmix_alpha": 1.0}, {"fold": {"index": 0, "count": 5}}):
+        with pytest.raises(ConfigError, match=f"{next(iter(changed))} is "):
+            check_settings(tmp_path, wanted | changed)
+    with pytest.raises(ConfigError, match=r"a is 0, not None; .*d is 0, not None; and 2 more\)"):
+        record_settings(tmp_path, dict.fromkeys("abcdef", 0))
+        check_settings(tmp_path, {})
+
+
+def test_a_folder_with_a_model_from_elsewhere_is_left_alone(
+    pictures: Path, weights: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "head").mkdir()
+    (tmp_path / "head" / "model.keras").write_bytes(b"restored")
+    with pytest.raises(ConfigError, match=r"`train` did not make: started\.json is missing"):
+        train(HEAD, dataset=pictures, weights=weights, runs=tmp_path)
+
+
+@pytest.mark.parametrize("name", ["", "..", "a/b"])
+def test_a_run_s_name_is_one_folder(pictures: Path, weights: Path, name: str) -> None:
+    with pytest.raises(ConfigError, match="a run's name is that of its folder"):
+        train(dataclasses.replace(HEAD, name=name), dataset=pictures, weights=weights)
+
+
+def test_an_empty_licence_is_refused(
+    pictures: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = {"name": "x", "epochs": 2, "runs": tmp_path, "licence": ""}
+    assert main(command(pictures, weights, **options)) == 2
+    assert "an SPDX identifier, such as MIT. Received: ''" in one_sentence(capsys)
+
+
+def test_a_start_that_failed_does_not_take_the_name(
+    pictures: Path, weights: Path, cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = {"name": "x", "epochs": 1, "runs": tmp_path, "cache": cache}
+    assert main(command(pictures, weights, start_from="nope", **options)) == 2
+    assert "start_from names no finished run" in one_sentence(capsys)
+    assert not (tmp_path / "x").exists()
+    assert main(command(pictures, weights, **options)) == 0  # one epoch: half of it warms up
+    assert f"wrote {tmp_path / 'x' / 'model.keras'}" in capsys.readouterr().out
+    assert json.loads((tmp_path / "x" / "started.json").read_text())["warmup_epochs"] == 0.5
+    assert main(command(pictures, weights, **options)) == 0
+    shown = capsys.readouterr().out
+    assert "is finished; nothing was trained" in shown
+    assert "wrote" not in shown
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("first_trainable_block", 1), ("views", 0), ("dropout", 1.0), ("learning_rate", 0.0),
+     ("warmup_epochs", 3.0), ("precision", "float64"), ("ema_momentum", 1.0), ("seed", -1),
+     ("learning_rate", float("inf")), ("input", InputSpec(70, 224))],
+)  # fmt: skip
+def test_a_setting_out_of_range_is_named_with_its_value(field: str, value: Any) -> None:
+    with pytest.raises(
+        ConfigError, match=f"{field} must be .+. Received: {re.escape(repr(value))}"
+    ):
+        dataclasses.replace(HEAD, **{field: value})
+
+
+def test_weights_that_do_not_fit_are_refused_in_one_line(
+    tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
+    model.save_weights(tmp_path / "other.weights.h5")
+    assert main(command(pictures, tmp_path / "other.weights.h5", name="x", epochs=2)) == 2
+    assert "other.weights.h5 cannot be used" in one_sentence(capsys)
+    (tmp_path / "text.weights.h5").write_text("no weights")
+    assert main(command(pictures, tmp_path / "text.weights.h5", name="x", epochs=2)) == 2
+    assert "text.weights.h5 cannot be used" in one_sentence(capsys)
+
+
+def test_weights_that_are_not_there_are_named(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match=r"no weights file at .*absent"):
+        find_weights(tmp_path / "absent.h5")
+
+
+def test_an_unreadable_image_is_named_and_what_was_finished_kept(
+    tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    generator = np.random.default_rng(0)
+    for split in ("train", "validation"):
+        for label in CLASSES[:2]:
+            (tmp_path / "data" / split / label).mkdir(parents=True)
+            for index in range(2):
+                draw(label, generator).save(tmp_path / "data" / split / label / f"{index}.png")
+    broken = tmp_path / "data" / "train" / "square" / "1.png"
+    whole = broken.read_bytes()
+    broken.write_bytes(whole[: len(whole) // 2])
+    arguments = command(tmp_path / "data", weights, name="x", epochs=2, batch_size=2)
+    assert main(arguments) == 2
+    assert "square/1.png cannot be used" in one_sentence(capsys)
+    assert not (tmp_path / "runs" / "x" / "model.keras").exists()
+    broken.write_bytes(whole)
+    assert main(arguments) == 0
+
+
+def test_validation_with_other_classes_is_refused(
+    tmp_path: Path, pictures: Path, weights: Path
+) -> None:
+    (tmp_path / "train").symlink_to(pictures / "train")
+    (tmp_path / "validation").mkdir()
+    for label in CLASSES[:2]:
+        (tmp_path / "validation" / label).symlink_to(pictures / "validation" / label)
+    with pytest.raises(ValueError, match=r"Missing: \['stripes'\]"):
+        train(HEAD, dataset=tmp_path, weights=weights, runs=tmp_path / "runs")
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_nothing_half_written(
+    tmp_path: Path, pictures: Path, weights: Path
+) -> None:
+    # A limit on the size of files stands for a full disk: the same error, from the same calls.
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+
+    arguments = command(pictures, weights, name="full", epochs=2, size=SIZE)
+    process = start(tmp_path, arguments, preexec_fn=limit)
+    _, errors = process.communicate(timeout=240)
+    assert process.returncode == 1, errors
+    last = errors.rstrip().splitlines()[-1]
+    assert last.startswith("error: ")
+    assert "no room for" in last
+    assert "Traceback" not in errors
+    assert not list(tmp_path.rglob("activations.npy"))
+    assert not list(tmp_path.rglob("*.keras"))
+
+
+def test_a_batch_that_cannot_be_shared_and_a_loss_without_bound_are_one_sentence(
+    pictures: Path, weights: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    options = {"name": "x", "epochs": 2, "runs": tmp_path, "cache": cache}
+    monkeypatch.setattr("training.fit.train.device_count", lambda: 3)
+    assert main(command(pictures, weights, **options)) == 2
+    assert "a batch of 8 images does not divide among 3 devices" in one_sentence(capsys)
+    monkeypatch.undo()
+    diverging = {"learning_rate": 1e38, "ema_momentum": 0.0, "views": 1}
+    assert main(command(pictures, weights, **options | diverging)) == 2
+    assert "has diverged. Try a lower --learning-rate (now 1e+38)" in one_sentence(capsys)
+    assert not (tmp_path / "x" / "model.keras").exists()
+
+
+# --- the backup ----------------------------------------------------------------
+
+
+@pytest.fixture
+def interrupted(tmp_path: Path) -> Path:
+    """A run's folder after two epochs of five steps each: two backups, two rows."""
+    (tmp_path / "backup").mkdir()
+    for suffix, epochs in (("", 2), (".bkp", 1)):
+        write_backup(tmp_path, suffix, epochs, steps=5 * epochs)
+    (tmp_path / "history.csv").write_text("epoch,loss\n0,0.5\n1,0.4\n")
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "xception_01_0.5000.keras").write_bytes(b"")
+    return tmp_path
+
+
+def write_backup(folder: Path, suffix: str, epochs: int, steps: int) -> None:
+    with h5py.File(folder / "backup" / f"latest.weights.h5{suffix}", "w") as file:
+        file["optimizer/vars/0"] = steps
+    text = json.dumps({"epoch": epochs, "batch": 0})
+    (folder / "backup" / f"training_metadata.json{suffix}").write_text(text)
+
+
+def epoch_in(folder: Path) -> Any:
+    return json.loads((folder / "backup" / "training_metadata.json").read_text())["epoch"]
+
+
+def test_a_backup_that_is_whole_and_recorded_is_gone_on_from(interrupted: Path) -> None:
+    assert backup.settle(interrupted, 5) == 2
+    assert epoch_in(interrupted) == 2
+
+
+@pytest.mark.parametrize("fault", ["cut short", "not yet named", "name cut short", "no row"])
+def test_a_backup_out_of_step_gives_way_to_the_one_before(interrupted: Path, fault: str) -> None:
+    weights = interrupted / "backup" / "latest.weights.h5"
+    if fault == "cut short":
+        weights.write_bytes(weights.read_bytes()[:300])
+    elif fault == "not yet named":  # weights of epoch 3 beside the number 2
+        write_backup(interrupted, "", 2, steps=15)
+    elif fault == "name cut short":
+        (interrupted / "backup" / "training_metadata.json").write_text('{"epo')
+    else:  # killed before checkpoint and row: the epoch has to be run again to be a candidate
+        (interrupted / "history.csv").write_text("epoch,loss\n0,0.5\n")
+    assert backup.settle(interrupted, 5) == 1
+    assert epoch_in(interrupted) == 1
+    assert (interrupted / "checkpoints" / "xception_01_0.5000.keras").exists()
+
+
+@pytest.mark.parametrize(("counted", "epochs"), [(10, 2), (9, 2), (11, 1), (0, 1)])
+def test_a_scaled_optimizer_counts_inside_and_may_skip_steps(
+    interrupted: Path, counted: int, epochs: int
+) -> None:
+    """mixed_float16: the wrapper's own counter stays 0, and overflowing steps are not counted."""
+    with h5py.File(interrupted / "backup" / "latest.weights.h5", "w") as file:
+        file["optimizer/vars/0"] = 0
+        file["optimizer/inner_optimizer/vars/0"] = counted
+    assert backup.settle(interrupted, 5) == epochs
+
+
+@pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
+def test_keras_s_own_backup_is_gone_on_from_in_every_precision(
+    tmp_path: Path, pictures: Path, weights: Path, cache: Path, precision: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    config = dataclasses.replace(HEAD, name=precision, precision=precision, views=1, epochs=2)
+    monkeypatch.setattr("training.fit.train._finish", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        train(config, dataset=pictures, weights=weights, runs=tmp_path, cache=cache)
+    assert backup.settle(tmp_path / precision, 60 // config.batch_size) == 2
+    assert epochs_in(tmp_path / precision / "history.csv") == [0, 1]
+
+
+@pytest.mark.parametrize("left", ["a first backup cut short", "no backup"])
+def test_without_a_backup_nothing_of_the_run_is_left(interrupted: Path, left: str) -> None:
+    for file in (interrupted / "backup").iterdir():
+        if left == "no backup" or file.suffix == ".bkp":
+            file.unlink()
+        else:
+            file.write_bytes(b"HDF")
+    assert backup.settle(interrupted, 5) == 0
+    assert list(interrupted.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_a_first_epoch_whose_backup_was_cut_short_begins_anew(
+    tmp_path: Path, pictures: Path, weights: Path, cache: Path
+) -> None:
+    config = dataclasses.replace(HEAD, name="cut", views=1, epochs=2)
+    (tmp_path / "cut" / "backup").mkdir(parents=True)
+    (tmp_path / "cut" / "backup" / "latest.weights.h5").write_bytes(b"\x89HDF\r\n")
+    folder = train(config, dataset=pictures, weights=weights, runs=tmp_path, cache=cache)
+    assert epochs_in(folder / "history.csv") == [0, 1]
+
+
+# --- parts -------------------------------------------------------------------
+
+
+def views(config: TrainConfig, images: int = 20) -> CachedViews:
+    """Views whose activations tell image and view: 10 * image + view."""
+    rows = np.arange(images, dtype=np.float16)[:, None] * 10
+    return CachedViews([rows, rows + 1], np.arange(images) % 3, 3, config)
+
+
+def test_an_epoch_shows_every_image_once_but_the_incomplete_batch() -> None:
+    config = dataclasses.replace(HEAD, batch_size=6)
+    dataset = views(config)
+    dataset.start_epoch(0)
+    assert len(dataset) == 3
+    shown = np.concatenate([dataset[i][0] for i in range(3)])[:, 0]
+    images = (shown // 10).astype(int)
+    assert len(set(images)) == 18
+    assert set((shown % 10).astype(int)) == {0, 1}
+    targets = np.concatenate([dataset[i][1] for i in range(3)])
+    assert targets.argmax(axis=1).tolist() == (images % 3).tolist()
+
+
+def test_epochs_repeat_for_a_resumed_run_and_differ_from_each_other() -> None:
+    first, again = views(HEAD), views(HEAD)
+    first.start_epoch(0)
+    start_of_epoch_0 = first[0][0]
+    first.start_epoch(1)
+    again.start_epoch(1)
+    assert np.array_equal(first[0][0], again[0][0])
+    assert not np.array_equal(first[0][0], start_of_epoch_0)
+
+
+def test_mixup_blends_activations_and_targets_by_the_same_share() -> None:
+    dataset = views(dataclasses.replace(HEAD, mixup_alpha=1.0, batch_size=20), images=20)
+    dataset.start_epoch(0)
+    _, targets = dataset[0]
+    assert targets.sum(axis=1) == pytest.approx(np.ones(20), abs=1e-6)
+    shares = np.unique(np.round(targets[(targets > 0) & (targets < 1)], 5))
+    assert len(shares) == 2
+    assert shares.sum() == pytest.approx(1.0, abs=1e-4)
+
+
+def test_cutmix_pastes_a_rectangle_and_blends_targets_by_its_area() -> None:
+    images = np.arange(6, dtype=np.float32)[:, None, None, None] * np.ones(
+        (1, 8, 10, 1), np.float32
+    )
+    targets = np.eye(6, dtype=np.float32)
+    mixed, blended = cut_mix(images, targets, np.random.default_rng(3), 1.0)
+    foreign = mixed[..., 0] != np.arange(6)[:, None, None]
+    partners = blended * (1 - targets)
+    assert foreign.any()
+    for number in range(6):
+        rows, columns = np.nonzero(foreign[number])
+        if not len(rows):
+            continue  # its own partner
+        height, width = np.ptp(rows) + 1, np.ptp(columns) + 1
+        assert height * width == len(rows)  # a full rectangle
+        partner = int(mixed[number, rows[0], columns[0], 0])
+        assert partners[number].argmax() == partner
+        assert blended[number, partner] == pytest.approx(height * width / 80)
+        assert blended[number].sum() == pytest.approx(1.0)
+
+
+def test_where_mixup_and_cutmix_are_set_batches_get_one_of_them() -> None:
+    config = dataclasses.replace(HEAD, mixup_alpha=1.0, cutmix_alpha=1.0, batch_size=4)
+    spatial = np.arange(40, dtype=np.float16)[:, None, None, None] * np.ones((1, 6, 6, 1))
+    dataset = CachedViews([spatial.astype(np.float16)], np.arange(40) % 3, 3, config)
+    whole = [np.ptp(dataset[i][0], axis=(1, 2, 3)).max() < 1e-4 for i in range(len(dataset))]
+    assert 0 < sum(whole) < len(whole)  # MixUp leaves every image even, CutMix does not
+
+
+def test_rand_augment_repeats_by_seed_and_stays_in_range() -> None:
+    images = np.random.default_rng(0).uniform(-1, 1, (4, SIZE, SIZE, 3)).astype(np.float32)
+    before = images.copy()
+    once, again = (rand_augment(images, seed="0123456789abcdef") for _ in range(2))
+    other = rand_augment(images, seed="fedcba9876543210")
+    assert once.dtype == np.float32
+    assert once.shape == images.shape
+    assert np.abs(once).max() <= 1
+    assert np.array_equal(once, again)
+    assert not np.array_equal(once, other)
+    assert np.array_equal(images, before)
+    assert not np.array_equal(once, images)
+
+
+@pytest.mark.parametrize("augmentation", ["jpeg", "randaugment"])
+def test_stronger_augmentation_changes_random_views_alone(
+    tmp_path: Path, pictures: Path, augmentation: str
+) -> None:
+    split = load_split(pictures, "train").thinned(6)
+    pixels = keras.Input((SIZE, SIZE, 3))
+    itself = keras.Model(pixels, keras.layers.Identity()(pixels))
+
+    def view(number: int, augmentation: str) -> Any:
+        return extract(
+            itself, split, HEAD.input, weights_id="none", view=number,
+            augmentation=augmentation, cache=tmp_path,
+        )  # fmt: skip
+
+    for number in (0, 1):
+        assert np.array_equal(view(number, "mild"), view(number, augmentation))
+    assert not np.array_equal(view(2, "mild"), view(2, augmentation))
+
+
+def test_frozen_and_trained_parts_are_the_whole() -> None:
+    keras.utils.set_random_seed(1)
+    backbone = keras.applications.Xception(
+        weights=None, include_top=False, input_shape=(SIZE, SIZE, 3)
+    )
+    image = np.random.default_rng(0).uniform(-1, 1, (2, SIZE, SIZE, 3)).astype(np.float32)
+    for block in (2, 5, 13, 14, 15):
+        config = dataclasses.replace(HEAD, first_trainable_block=block, inner_units=7)
+        network = build_network(backbone, config, 3)
+        parts = network.trained.predict_on_batch(network.frozen.predict_on_batch(image))
+        whole = network.whole.predict_on_batch(image)
+        assert np.asarray(parts) == pytest.approx(np.asarray(whole), abs=1e-4), block
+        trainable = {
+            layer.name.split("_")[0]
+            for layer in network.trained.layers
+            if layer.name.startswith("block") and layer.trainable_weights
+        }
+        assert trainable == {f"block{n}" for n in range(block, 15)}
+        assert not network.frozen.trainable_weights
+
+
+def test_weights_of_another_shape_or_name_are_refused() -> None:
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, keras.layers.Dense(2, name="logits")(inputs))
+    with pytest.raises(WeightsError, match="has no weight 'inner/kernel'"):
+        assign_weights(model, {"inner/kernel": np.zeros((4, 2))})
+    with pytest.raises(WeightsError, match=r"has shape \(3, 2\)"):
+        assign_weights(model, {"logits/kernel": np.zeros((3, 2))})
+    assign_weights(model, {"logits/kernel": np.full((4, 2), 0.5)})
+    assert named_weights(model)["logits/kernel"].tolist() == [[0.5, 0.5]] * 4
+
+
+def test_probabilities_are_the_softmax_of_divided_logits() -> None:
+    inputs = keras.Input((2,))
+    model = with_probabilities(keras.Model(inputs, inputs), temperature=2.0)
+    found = np.asarray(model.predict_on_batch(np.array([[np.log(9.0), 0.0]], dtype=np.float32)))
+    # the square root of 9 to 1
+    assert found == pytest.approx(np.array([[0.75, 0.25]]), abs=1e-6)

@@ -1,0 +1,494 @@
+"""The real Lambda Runtime Interface Emulator (RIE) in our hands.
+
+AWS's RIE is the program that stands for the Lambda service inside AWS's own base images: it
+starts the handler's process through awslambdaric, keeps it warm, and hands it events. It is
+published on PyPI inside aws-sam-cli's wheel, from which only this one file is taken, checked
+by its SHA-256 and kept in ``.cache/emulator``.
+
+    with Emulator("lambda_function.app.lambda_handler") as emulator:
+        reply = emulator.invoke({"url": "https://example.com/pants.jpg"})
+
+What to know about it (version 1.170.0 of the wheel, observed):
+
+* the handler's init phase runs with the first invoke, not before;
+* an exception in the handler is HTTP 200 with ``errorType`` in the body, a timeout is HTTP 200
+  and plain text, and both are returned here as they are;
+* requests over 6 MB are silently cut: refused here, as Lambda does;
+* overlapping invokes crash it: serialised here;
+* memory is not enforced, so limits have to be measured: see ``peak_resident_bytes``.
+
+``python -m tools.emulator`` (``make emulate``) starts one and prints commands to paste.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import collections
+import contextlib
+import dataclasses
+import hashlib
+import http.client
+import json
+import os
+import platform
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
+
+from lambda_function import REPOSITORY
+from tools.image_server import PictureServer, Resource
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+CACHE = REPOSITORY / ".cache" / "emulator"
+REQUIREMENTS = REPOSITORY / "requirements" / "emulator.txt"
+EXAMPLE = REPOSITORY / "examples" / "pants.jpg"
+HANDLER = "lambda_function.app.lambda_handler"
+INVOKE_PATH = "/2015-03-31/functions/function/invocations"
+MAX_REQUEST_BYTES = 6 * 1024**2  # Lambda's limit for a synchronous invoke
+LOG_LINES = 20_000
+SHA256 = {
+    "x86_64": "6b1e686e62ab2baf5759c412c4864276ef2a88b094fca53ec070637ccba9b9a5",
+    "arm64": "ec2e5d09633d853834c008b1ef264bf834b258a94d551d2b2074966494b39a21",
+}
+_PASSED_ON = ("PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "TZ")
+
+
+class EmulatorError(RuntimeError):
+    """The emulator could not be fetched, started or asked."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Reply:
+    """What came back from one invoke.
+
+    Attributes:
+        body: the decoded JSON; the text itself where it is not JSON (a timeout).
+        elapsed_s: from sending the request to the last byte of the answer.
+    """
+
+    body: Any
+    elapsed_s: float
+
+    @property
+    def crashed(self) -> bool:
+        """Whether the handler raised, ended or ran out of time instead of answering."""
+        return not isinstance(self.body, dict) or "errorType" in self.body
+
+
+class Emulator:
+    """A handler running under the RIE on loopback, for the length of a ``with`` block.
+
+    Attributes:
+        log: what the handler and the RIE wrote, line by line, the newest ``LOG_LINES``.
+        url: where to POST events.
+        started_at: ``time.perf_counter()`` just before the emulator's process was started.
+    """
+
+    def __init__(
+        self,
+        handler: str = HANDLER,
+        *,
+        python: Path | str = sys.executable,
+        cwd: Path = REPOSITORY,
+        env: Mapping[str, str] | None = None,
+        timeout_s: int = 30,
+        memory_mb: int = 2048,
+        port: int = 0,
+        core: int | None = None,
+    ) -> None:
+        """Prepare; nothing starts before the ``with`` block.
+
+        Args:
+            handler: dotted name of the function, importable from ``cwd``.
+            python: interpreter of an environment that has awslambdaric.
+            cwd: working directory of the handler: Lambda's ``LAMBDA_TASK_ROOT``.
+            env: added to a small clean environment; nothing else of ours reaches the handler.
+            timeout_s: of one invoke, enforced by the RIE.
+            memory_mb: told to the handler (``AWS_LAMBDA_FUNCTION_MEMORY_SIZE``), not enforced.
+            port: to listen on; 0 picks a free one.
+            core: the one processor core that all of it may use; any by default.
+        """
+        self.log: collections.deque[str] = collections.deque(maxlen=LOG_LINES)
+        self.started_at = 0.0
+        self.port = port
+        self._chosen_port = port
+        self._command = [str(python), "-m", "awslambdaric", handler]
+        self._cwd = Path(cwd)
+        self._env = _environment(self._cwd, env or {}, timeout_s, memory_mb)
+        self._timeout_s = timeout_s
+        self._core = core
+        self._process: subprocess.Popen[str] | None = None
+        self._reader: threading.Thread | None = None
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> Emulator:
+        binary = emulator_binary()
+        if self._chosen_port and _taken(self._chosen_port):
+            raise EmulatorError(f"port {self._chosen_port} is in use; 0 picks a free one")
+        for _ in range(3):  # a port found free may be taken before the RIE binds it
+            self._start(binary)
+            if self._listening():
+                return self
+            self.close()
+        raise EmulatorError("the emulator did not start:\n" + "\n".join(self.log))
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def url(self) -> str:
+        """Where to send an invocation."""
+        return f"http://127.0.0.1:{self.port}{INVOKE_PATH}"
+
+    def invoke(self, event: Any, *, timeout_s: float | None = None) -> Reply:
+        """Send one event and wait for the answer; calls wait for each other.
+
+        Args:
+            event: anything that JSON can hold.
+            timeout_s: how long to wait; by default a little longer than the function may take.
+
+        Raises:
+            EmulatorError: the event is over Lambda's 6 MB, or the emulator is gone.
+        """
+        payload = json.dumps(event).encode()
+        if len(payload) > MAX_REQUEST_BYTES:
+            raise EmulatorError(
+                f"the event has {len(payload):,} bytes; Lambda accepts {MAX_REQUEST_BYTES:,}"
+            )
+        wait_s = timeout_s or self._timeout_s + 15  # the init phase may take 10 s before it
+        with self._lock:
+            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=wait_s)
+            start = time.perf_counter()
+            try:
+                connection.request("POST", INVOKE_PATH, payload)
+                answer = connection.getresponse().read()
+            except (OSError, http.client.HTTPException) as error:
+                raise EmulatorError(f"no answer from the emulator: {error!r}") from error
+            finally:
+                connection.close()
+            elapsed_s = time.perf_counter() - start
+        return Reply(_decoded(answer), elapsed_s)
+
+    def handler_pid(self) -> int:
+        """Return the id of the handler's process; there is one from the first invoke on.
+
+        Raises:
+            EmulatorError: it is not running.
+        """
+        if self._process:
+            for pid in _descendants(self._process.pid):
+                if b"awslambdaric" in _read_bytes(f"/proc/{pid}/cmdline"):
+                    return pid
+        raise EmulatorError("the handler's process is not running: invoke it first")
+
+    def resident_bytes(self) -> int:
+        """Return the memory that the handler's process holds now."""
+        return self._status_number("VmRSS") * 1024
+
+    def peak_resident_bytes(self) -> int:
+        """Return the most memory that the handler's process has held."""
+        return self._status_number("VmHWM") * 1024
+
+    def open_files(self) -> int:
+        """Return the number of file descriptors that the handler's process has open."""
+        return len(list(Path(f"/proc/{self.handler_pid()}/fd").iterdir()))
+
+    def threads(self) -> int:
+        """Return the number of threads of the handler's process."""
+        return self._status_number("Threads")
+
+    def cpu_seconds(self) -> float:
+        """Return the processor time, user and system, that the handler has used so far."""
+        stat = Path(f"/proc/{self.handler_pid()}/stat").read_text()
+        fields = stat.rpartition(")")[2].split()  # the name before it may hold spaces
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def close(self) -> None:
+        """End the emulator, the handler and whatever they started; harmless when ended."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        family = [*_descendants(process.pid), process.pid]  # the RIE's children lead own groups
+        for pid in reversed(family):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        process.wait()
+        if self._reader:
+            self._reader.join(timeout=5)
+        if process.stdout:
+            process.stdout.close()
+
+    def _start(self, binary: Path) -> None:
+        self.port = self._chosen_port or _free_port()
+        with _only_core(self._core):
+            self.started_at = time.perf_counter()
+            self._process = subprocess.Popen(
+                [
+                    str(binary),
+                    *("--log-level", "warn"),
+                    *("--runtime-interface-emulator-address", f"127.0.0.1:{self.port}"),
+                    *("--runtime-api-address", f"127.0.0.1:{_free_port()}"),
+                    *self._command,
+                ],
+                cwd=self._cwd,
+                env=self._env,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+                start_new_session=True,
+            )
+        self._reader = threading.Thread(target=self._read_log, args=(self._process,), daemon=True)
+        self._reader.start()
+
+    def _read_log(self, process: subprocess.Popen[str]) -> None:
+        with contextlib.suppress(ValueError):  # closed while we read
+            for line in process.stdout or ():
+                self.log.append(line.rstrip("\n"))
+
+    def _listening(self) -> bool:
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline and self._process and self._process.poll() is None:
+            with contextlib.suppress(OSError):
+                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+                return True
+            time.sleep(0.002)
+        return False
+
+    def _status_number(self, field: str) -> int:
+        for line in Path(f"/proc/{self.handler_pid()}/status").read_text().splitlines():
+            if line.startswith(field + ":"):
+                return int(line.split()[1])
+        raise EmulatorError(f"this kernel does not report {field}")
+
+
+def emulator_binary(cache: Path = CACHE) -> Path:
+    """Return the RIE's path, fetching it once.
+
+    Raises:
+        EmulatorError: there is none for this machine, it cannot be fetched, or it is not the
+            file that it should be.
+    """
+    architecture = {"aarch64": "arm64", "arm64": "arm64"}.get(platform.machine(), "x86_64")
+    if sys.platform != "linux":
+        raise EmulatorError(f"the emulator is a Linux program; this is {sys.platform}")
+    binary = cache / f"aws-lambda-rie-{architecture}"
+    if not binary.exists():
+        _unpack(binary)
+    found = hashlib.sha256(binary.read_bytes()).hexdigest()
+    if found != SHA256[architecture]:
+        raise EmulatorError(
+            f"{binary} is not the expected emulator: SHA-256 {found}, expected "
+            f"{SHA256[architecture]}. Delete it to have it fetched again."
+        )
+    return binary
+
+
+def http_event(
+    method: str,
+    path: str,
+    *,
+    json_body: Any = None,
+    body: bytes | None = None,
+    headers: Mapping[str, str] | None = None,
+    query: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """Build what API Gateway's HTTP API sends for a request: payload format 2.0.
+
+    https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-develop-integrations-lambda.html
+    """
+    sent = {"host": "abcde12345.execute-api.eu-central-1.amazonaws.com", "accept": "*/*"}
+    if json_body is not None:
+        body = json.dumps(json_body).encode()
+        sent["content-type"] = "application/json"
+    sent.update({name.lower(): value for name, value in (headers or {}).items()})
+    is_text = json_body is not None
+    event: dict[str, Any] = {
+        "version": "2.0",
+        "routeKey": "$default",
+        "rawPath": path,
+        "rawQueryString": urlencode(query or {}),
+        "headers": sent,
+        "requestContext": {
+            "accountId": "123456789012",
+            "apiId": "abcde12345",
+            "domainName": sent["host"],
+            "domainPrefix": "abcde12345",
+            "http": {
+                "method": method,
+                "path": path,
+                "protocol": "HTTP/1.1",
+                "sourceIp": "192.0.2.1",
+                "userAgent": "curl/8.5.0",
+            },
+            "requestId": "JKJaXmPLvHcESHA=",
+            "routeKey": "$default",
+            "stage": "$default",
+            "time": "12/Mar/2026:19:03:58 +0000",
+            "timeEpoch": 1773342238000,
+        },
+        "isBase64Encoded": not is_text,
+    }
+    if query:
+        event["queryStringParameters"] = dict(query)
+    if body is not None:
+        event["body"] = body.decode() if is_text else base64.b64encode(body).decode()
+    else:
+        event["isBase64Encoded"] = False
+    return event
+
+
+def _unpack(binary: Path) -> None:
+    member = f"samcli/local/rapid/{binary.name}"
+    binary.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=binary.parent) as folder:
+        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
+        options = ["--no-deps", "--only-binary", ":all:", "--require-hashes"]
+        answer = subprocess.run(
+            [*pip, *options, "--dest", folder, "--requirement", str(REQUIREMENTS)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        wheels = list(Path(folder).glob("*.whl"))
+        if answer.returncode or not wheels:
+            raise EmulatorError(
+                "the Lambda emulator is not here yet and could not be fetched from PyPI (once, "
+                f"inside the aws-sam-cli wheel). Is there a network? Or put the file at {binary}. "
+                f"pip said: {(answer.stderr.strip().splitlines() or ['nothing'])[-1]}"
+            )
+        with zipfile.ZipFile(wheels[0]) as wheel:
+            fresh = Path(wheel.extract(member, folder))
+        fresh.chmod(0o755)
+        fresh.replace(binary)  # at once: another process may be looking for it
+
+
+def _environment(
+    cwd: Path, extra: Mapping[str, str], timeout_s: int, memory_mb: int
+) -> dict[str, str]:
+    inherited = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+    return {
+        **inherited,
+        "AWS_LAMBDA_FUNCTION_TIMEOUT": str(timeout_s),
+        "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(memory_mb),
+        "AWS_REGION": "eu-central-1",
+        "AWS_DEFAULT_REGION": "eu-central-1",
+        "LAMBDA_TASK_ROOT": str(cwd),
+        **extra,
+    }
+
+
+@contextlib.contextmanager
+def _only_core(core: int | None) -> Iterator[None]:
+    """Confine this thread, and so what it starts, to one core; undone afterwards."""
+    if core is None:
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {core})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def _decoded(answer: bytes) -> Any:
+    text = answer.decode(errors="replace")
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _taken(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+        return True
+    return False
+
+
+def _descendants(pid: int) -> Iterator[int]:
+    children = _read_bytes(f"/proc/{pid}/task/{pid}/children")
+    tasks = Path(f"/proc/{pid}/task")
+    with contextlib.suppress(OSError):
+        # A child belongs to the thread that started it; Go starts them from any.
+        children = b" ".join(_read_bytes(task / "children") for task in tasks.iterdir())
+    for child in children.split():
+        yield int(child)
+        yield from _descendants(int(child))
+
+
+def _read_bytes(path: str | Path) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError:
+        return b""
+
+
+def main() -> None:
+    """Start the handler under the emulator, say how to call it, and wait for Ctrl-C."""
+    parser = argparse.ArgumentParser(prog="python -m tools.emulator", description=main.__doc__)
+    parser.add_argument("--handler", default=HANDLER, help=f"default: {HANDLER}")
+    parser.add_argument("--port", type=int, default=9000, help="0 picks a free one; default: 9000")
+    parser.add_argument("--memory-mb", type=int, default=2048)
+    parser.add_argument("--timeout-s", type=int, default=30)
+    arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    picture = PictureServer({"/pants.jpg": Resource(EXAMPLE.read_bytes())})
+    with picture, contextlib.suppress(KeyboardInterrupt):
+        emulator = Emulator(
+            arguments.handler,
+            env={"TRUSTED_IMAGE_HOSTS": picture.host},
+            timeout_s=arguments.timeout_s,
+            memory_mb=arguments.memory_mb,
+            port=arguments.port,
+        )
+        with emulator:
+            _explain(emulator.url, picture.url("/pants.jpg"))
+            _print_log(emulator)
+
+
+def _explain(url: str, picture_url: str) -> None:
+    event_file = CACHE / "event.json"
+    event = http_event("POST", "/predict", json_body={"url": picture_url, "top_k": 3})
+    event_file.write_text(json.dumps(event, indent=2) + "\n")
+    event_name = os.path.relpath(event_file)
+    direct = json.dumps({"url": picture_url})
+    print("The handler runs under the Lambda Runtime Interface Emulator; Ctrl-C ends it.")
+    print("In another terminal, one request at a time (two at once crash the emulator):\n")
+    print("# direct invoke; the picture is one of examples/, served here; any public URL works too")
+    print(f"curl -s {url} -d '{direct}'\n")
+    print("# what API Gateway sends for POST /predict (payload format 2.0)")
+    print(f"curl -s {url} -d @{event_name}\n", flush=True)
+
+
+def _print_log(emulator: Emulator) -> None:
+    while True:
+        while emulator.log:
+            print(emulator.log.popleft(), flush=True)
+        time.sleep(0.1)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except EmulatorError as error:
+        sys.exit(str(error))

@@ -1,0 +1,1 @@
+"""Data sets: download, listing, folds, images, cached features."""

@@ -1,0 +1,76 @@
+"""Random but repeatable variations of a training image; never applied to validation.
+
+They act on the decoded image, before the one antialiased resize of
+``lambda_function.images.decode.preprocess``, so that augmented pixels are as sharp as plain ones.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image, ImageEnhance, ImageOps
+
+from lambda_function.images.decode import decode_image
+from training.data.encoding import encoded
+
+CROP_AREA = (0.5, 1.0)  # share of the image's area
+CROP_ASPECT = (0.8, 1.25)  # relative to the image's own
+ROTATION_DEGREES = 12.0
+COLOUR_FACTOR = (0.7, 1.3)  # brightness, contrast, saturation; 1 is unchanged
+JPEG_QUALITY = (30, 95)
+
+
+def augment(
+    image: Image.Image, *, view: int, index: int, seed: int, recompress: bool = False
+) -> Image.Image:
+    """Return one view of an image; equal arguments give equal pixels.
+
+    Args:
+        image: mode RGB.
+        view: 0 is the image itself, 1 its mirror image, higher ones are random: flip,
+            rotation, crop and colour.
+        index: of the image in its split.
+        seed: of the run.
+        recompress: random views are saved as JPEG of a random quality, too, and read again.
+
+    Returns:
+        An image of mode RGB, of any size.
+    """
+    if view == 0:
+        return image
+    if view == 1:
+        return ImageOps.mirror(image)
+    generator = np.random.default_rng((seed, view, index))
+    if generator.random() < 0.5:
+        image = ImageOps.mirror(image)
+    image = _rotate(image, generator)
+    image = _crop(image, generator)
+    image = _colour(image, generator)
+    return _recompress(image, generator) if recompress else image
+
+
+def _rotate(image: Image.Image, generator: np.random.Generator) -> Image.Image:
+    degrees = generator.uniform(-ROTATION_DEGREES, ROTATION_DEGREES)
+    edge = tuple(int(v) for v in np.asarray(image.resize((1, 1))).reshape(3))
+    return image.rotate(degrees, Image.Resampling.BILINEAR, fillcolor=edge)
+
+
+def _crop(image: Image.Image, generator: np.random.Generator) -> Image.Image:
+    area = generator.uniform(*CROP_AREA)
+    stretch = np.exp(generator.uniform(*np.log(CROP_ASPECT)) / 2)
+    width = max(1, min(image.width, round(image.width * np.sqrt(area) * stretch)))
+    height = max(1, min(image.height, round(image.height * np.sqrt(area) / stretch)))
+    left = int(generator.integers(0, image.width - width + 1))
+    top = int(generator.integers(0, image.height - height + 1))
+    return image.crop((left, top, left + width, top + height))
+
+
+def _colour(image: Image.Image, generator: np.random.Generator) -> Image.Image:
+    for enhancer in (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color):
+        image = enhancer(image).enhance(float(generator.uniform(*COLOUR_FACTOR)))
+    return image
+
+
+def _recompress(image: Image.Image, generator: np.random.Generator) -> Image.Image:
+    """Return the image with what a JPEG of a random quality leaves of it."""
+    quality = int(generator.integers(*JPEG_QUALITY, endpoint=True))
+    return decode_image(encoded(image, "JPEG", quality=quality))

@@ -1,0 +1,1 @@
+"""Evaluation: metrics, reports, test log, model card."""

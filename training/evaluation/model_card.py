@@ -1,0 +1,110 @@
+"""`python -m training card REPORT`: an evaluation's figures as the model card's tables.
+
+Reads the ``report.json`` that ``evaluate`` wrote, so that no figure is ever typed by hand;
+``--into MODEL_CARD.md`` puts the tables between that file's two marks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from training.evaluation.loaded_model import ModelFileError
+from training.files import replace_marked, write_text
+
+MARKS = ("<!-- figures:begin -->", "<!-- figures:end -->")
+
+
+def add_arguments(commands: Any) -> None:
+    """Add this command to the others of ``python -m training``."""
+    parser = commands.add_parser("card", help="an evaluation's figures as the model card's tables")
+    parser.add_argument("report", type=Path, help="report.json of an evaluation")
+    parser.add_argument("--out", type=Path, help="write here as well")
+    parser.add_argument(
+        "--into", type=Path, help=f"put it into this file, between {MARKS[0]} and end"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(parsed: argparse.Namespace) -> None:
+    """Print the tables, and write them where asked to."""
+    text = card(_read(parsed.report))
+    page = _filled(parsed.into, text) if parsed.into else ""  # before anything is written
+    print(text)
+    if parsed.out:
+        write_text(parsed.out, text)
+    if parsed.into:
+        write_text(parsed.into, page)
+
+
+def card(report: dict[str, Any]) -> str:
+    """Return the figures of the report's first model as Markdown."""
+    figures, images, origin = report["models"][0], report["images"], report["provenance"]
+    model, found = figures["model"], figures["metrics"]
+    before = figures["metrics_before_temperature"]
+    low, high = found["accuracy_interval_95"]
+    ece_low, ece_high = found["expected_calibration_error_interval_95"]
+    rows = [
+        ("accuracy", f"{found['accuracy']:.4f} ({found['correct']} of {found['images']})",
+         f"{low:.4f} to {high:.4f}", ""),
+        ("macro-F1", f"{found['macro_f1']:.4f}", "", ""),
+        ("expected calibration error", f"{found['expected_calibration_error']:.4f}",
+         f"{ece_low:.4f} to {ece_high:.4f}", _earlier(before, "expected_calibration_error")),
+        ("negative log-likelihood", f"{found['negative_log_likelihood']:.4f}", "",
+         _earlier(before, "negative_log_likelihood")),
+        ("Brier score", f"{found['brier_score']:.4f}", "", _earlier(before, "brier_score")),
+    ]  # fmt: skip
+    lines = [
+        f"{model['name']} {model['version']}, {model['kind']}, SHA-256 `{model['sha256']}`, "
+        f"{model['size_bytes'] / 1e6:.1f} MB, on {images['count']} images ({images['name']}); "
+        f"{origin['date']}, commit {origin['commit']}.",
+        "",
+        f"| figure | value | 95 % interval | before temperature {model['temperature']:.3f} |",
+        "| --- | --- | --- | --- |",
+        *(f"| {' | '.join(row)} |" for row in rows),
+        "",
+        "| class | images | precision | recall (95 % interval) | F1 |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for row in figures["per_class"]:
+        low, high = row["recall_interval_95"]
+        lines.append(
+            f"| {row['label']} | {row['images']} | {row['precision']:.3f} | {row['recall']:.3f} "
+            f"({low:.3f} to {high:.3f}) | {row['f1']:.3f} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _read(file: Path) -> dict[str, Any]:
+    """Read an evaluation's report.
+
+    Raises:
+        ModelFileError: it is not there, or is something else.
+    """
+    if not file.is_file():
+        raise ModelFileError(f"no report at {file}: `evaluate` writes it")
+    try:
+        report = json.loads(file.read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ModelFileError(f"{file} is not JSON: {error}") from error
+    if not (isinstance(report, dict) and report.get("models") and "provenance" in report):
+        raise ModelFileError(
+            f"{file} is not the report of an evaluation: `python -m training evaluate MODEL` "
+            "writes one (a run's own report.json is another)"
+        )
+    return report
+
+
+def _filled(page: Path, text: str) -> str:
+    if not page.is_file():
+        raise ModelFileError(f"no file at {page} to put the figures into")
+    try:
+        return replace_marked(page.read_text(), MARKS, text.strip("\n"))
+    except ValueError as error:
+        raise ModelFileError(f"{page} has no place for the figures: {error}") from error
+
+
+def _earlier(before: dict[str, Any] | None, key: str) -> str:
+    return f"{before[key]:.4f}" if before else ""

@@ -1,0 +1,1 @@
+"""Experiments: the course, tuning, studies, plots."""

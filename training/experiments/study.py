@@ -1,0 +1,281 @@
+"""`python -m training study NAME`: what a choice is worth, each variant trained with several seeds.
+
+    study size        input sizes, block 14 and head trained: accuracy against multiply-adds
+    study ablation    the recipe, and the recipe with one part taken out or put in
+
+Every variant and seed is a run of its own in ``runs/``, so a study goes on where it was stopped.
+Figures are of validation, of the best epoch, after temperature; one of them of the same pictures
+saved as JPEG of quality 60, the variation that costs most (see ``robustness``). All seeds are
+scored on the same images: their spread is that of training alone, and the images' own interval
+is wider. ``--folds 5`` cross-validates instead: every image of train and validation is judged
+once, by a model that was not fitted to it, and the interval is narrower. As everywhere here, the
+images that judge also choose the best epoch and the temperature, which flatters all variants alike.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import statistics
+from pathlib import Path
+from typing import Any
+
+from lambda_function.metadata import InputSpec
+from training.config import ConfigError, TrainConfig, warmup_for
+from training.data.dataset import find_dataset
+from training.data.folds import Fold, load_parts
+from training.evaluation.metrics import wilson_interval
+from training.files import sha256_of, write_json, write_text
+from training.provenance import command, provenance
+
+OUTPUT = Path("runs") / "study"
+SIZES = (150, 224, 299)
+# Shorter than a release's runs: three seeds of every variant take about an hour on 2 cores.
+SIZE_RECIPE = TrainConfig(views=2, epochs=4)
+ABLATION_RECIPE = TrainConfig(input=InputSpec(150, 150), views=4, epochs=4)
+# What is changed -> the settings that change it; the first is the recipe itself.
+ABLATIONS: dict[str, dict[str, Any]] = {
+    "the recipe": {},
+    "plain images alone": {"views": 1},
+    "plain and mirrored alone": {"views": 2},
+    "8 views": {"views": 8},
+    "JPEG in the views": {"augmentation": "jpeg"},
+    "RandAugment in the views": {"augmentation": "randaugment"},
+    "no MixUp": {"mixup_alpha": 0.0},
+    "CutMix instead of MixUp": {"mixup_alpha": 0.0, "cutmix_alpha": 1.0},
+    "no label smoothing": {"label_smoothing": 0.0},
+    "no averaged weights": {"ema_momentum": 0.0},
+    "no weight decay": {"weight_decay": 0.0},
+    "no dropout": {"dropout": 0.0},
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Variant:
+    """One line of a study's table: what it is called, and its settings."""
+
+    title: str
+    config: TrainConfig
+
+
+def add_arguments(commands: Any) -> None:
+    """Add this command to the others of ``python -m training``."""
+    parser = commands.add_parser("study", help="what a choice is worth, over several seeds")
+    parser.add_argument("study", choices=sorted(STUDIES))
+    parser.add_argument("--seeds", type=int, default=3, help="runs of each variant; default 3")
+    parser.add_argument("--folds", type=int, default=0, help="cross-validate, instead of seeds")
+    parser.add_argument(
+        "--sizes", type=int, nargs="+", default=list(SIZES), help="for size, pixels"
+    )
+    parser.add_argument("--epochs", type=int, default=0, help="instead of the study's own")
+    parser.add_argument("--precision", default="float32", help="see train; bfloat16 is faster")
+    parser.add_argument("--limit", type=int, default=0, help="images per split, for a quick try")
+    parser.add_argument("--dataset", type=Path, help="else $CLOTHING_DATASET, data/, ../shared/")
+    parser.add_argument("--backbone-weights", type=Path, help="see train")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of all runs")
+    parser.add_argument("--out", type=Path, default=OUTPUT, help=f"default: {OUTPUT}")
+    parser.add_argument("--results", type=Path, help="also write table and plot to this folder")
+    parser.set_defaults(run=run)
+
+
+def run(parsed: argparse.Namespace) -> None:
+    """Train what is missing, and write the table and the plot."""
+    if parsed.seeds < 1:
+        raise ConfigError(f"seeds must be 1 or more. Received: {parsed.seeds}")
+    if parsed.folds:
+        Fold(0, parsed.folds)  # before anything is trained
+    variants = STUDIES[parsed.study](parsed)
+    rows = [_measure(variant, parsed) for variant in variants]
+    result = {
+        "study": parsed.study,
+        "command": _command(parsed),
+        "repeats": f"{parsed.folds} folds" if parsed.folds else f"{parsed.seeds} seeds",
+        "recipe": _shared(variants),
+        "variants": rows,
+        "trained_at": sorted({commit for row in rows for commit in row.pop("commits")}),
+        "provenance": provenance(),
+    }
+    for folder in filter(None, (parsed.out, parsed.results)):
+        base = folder / f"{parsed.study}_{'folds' if parsed.folds else 'study'}"
+        write_json(base.with_suffix(".json"), result)
+        write_text(base.with_suffix(".md"), table(result))
+        plot = _draw(result, base.with_suffix(".png"))
+    print(f"\n{table(result)}\nwrote {plot}")
+
+
+def sizes(parsed: argparse.Namespace) -> list[Variant]:
+    """Return one variant per input size."""
+    return [
+        Variant(f"{size} px", _adapted(SIZE_RECIPE, parsed, input=InputSpec(size, size)))
+        for size in parsed.sizes
+    ]
+
+
+def ablation(parsed: argparse.Namespace) -> list[Variant]:
+    """Return the recipe, and one variant per part of it."""
+    return [
+        Variant(title, _adapted(ABLATION_RECIPE, parsed, **changed))
+        for title, changed in ABLATIONS.items()
+    ]
+
+
+STUDIES = {"size": sizes, "ablation": ablation}
+
+
+def table(result: dict[str, Any]) -> str:
+    """Return a study's result as Markdown."""
+    origin = result["provenance"]
+    title = "Input size" if result["study"] == "size" else "Ablation"
+    lines = [
+        f"# {title}: {result['repeats']} each, {result['variants'][0]['images']} images",
+        "",
+        f"`{result['command']}`; {origin['date']}, trained at commit "
+        f"{', '.join(result['trained_at'])}, tabled at {origin['commit']}, "
+        f"{origin['processor']}, {origin['cores']} cores. Means over {result['repeats']}, ranges "
+        "in brackets; the 95 % interval is that of the images (Wilson), beside the mean accuracy.",
+        "",
+        "| variant | G multiply-adds | accuracy | 95 % interval | at JPEG quality 60 | NLL "
+        "| macro-F1 |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    lines += [
+        f"| {row['title']} | {row['gmacs']:.2f} | {_spread(row['accuracy'], 4)} | "
+        f"{row['interval_95'][0]:.3f} to {row['interval_95'][1]:.3f} | "
+        f"{_spread(row['accuracy_jpeg_60'], 4)} | {_spread(row['negative_log_likelihood'], 3)} | "
+        f"{_spread(row['macro_f1'], 3)} |"
+        for row in result["variants"]
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _command(parsed: argparse.Namespace) -> str:
+    """Return what was asked for, without what the machine decides."""
+    repeats = f"--folds {parsed.folds}" if parsed.folds else f"--seeds {parsed.seeds}"
+    words = ["python -m training study", parsed.study, repeats]
+    if parsed.study == "size":
+        words.append("--sizes " + " ".join(str(size) for size in parsed.sizes))
+    return command(" ".join(words), parsed, epochs=0, limit=0, precision="float32")
+
+
+def _adapted(recipe: TrainConfig, parsed: argparse.Namespace, **changed: Any) -> TrainConfig:
+    epochs = parsed.epochs or recipe.epochs
+    return dataclasses.replace(
+        recipe, epochs=epochs, warmup_epochs=warmup_for(epochs), precision=parsed.precision,
+        **changed,
+    )  # fmt: skip
+
+
+def _measure(variant: Variant, parsed: argparse.Namespace) -> dict[str, Any]:
+    """Train a variant with every seed or on every fold, or read what an earlier call trained."""
+    reports, resaved, gmacs = [], [], 0.0
+    for number in range(parsed.folds or parsed.seeds):
+        fold = Fold(number, parsed.folds) if parsed.folds else None
+        folder = _train(variant, number, fold, parsed)
+        reports.append(json.loads((folder / "report.json").read_text()))
+        resaved.append(_accuracy_resaved(folder, fold, parsed))
+        gmacs = gmacs or multiply_adds(folder / "model.keras") / 1e9
+    found = [report["metrics"]["validation"] for report in reports]
+    correct, images = (sum(entry[name] for entry in found) for name in ("correct", "images"))
+    if not parsed.folds:  # every seed is judged by the same images
+        correct, images = round(correct / parsed.seeds), found[0]["images"]
+    return {
+        "title": variant.title,
+        "settings": variant.config.to_dict(),
+        "commits": [report["environment"]["commit"] for report in reports],
+        "gmacs": round(gmacs, 3),
+        "images": images,
+        "interval_95": [round(edge, 4) for edge in wilson_interval(correct, images)],
+        "temperature": [round(report["temperature"], 4) for report in reports],
+        "seconds": [report["seconds"] for report in reports],
+        "accuracy_jpeg_60": resaved,
+        **{
+            name: [round(entry[name], 4) for entry in found]
+            for name in ("accuracy", "negative_log_likelihood", "macro_f1", "brier_score")
+        },
+    }
+
+
+def _train(variant: Variant, number: int, fold: Fold | None, parsed: argparse.Namespace) -> Path:
+    import keras
+
+    from training.fit.backbone import find_weights
+    from training.fit.train import train
+
+    keras.utils.clear_session()  # a study is many networks in one process
+    slug = "".join(letter if letter.isalnum() else "-" for letter in variant.title.lower())
+    turn = f"fold{fold.index}of{fold.count}" if fold else f"seed{number}"
+    name = f"{parsed.study}-{slug}-{turn}"
+    print(f"\n=== {variant.title}, {turn} ({name})", flush=True)
+    return train(
+        dataclasses.replace(variant.config, name=name, seed=0 if fold else number),
+        dataset=find_dataset(parsed.dataset),
+        weights=find_weights(parsed.backbone_weights),
+        runs=parsed.runs,
+        limit=parsed.limit,
+        fold=fold,
+    )
+
+
+def _accuracy_resaved(folder: Path, fold: Fold | None, parsed: argparse.Namespace) -> float:
+    """Score a run on pictures saved as JPEG of quality 60, or read what an earlier call found."""
+    from training.evaluation.loaded_model import load_scorer
+    from training.evaluation.robustness import right_answers
+
+    file = folder / "jpeg_60.json"
+    _, judging = load_parts(find_dataset(parsed.dataset), limit=parsed.limit, fold=fold)
+    asked = {"model_sha256": sha256_of(folder / "model.keras"), "images": len(judging.rows)}
+    found = json.loads(file.read_text()) if file.is_file() else {}
+    if not asked.items() <= found.items():  # none yet, or of a model that was trained before
+        right = right_answers(load_scorer(folder), judging.split, "JPEG quality 60")
+        found = {"accuracy": round(float(right.mean()), 4), **asked}
+        write_json(file, found)
+    return float(found["accuracy"])
+
+
+def multiply_adds(model: Path) -> int:
+    """Return the multiply-adds of one prediction: convolutions and matrix products alone.
+
+    Args:
+        model: a ``.keras`` file of one image size.
+    """
+    import keras
+    import numpy as np
+
+    total = 0
+    for layer in keras.models.load_model(model, compile=False).layers:
+        places = int(np.prod(layer.output.shape[1:-1]))
+        if isinstance(layer, keras.layers.SeparableConv2D):
+            depthwise, pointwise = (int(np.prod(w.shape)) for w in layer.weights[:2])
+            total += places * (depthwise + pointwise)
+        elif isinstance(layer, keras.layers.Conv2D | keras.layers.Dense):
+            total += places * int(np.prod(layer.kernel.shape))
+    return total
+
+
+def _shared(variants: list[Variant]) -> dict[str, Any]:
+    """Return the settings that all variants have in common."""
+    first, *others = [variant.config.to_dict() for variant in variants]
+    return {
+        key: value
+        for key, value in first.items()
+        if key != "name" and all(other[key] == value for other in others)
+    }
+
+
+def _spread(values: list[float], digits: int) -> str:
+    mean, low, high = statistics.mean(values), min(values), max(values)
+    return f"{mean:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+
+
+def _draw(result: dict[str, Any], path: Path) -> Path:
+    from training.experiments.plots import cost_and_accuracy, variants_by_repeat
+
+    rows = result["variants"]
+    title = f"{result['repeats']}, {rows[0]['images']} images"
+    if result["study"] != "size":
+        return variants_by_repeat(path, rows, title)
+    points = [
+        {"name": row["title"], "cost": row["gmacs"], "accuracies": row["accuracy"]} for row in rows
+    ]
+    return cost_and_accuracy(path, points, title)

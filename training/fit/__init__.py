@@ -1,0 +1,1 @@
+"""Training: network, checkpoints, run folder."""

@@ -1,0 +1,213 @@
+"""Keras Xception, split where training begins.
+
+``build_network`` gives three views of one set of layers: the frozen part whose activations
+are cached, the trained part from there to the logits, and the whole.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from lambda_function import REPOSITORY
+from training.config import ConfigError, TrainConfig, WeightsError
+from training.data.download import FETCHED_WEIGHTS
+
+ENVIRONMENT_VARIABLE = "BACKBONE_WEIGHTS"
+DEFAULT_WEIGHTS = REPOSITORY.parent / "shared" / "weights" / "xception_notop_imagenet.weights.h5"
+LAST_BLOCK = 14
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """One set of layers, seen three ways.
+
+    Attributes:
+        frozen: images, float32, (N, height, width, 3), -1..1 -> activations.
+        trained: activations -> logits, (N, classes).
+        whole: images -> logits.
+    """
+
+    frozen: keras.Model
+    trained: keras.Model
+    whole: keras.Model
+
+
+def find_weights(path: Path | None = None) -> Path | None:
+    """Return the weights file: the argument, ``BACKBONE_WEIGHTS``, `make fetch`'s, the default.
+
+    Returns:
+        None where no file was named and there is none at the default place: Keras then
+        downloads the weights.
+
+    Raises:
+        WeightsError: a file was named and is not there.
+    """
+    named = path or (Path(value) if (value := os.environ.get(ENVIRONMENT_VARIABLE)) else None)
+    if named is not None and not named.is_file():
+        raise WeightsError(
+            f"no weights file at {named} (--backbone-weights, {ENVIRONMENT_VARIABLE})"
+        )
+    defaults = (file for file in (FETCHED_WEIGHTS, DEFAULT_WEIGHTS) if file.is_file())
+    return named or next(defaults, None)
+
+
+def build_backbone(height: int, width: int, weights: Path | None) -> keras.Model:
+    """Return Xception without its top, with ImageNet weights.
+
+    Args:
+        height: of the images, in pixels; 71 or more.
+        width: likewise.
+        weights: a file in Keras's ``.weights.h5`` format for ``include_top=False``; None
+            has Keras download them.
+
+    Raises:
+        WeightsError: the file does not fit the network, or cannot be downloaded.
+    """
+    shape = (height, width, 3)
+    try:
+        if weights is None:
+            return keras.applications.Xception(
+                weights="imagenet", include_top=False, input_shape=shape
+            )
+        backbone = keras.applications.Xception(weights=None, include_top=False, input_shape=shape)
+        backbone.load_weights(weights)
+    except Exception as error:  # Keras, h5py and urllib raise many kinds
+        source = weights or "Keras's download"
+        raise WeightsError(
+            f"the ImageNet weights from {source} cannot be used: {error}. Name a file made for "
+            "keras.applications.Xception(include_top=False) with --backbone-weights."
+        ) from error
+    return backbone
+
+
+def build_network(backbone: keras.Model, config: TrainConfig, classes: int) -> Network:
+    """Put a new head on the backbone and split it at ``config.first_trainable_block``.
+
+    Args:
+        backbone: from ``build_backbone``; its layers are shared, and set trainable or not.
+        config: of the run.
+        classes: number of logits.
+    """
+    cut = block_input(backbone, config.first_trainable_block)
+    logits = _head(config, classes)(backbone.output)
+    network = Network(
+        frozen=keras.Model(backbone.input, cut, name="frozen"),
+        trained=keras.Model(cut, logits, name="trained"),
+        whole=keras.Model(backbone.input, logits, name="xception_clothing"),
+    )
+    for layer in network.frozen.layers:
+        layer.trainable = False
+    for layer in network.trained.layers:
+        layer.trainable = True
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = config.batch_norm_momentum
+    return network
+
+
+def with_probabilities(whole: keras.Model, temperature: float) -> keras.Model:
+    """Return images -> probabilities: the logits divided by the temperature, and softmax."""
+    scaled = keras.layers.Rescaling(1.0 / temperature, name="temperature")(whole.output)
+    probabilities = keras.layers.Softmax(name="probabilities")(scaled)
+    return keras.Model(whole.input, probabilities, name="xception_clothing")
+
+
+def without_probabilities(model: keras.Model) -> keras.Model:
+    """Return images -> logits of a model made by ``with_probabilities``."""
+    return keras.Model(model.input, model.get_layer("temperature").input)
+
+
+def named_weights(model: keras.Model) -> dict[str, NDArray[np.float32]]:
+    """Return every weight as a NumPy array, by ``<layer>/<weight>``.
+
+    The automatically numbered names of Xception's shortcut layers (``conv2d_4``, ``add_7``)
+    depend on what the process built before; they are replaced by their order.
+    """
+    return {
+        f"{name}/{variable.path.split('/', 1)[1]}": np.asarray(
+            keras.ops.convert_to_numpy(variable), dtype=np.float32
+        )
+        for name, layer in _named_layers(model)
+        for variable in layer.weights
+    }
+
+
+def assign_weights(model: keras.Model, weights: dict[str, NDArray[Any]]) -> None:
+    """Set the weights named by ``named_weights``; others stay.
+
+    Raises:
+        WeightsError: a name or shape that the model does not have.
+    """
+    variables = {
+        f"{name}/{variable.path.split('/', 1)[1]}": variable
+        for name, layer in _named_layers(model)
+        for variable in layer.weights
+    }
+    for name, value in weights.items():
+        if name not in variables:
+            raise WeightsError(f"the network has no weight {name!r}")
+        if tuple(variables[name].shape) != value.shape:
+            raise WeightsError(
+                f"weight {name!r} has shape {value.shape}, the network "
+                f"{tuple(variables[name].shape)}"
+            )
+        variables[name].assign(np.asarray(value, dtype=np.float32))
+
+
+def _named_layers(model: keras.Model) -> list[tuple[str, Any]]:
+    counts: dict[str, int] = {}
+    named = []
+    for layer in model.layers:
+        if not layer.weights:
+            continue
+        kind = type(layer).__name__
+        if not layer.name.startswith(("block", "logits", "inner")):
+            counts[kind] = counts.get(kind, 0) + 1
+            named.append((f"shortcut_{kind}_{counts[kind]}", layer))
+        else:
+            named.append((layer.name, layer))
+    return named
+
+
+def weights_id(model: keras.Model) -> str:
+    """Return a short hash of all weights: what cached activations depend on."""
+    digest = hashlib.sha256()
+    for name, value in named_weights(model).items():
+        digest.update(name.encode())
+        digest.update(value.tobytes())
+    return digest.hexdigest()[:16]
+
+
+def block_input(backbone: keras.Model, block: int) -> Any:
+    """Return the tensor that enters a block, 2..14; 15 is the backbone's output."""
+    if block > LAST_BLOCK:
+        return backbone.output
+    first = f"block{block}_sepconv1"
+    names = {layer.name for layer in backbone.layers}
+    # Blocks 3 to 13 begin with an activation; 2 and 14 with the convolution itself.
+    name = f"{first}_act" if 3 <= block <= 13 else first
+    if name not in names:
+        raise ConfigError(f"the backbone has no layer {name!r} to cut at")
+    return backbone.get_layer(name).input
+
+
+def _head(config: TrainConfig, classes: int) -> Any:
+    layers = [keras.layers.GlobalAveragePooling2D(name="pool")]
+    if config.inner_units:
+        layers.append(keras.layers.Dense(config.inner_units, activation="relu", name="inner"))
+    layers.append(keras.layers.Dropout(config.dropout, seed=config.seed, name="dropout"))
+    layers.append(keras.layers.Dense(classes, dtype="float32", name="logits"))
+
+    def apply(tensor: Any) -> Any:
+        for layer in layers:
+            tensor = layer(tensor)
+        return tensor
+
+    return apply

@@ -1,0 +1,166 @@
+"""A run's folder: what is in it, whose it is, and when it is finished.
+
+runs/<name>/started.json    everything that decides the result, written before the first epoch
+            model.keras     images, float32, (N, height, width, 3), -1..1 -> probabilities
+            config.json     the configuration, and what the model says about itself
+            history.csv     loss and accuracy of every epoch
+            report.json     figures on validation, temperature, versions, hardware
+            checkpoints/    best epoch so far by validation, named by epoch and accuracy
+            backup/         the last epoch, to go on from; removed at the end
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from training.config import ConfigError, TrainConfig, fingerprint
+from training.data.dataset import Split
+from training.data.folds import Fold
+from training.files import replacing, sha256_of, write_json
+from training.fit import checkpoints as backup
+
+STARTED = "started.json"
+# What a setting was before records held it: other keys that are missing are not compared.
+BEFORE = {**TrainConfig().to_dict(), "limit": 0, "fold": None}
+MODEL = "model.keras"
+BEGUN_WITH = {"weights", "start_sha256"}
+_DIFFERENCES_TOLD = 4
+
+
+def find_folder(runs: Path, name: str) -> Path:
+    """Return a run's folder, which may not be there yet.
+
+    Raises:
+        ConfigError: the name is not that of one folder.
+    """
+    if name in ("", ".", "..") or Path(name).name != name:
+        raise ConfigError(f"a run's name is that of its folder in {runs}. Received: {name!r}")
+    return runs / name
+
+
+def is_finished(folder: Path) -> bool:
+    """Tell whether the run has its model, which is written last."""
+    return (folder / MODEL).is_file()
+
+
+def describe_sources(splits: list[Split], weights: Path | None, licence: str) -> dict[str, Any]:
+    """Return what decides a run's result beside its configuration, as plain JSON types.
+
+    Args:
+        splits: all images that are learned from or judge; told by folder, name and size.
+        weights: ImageNet weights; None has Keras download them.
+        licence: of the trained weights, an SPDX identifier.
+
+    Raises:
+        ConfigError: the licence is empty.
+    """
+    if not licence.strip():
+        raise ConfigError(f"licence must be an SPDX identifier, such as MIT. Received: {licence!r}")
+    images = [
+        [path.parent.name, path.name, path.stat().st_size]
+        for split in splits
+        for path in split.paths
+    ]
+    return {
+        "images": fingerprint(images),
+        "weights": sha256_of(weights)[:16] if weights else "downloaded by Keras",
+        "licence": licence,
+    }
+
+
+def check_settings(folder: Path, wanted: dict[str, Any]) -> None:
+    """Refuse a folder that holds another run: nothing is answered, or overwritten, in its stead.
+
+    A finished run may be met again without what it began with: one that was trained on a GPU is
+    converted elsewhere, with another file of ImageNet weights and without the run it started from.
+
+    Args:
+        folder: of the run; it need not exist.
+        wanted: plain JSON types, as ``record_settings`` writes them.
+
+    Raises:
+        ConfigError: the settings differ; the message says which.
+    """
+    remedy = "Choose another name, another folder of runs, or remove it."
+    file = folder / STARTED
+    if not file.is_file():
+        if is_finished(folder):
+            raise ConfigError(
+                f"{folder} holds a model that `train` did not make: {STARTED} is missing. {remedy}"
+            )
+        return
+    recorded = json.loads(file.read_text())
+    compared = (recorded.keys() | wanted.keys()) - (BEGUN_WITH if is_finished(folder) else set())
+    pairs = {
+        key: (recorded.get(key, BEFORE.get(key, wanted.get(key))), wanted.get(key))
+        for key in sorted(compared)
+    }
+    differences = [
+        f"{key} is {had!r}, not {new!r}" for key, (had, new) in pairs.items() if had != new
+    ]
+    if differences:
+        more = len(differences) - _DIFFERENCES_TOLD
+        told = differences[:_DIFFERENCES_TOLD] + ([f"and {more} more"] if more > 0 else [])
+        raise ConfigError(f"{folder} holds a run with other settings ({'; '.join(told)}). {remedy}")
+
+
+def record_settings(folder: Path, wanted: dict[str, Any]) -> None:
+    """Write what decides the result; the folder is this run's from now on."""
+    write_json(folder / STARTED, wanted)
+
+
+def read_config(folder: Path) -> tuple[TrainConfig, dict[str, Any]]:
+    """Return a run's configuration, typed and as it was written.
+
+    Raises:
+        ConfigError: the folder holds no finished run.
+    """
+    file = folder / "config.json"
+    if not file.is_file():
+        raise ConfigError(f"{folder} holds no training run: {file.name} is missing")
+    fields = json.loads(file.read_text())
+    return TrainConfig.from_dict(fields), fields
+
+
+def write_run(
+    folder: Path,
+    config: TrainConfig,
+    class_names: tuple[str, ...],
+    model: keras.Model,
+    report: dict[str, Any],
+    *,
+    dataset: str,
+    licence: str,
+    fold: Fold | None = None,
+) -> None:
+    """Write the model last, and by renaming: a folder with a model is complete.
+
+    Args:
+        folder: of the run.
+        config: of the run.
+        class_names: in model order.
+        model: images -> probabilities.
+        report: its figures.
+        dataset: name of the data, which the model will say.
+        licence: of the weights, likewise.
+        fold: of cross-validation.
+    """
+    described = {
+        **config.to_dict(),
+        "version": "0.0.0",
+        "labels": list(class_names),
+        "dataset": dataset,
+        "licence": licence,
+        **({"fold": dataclasses.asdict(fold)} if fold else {}),
+    }
+    write_json(folder / "config.json", described)
+    write_json(folder / "report.json", report)
+    with replacing(folder / MODEL) as unfinished:
+        model.save(unfinished)
+    shutil.rmtree(folder / backup.FOLDER, ignore_errors=True)  # 130 MB that nothing will go on from
