@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 REMARKS = (
-    "`dependencies` is ours after the image's slimming (`deploy/image/prune.py`), theirs as installed; "
+    "`dependencies` is ours after `deploy/image/prune.py`, theirs as installed; "
     "`make image-size` counts whole images. From slow image servers, ours fetches the pictures of "
     "a batch of 16 side by side; the others take one at a time. Accuracy is of each as shipped: "
     "the peers' columns have the course's recipe, trained here."

@@ -1,9 +1,9 @@
 """The Keras side of the parity gate, from raw image bytes, sharing no code with serving.
 
 ``lambda_function.images.decode`` is what the gate tests. A gate that called it on both sides
-would not see a fault in it. So the way from bytes to tensor is written here a second time, as plainly as
-it can be: Pillow at the image's full size, and one division. What the size, filter and scaling
-are comes from the training run's configuration, not from the artifact.
+would not see a fault in it. So the way from bytes to tensor is written here a second time, as
+plainly as it can be: Pillow at the image's full size, and one division. Size, filter and scaling
+come from the training run's configuration, not from the artifact.
 """
 
 from __future__ import annotations
