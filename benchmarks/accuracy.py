@@ -22,7 +22,7 @@ from benchmarks.baselines import OURS, PEERS, Peer, PeerError
 from benchmarks.measure import surroundings, write_result
 from benchmarks.rounds import MEMORY_MB, ask
 from tools.emulator import EmulatorError
-from tools.image_server import PictureServer, Resource
+from tools.image_server import ImageServer, Resource
 from training.data.dataset import DatasetError, find_dataset, load_split
 from training.evaluation.metrics import wilson_interval
 
@@ -78,7 +78,7 @@ def score(peer: Peer, root: Path, split_name: str) -> dict[str, Any]:
     resources = {f"/{n}.jpg": Resource(path.read_bytes()) for n, path in enumerate(split.paths)}
     correct = 0
     with (
-        PictureServer(resources) as server,
+        ImageServer(resources) as server,
         peer.emulator(memory_mb=MEMORY_MB, trusted_hosts=[server.host]) as emulator,
     ):
         for number, label in enumerate(split.labels):

@@ -19,7 +19,7 @@ from lambda_function.app import handle
 from lambda_function.predictor import Predictor, load_predictor
 from lambda_function.settings import Settings
 from tools.emulator import REPOSITORY
-from tools.image_server import PictureServer, Resource
+from tools.image_server import ImageServer, Resource
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,7 +60,7 @@ def measure(rounds: int, *, predictor: Predictor | None = None) -> list[float]:
     photos = [photo.read_bytes() for photo in EXAMPLES]
     photos = list(itertools.islice(itertools.cycle(photos), PICTURES))
     resources = {f"/{n}.jpg": Resource(photo, delay_s=DELAY_S) for n, photo in enumerate(photos)}
-    with PictureServer(resources) as server:
+    with ImageServer(resources) as server:
         settings = Settings(trusted_image_hosts=frozenset({server.host}))
         loaded = predictor or load_predictor(settings)
         ready = Predictor(settings, loaded.classifier)

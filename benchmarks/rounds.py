@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.baselines import CORE, EXAMPLES, Peer
 from tools.emulator import Emulator, EmulatorError, Reply
-from tools.image_server import PictureServer, Resource
+from tools.image_server import ImageServer, Resource
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -75,13 +75,13 @@ def run_rounds(
     return runs
 
 
-def run_from_cache(peer: Peer, server: PictureServer, *, requests: int, batch: int) -> Run:
+def run_from_cache(peer: Peer, server: ImageServer, *, requests: int, batch: int) -> Run:
     """Start a peer and ask it once, to have its files in memory; then ``run_once``."""
     run_once(peer, server, requests=1, batch=0)
     return run_once(peer, server, requests=requests, batch=batch)
 
 
-def run_once(peer: Peer, server: PictureServer, *, requests: int, batch: int) -> Run:
+def run_once(peer: Peer, server: ImageServer, *, requests: int, batch: int) -> Run:
     """Start one process of a peer, ask it, and read its memory and processor time."""
     urls = [server.url(path) for path in sorted(server.resources) if path.startswith("/fast/")]
     events = [peer.event(urls[number % len(urls)]) for number in range(requests)]
@@ -125,14 +125,14 @@ def ask_batch(emulator: Emulator, peer: Peer, urls: list[str]) -> float:
     return reply.elapsed_s
 
 
-def example_server() -> PictureServer:
+def example_server() -> ImageServer:
     """Return a server of the project's example pictures: at once, and from a slow server."""
     pictures = [file.read_bytes() for file in sorted(EXAMPLES.glob("*.jpg"))]
     resources = {f"/fast/{number}.jpg": Resource(data) for number, data in enumerate(pictures)}
     for number in range(BATCH):
         data = pictures[number % len(pictures)]
         resources[f"/slow/{number}.jpg"] = Resource(data, delay_s=SLOW_S)
-    return PictureServer(resources)
+    return ImageServer(resources)
 
 
 def leave_the_core() -> None:

@@ -22,7 +22,7 @@ from benchmarks.baselines import CORE, OURS, PeerError
 from benchmarks.measure import at_least_one, summarise, surroundings, write_result
 from benchmarks.rounds import MEMORY_MB
 from tools.emulator import Emulator, EmulatorError
-from tools.image_server import PictureServer, Resource
+from tools.image_server import ImageServer, Resource
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -64,7 +64,7 @@ def main() -> None:
 def by_megapixels(sizes: Sequence[float], requests: int) -> list[dict[str, Any]]:
     """Ask for one JPEG of each size, in megapixels, on one core."""
     resources = {f"/{size}.jpg": Resource(photograph(size)) for size in sizes}
-    with PictureServer(resources) as server:
+    with ImageServer(resources) as server:
         return [
             measure(size, {"url": server.url(f"/{size}.jpg")}, server, requests) for size in sizes
         ]
@@ -72,7 +72,7 @@ def by_megapixels(sizes: Sequence[float], requests: int) -> list[dict[str, Any]]
 
 def by_batch(sizes: Sequence[int], requests: int) -> list[dict[str, Any]]:
     """Ask for several pictures of 0.2 megapixels in one request, on one core."""
-    with PictureServer({"/a.jpg": Resource(photograph(0.2))}) as server:
+    with ImageServer({"/a.jpg": Resource(photograph(0.2))}) as server:
         return [
             measure(
                 size,
@@ -86,7 +86,7 @@ def by_batch(sizes: Sequence[int], requests: int) -> list[dict[str, Any]]:
 
 def by_threads(counts: Sequence[int], requests: int) -> list[dict[str, Any]]:
     """Give the interpreter several threads, and the function as many cores as there are."""
-    with PictureServer({"/a.jpg": Resource(photograph(0.2))}) as server:
+    with ImageServer({"/a.jpg": Resource(photograph(0.2))}) as server:
         event = {"url": server.url("/a.jpg")}
         return [
             measure(
@@ -99,7 +99,7 @@ def by_threads(counts: Sequence[int], requests: int) -> list[dict[str, Any]]:
 def measure(
     at: float,
     event: dict[str, Any],
-    server: PictureServer,
+    server: ImageServer,
     requests: int,
     *,
     env: Mapping[str, str] | None = None,

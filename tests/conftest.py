@@ -24,7 +24,7 @@ from lambda_function.predictor import Predictor
 from lambda_function.settings import Settings
 from tests.support.paths import TESTS
 from tests.support.shapes import write_dataset
-from tools.image_server import PictureServer, Resource
+from tools.image_server import ImageServer, Resource
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -158,7 +158,7 @@ def tiny() -> Classifier:
 
 
 @pytest.fixture(scope="session")
-def server() -> Iterator[PictureServer]:
+def server() -> Iterator[ImageServer]:
     """Pictures at /red.png, /green.png and so on, and what is none."""
     resources = {
         f"/{name}.png": Resource(picture(name), "image/png")
@@ -168,17 +168,17 @@ def server() -> Iterator[PictureServer]:
     resources["/cut.jpg"] = Resource(picture("red", (400, 400), "JPEG")[:900])
     resources["/broken"] = Resource(b"oh no", "text/plain", 500)
     resources["/slow.png"] = Resource(picture("red"), "image/png", delay_s=5)
-    with PictureServer(resources) as running:
+    with ImageServer(resources) as running:
         yield running
 
 
 @pytest.fixture
-def api(tiny: Classifier, server: PictureServer) -> Api:
+def api(tiny: Classifier, server: ImageServer) -> Api:
     """The handler with default settings, which trusts the loopback picture server."""
     return make_api(tiny, server)
 
 
-def make_api(tiny: Classifier, server: PictureServer, **changed: Any) -> Api:
+def make_api(tiny: Classifier, server: ImageServer, **changed: Any) -> Api:
     """Return the handler with some settings changed."""
     settings = Settings(trusted_image_hosts=frozenset({server.host}), **changed)
     return Api(Predictor(settings, tiny))

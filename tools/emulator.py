@@ -45,7 +45,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from lambda_function import REPOSITORY
-from tools.image_server import PictureServer, Resource
+from tools.image_server import ImageServer, Resource
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -452,7 +452,7 @@ def main() -> None:
     parser.add_argument("--timeout-s", type=int, default=30)
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    picture = PictureServer({"/pants.jpg": Resource(EXAMPLE.read_bytes())})
+    picture = ImageServer({"/pants.jpg": Resource(EXAMPLE.read_bytes())})
     with picture, contextlib.suppress(KeyboardInterrupt):
         emulator = Emulator(
             arguments.handler,

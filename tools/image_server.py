@@ -1,4 +1,4 @@
-"""A web server of pictures on loopback: what tests and benchmarks fetch from, without a network."""
+"""Serve images on loopback. Tests and benchmarks fetch from this server, without a network."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class _Server(ThreadingHTTPServer):
     request_queue_size = 128  # the base's 5 drops connections made at once; each costs a second
 
 
-class PictureServer:
+class ImageServer:
     """Serves resources by path on 127.0.0.1 for the length of a ``with`` block.
 
     A path that is not there answers 404; ``?...`` after a path is ignored, so that a URL can
@@ -47,7 +47,7 @@ class PictureServer:
         self.requests = 0
         self._server = _Server(("127.0.0.1", port), self._handler_class())
 
-    def __enter__(self) -> PictureServer:
+    def __enter__(self) -> ImageServer:
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
         return self
 
@@ -70,7 +70,7 @@ class PictureServer:
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 owner.requests += 1
-                missing = Resource(b"no such picture", "text/plain", 404)
+                missing = Resource(b"no such image", "text/plain", 404)
                 resource = owner.resources.get(self.path.partition("?")[0], missing)
                 time.sleep(resource.delay_s)
                 with contextlib.suppress(ConnectionError):  # the client may have given up

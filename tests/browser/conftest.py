@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from lambda_function import REPOSITORY
-from tools.image_server import PictureServer, Resource
+from tools.image_server import ImageServer, Resource
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -124,16 +124,16 @@ def browser(chromium_path: str) -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="session")
-def pictures() -> Iterator[PictureServer]:
+def pictures() -> Iterator[ImageServer]:
     """Serve our example pictures as somebody else's web server would."""
     found = {f"/{path.name}": Resource(path.read_bytes()) for path in EXAMPLES.glob("*.jpg")}
     found["/page.jpg"] = Resource(b"<html>no picture</html>", "text/html")
-    with PictureServer(found) as server:
+    with ImageServer(found) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
-def origin(pictures: PictureServer) -> Iterator[str]:
+def origin(pictures: ImageServer) -> Iterator[str]:
     """Start `make run`'s server, with the shipped model where there is one; give its address."""
     model = SHIPPED_MODEL if SHIPPED_MODEL.exists() else TINY_MODEL
     with serve(model, TRUSTED_IMAGE_HOSTS=pictures.host, INTERPRETER_THREADS="1") as address:

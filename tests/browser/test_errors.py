@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from playwright.sync_api import Route
 
-    from tools.image_server import PictureServer
+    from tools.image_server import ImageServer
 
 pytestmark = pytest.mark.browser
 PANTS = EXAMPLES / "pants.jpg"
@@ -45,7 +45,7 @@ def test_bytes_that_are_no_picture(demo: Demo, tmp_path: Path) -> None:
     assert demo.page.get_by_role("alert").inner_text() == problem
 
 
-def test_a_picture_that_is_not_there(demo: Demo, pictures: PictureServer) -> None:
+def test_a_picture_that_is_not_there(demo: Demo, pictures: ImageServer) -> None:
     demo.page.fill("#url", pictures.url("/missing.jpg"))
     demo.page.press("#url", "Enter")
     problem = demo.problem()

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from playwright.sync_api import Route
 
-    from tools.image_server import PictureServer
+    from tools.image_server import ImageServer
 
 pytestmark = pytest.mark.browser
 
@@ -29,7 +29,7 @@ def test_no_request_leaves_the_origin(demo: Demo) -> None:
 
 
 def test_only_the_picture_that_was_named_is_loaded_from_elsewhere(
-    demo: Demo, pictures: PictureServer
+    demo: Demo, pictures: ImageServer
 ) -> None:
     url = pictures.url("/pants.jpg")
     with demo.page.expect_request(url) as request:
@@ -71,7 +71,7 @@ def test_an_injected_handler_does_not_run(new_demo: Callable[..., Demo]) -> None
 
 
 def test_nothing_can_be_sent_elsewhere(
-    new_demo: Callable[..., Demo], pictures: PictureServer
+    new_demo: Callable[..., Demo], pictures: ImageServer
 ) -> None:
     demo = new_demo()
     demo.open()

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from playwright.sync_api import JSHandle, Page
 
-    from tools.image_server import PictureServer
+    from tools.image_server import ImageServer
 
 pytestmark = pytest.mark.browser
 PANTS = EXAMPLES / "pants.jpg"
@@ -103,7 +103,7 @@ def test_a_dropped_file_is_classified(demo: Demo) -> None:
     assert not demo.page.locator("#pocket.over").count()
 
 
-def test_a_dropped_address_is_classified(demo: Demo, pictures: PictureServer) -> None:
+def test_a_dropped_address_is_classified(demo: Demo, pictures: ImageServer) -> None:
     url = pictures.url("/t-shirt.jpg")
     data = carry(demo.page, text_uri_list=url)
     demo.page.dispatch_event("body", "drop", {"dataTransfer": data})
@@ -119,14 +119,14 @@ def test_a_pasted_picture_is_classified_and_can_be_saved(demo: Demo) -> None:
     assert download.value.path().read_bytes() == PANTS.read_bytes()
 
 
-def test_an_address_pasted_anywhere_is_classified(demo: Demo, pictures: PictureServer) -> None:
+def test_an_address_pasted_anywhere_is_classified(demo: Demo, pictures: ImageServer) -> None:
     demo.page.evaluate(PASTE, carry(demo.page, text_plain=pictures.url("/pants.jpg") + "\n"))
     assert close(demo.answer(), api_rows(demo.origin, PANTS.read_bytes(), "image/jpeg"))
     assert not demo.page.locator("#save").is_visible()  # the command needs no file
 
 
 def test_an_address_pasted_into_the_field_waits_for_enter(
-    new_demo: Callable[..., Demo], pictures: PictureServer
+    new_demo: Callable[..., Demo], pictures: ImageServer
 ) -> None:
     demo = new_demo(permissions=["clipboard-read", "clipboard-write"])
     demo.open()
@@ -158,7 +158,7 @@ def test_our_own_example_is_one_click_away(demo: Demo) -> None:
     assert close(answer, api_rows(demo.origin, saved, "image/webp"))
 
 
-def test_the_keyboard_alone_reaches_everything(demo: Demo, pictures: PictureServer) -> None:
+def test_the_keyboard_alone_reaches_everything(demo: Demo, pictures: ImageServer) -> None:
     page = demo.page
     page.keyboard.press("Tab")
     assert focused(page) == "file"
@@ -222,7 +222,7 @@ def test_the_shown_command_does_the_same_for_a_file(demo: Demo, tmp_path: Path, 
 
 
 def test_the_shown_command_does_the_same_for_an_address(
-    demo: Demo, pictures: PictureServer, tmp_path: Path
+    demo: Demo, pictures: ImageServer, tmp_path: Path
 ) -> None:
     demo.page.fill("#url", pictures.url("/pants.jpg?a='b'&c=$(no)"))
     demo.page.press("#url", "Enter")

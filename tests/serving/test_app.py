@@ -36,12 +36,12 @@ from tests.support.requests import BOUNDARY, PROBLEM_KEYS, check_problem, form, 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tools.image_server import PictureServer
+    from tools.image_server import ImageServer
 
 LABELS = {"red", "green", "blue", "dark"}
 
 
-def test_prediction_has_the_shape_that_design_promises(api: Api, server: PictureServer) -> None:
+def test_prediction_has_the_shape_that_design_promises(api: Api, server: ImageServer) -> None:
     reply = api.post_json({"url": server.url("/red.png")})
     assert reply.status == 200
     assert reply.headers["content-type"] == "application/json"
@@ -75,7 +75,7 @@ def test_each_colour_gets_its_label(api: Api, server: Any, colour: str, label: s
 @pytest.mark.parametrize("event_format", FORMATS)
 @pytest.mark.parametrize("way", ["json", "base64", "data-url", "raw", "form", "query", "curl -d"])
 def test_every_way_in_works_in_every_event_format(
-    api: Api, server: PictureServer, event_format: str, way: str
+    api: Api, server: ImageServer, event_format: str, way: str
 ) -> None:
     url, data = server.url("/lime.png?a=1,2&b=%26"), picture("lime")
     base64_text = base64.b64encode(data).decode()
@@ -141,7 +141,7 @@ def test_upload_fetches_nothing(tiny: Classifier) -> None:
     assert reply.json["timings_ms"]["fetch"] == 0
 
 
-def test_form_may_carry_an_address(api: Api, server: PictureServer) -> None:
+def test_form_may_carry_an_address(api: Api, server: ImageServer) -> None:
     reply = post_form(api, ("url", server.url("/blue.png").encode()))
     assert reply.json["predictions"][0]["label"] == "blue"
 
@@ -152,7 +152,7 @@ def test_bytes_that_look_like_form_lines_survive(api: Api) -> None:
     assert api.lines[-1]["image_bytes"] == len(data)
 
 
-def test_top_k_shows_the_best_and_omitted_shows_all(api: Api, server: PictureServer) -> None:
+def test_top_k_shows_the_best_and_omitted_shows_all(api: Api, server: ImageServer) -> None:
     url = server.url("/gray.png")
     everything = api.post_json({"url": url}).json["predictions"]
     assert len(everything) == 4
@@ -174,7 +174,7 @@ def test_top_k_of_a_query_is_checked_too(api: Api, server: Any, top_k: str) -> N
     assert "top_k must be" in check_problem(reply, 400, "bad_request")
 
 
-def test_min_score_marks_only_what_is_below_it(tiny: Classifier, server: PictureServer) -> None:
+def test_min_score_marks_only_what_is_below_it(tiny: Classifier, server: ImageServer) -> None:
     marking = make_api(tiny, server, min_score=0.9)
     sure, unsure = server.url("/red.png"), server.url("/gray.png")
     assert "uncertain" not in marking.post_json({"url": sure}).json
@@ -289,12 +289,12 @@ def test_head_answers_as_get_without_the_body(api: Api, path: str) -> None:
     ],
 )
 def test_server_and_image_errors_keep_their_status(
-    api: Api, server: PictureServer, path: str, status: int, code: str
+    api: Api, server: ImageServer, path: str, status: int, code: str
 ) -> None:
     check_problem(api.post_json({"url": server.url(path)}), status, code)
 
 
-def test_html_instead_of_an_image_is_refused(api: Api, server: PictureServer) -> None:
+def test_html_instead_of_an_image_is_refused(api: Api, server: ImageServer) -> None:
     assert api.post_json({"url": server.url("/page.html")}).status in (415, 502)
 
 
@@ -303,20 +303,20 @@ def test_private_address_is_refused(api: Api, url: str) -> None:
     assert api.post_json({"url": url}).status == 400
 
 
-def test_slow_server_ends_with_the_function_s_time(api: Api, server: PictureServer) -> None:
+def test_slow_server_ends_with_the_function_s_time(api: Api, server: ImageServer) -> None:
     api.remaining_s = 1.5  # less the margin of 1 s
     reply = api.post_json({"url": server.url("/slow.png")})
     check_problem(reply, 504, "deadline_exceeded")
     assert api.lines[-1]["Latency"] < 1500
 
 
-def test_upload_over_the_limit_is_413(tiny: Classifier, server: PictureServer) -> None:
+def test_upload_over_the_limit_is_413(tiny: Classifier, server: ImageServer) -> None:
     api = make_api(tiny, server, max_image_bytes=50)
     check_problem(post_form(api, ("image", picture("red"))), 413, "too_large")
     check_problem(api.post_json({"url": server.url("/red.png")}), 413, "too_large")
 
 
-def test_more_pixels_than_allowed_is_413(tiny: Classifier, server: PictureServer) -> None:
+def test_more_pixels_than_allowed_is_413(tiny: Classifier, server: ImageServer) -> None:
     api = make_api(tiny, server, max_image_pixels=2399)  # the picture has 40x60
     check_problem(api.post_json({"url": server.url("/red.png")}), 413, "too_large")
 

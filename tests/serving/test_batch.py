@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lambda_function.classifier import Classifier
-    from tools.image_server import PictureServer
+    from tools.image_server import ImageServer
 
 
 def far() -> float:
@@ -283,7 +283,7 @@ def test_32_addresses_work_and_the_log_counts_them(api: Api, server: Any) -> Non
     assert "code" not in line  # the request itself went well
 
 
-def test_an_address_that_is_named_twice_is_fetched_once(api: Api, server: PictureServer) -> None:
+def test_an_address_that_is_named_twice_is_fetched_once(api: Api, server: ImageServer) -> None:
     urls = [server.url(path) for path in ("/red.png", "/gone", "/red.png", "/blue.png", "/gone")]
     before = server.requests
     results = api.post_json({"urls": urls}).json["results"]
@@ -294,7 +294,7 @@ def test_an_address_that_is_named_twice_is_fetched_once(api: Api, server: Pictur
     assert (line["items"], line["items_done"], line["labels"]) == (5, 3, {"red": 2, "blue": 1})
 
 
-def test_items_that_the_time_is_too_short_for_get_504(api: Api, server: PictureServer) -> None:
+def test_items_that_the_time_is_too_short_for_get_504(api: Api, server: ImageServer) -> None:
     api.remaining_s = 1.8  # less the margin of 1 s
     urls = [server.url("/slow.png"), server.url("/red.png")] + [
         server.url(f"/slow.png?{n}") for n in range(6)

@@ -24,7 +24,7 @@ from tests.conftest import TINY_MODEL, Api, http_event, picture, recorded
 from tests.support.requests import BOUNDARY, form
 
 if TYPE_CHECKING:
-    from tools.image_server import PictureServer
+    from tools.image_server import ImageServer
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_base64_form_without_its_flag_is_still_read(api: Api) -> None:
     assert api.invoke(event | {"isBase64Encoded": False})["statusCode"] == 200
 
 
-def test_json_marked_as_base64_is_still_read(api: Api, server: PictureServer) -> None:
+def test_json_marked_as_base64_is_still_read(api: Api, server: ImageServer) -> None:
     event = http_event("POST", "/predict", body=b"{}", content_type="application/json")
     event |= {"body": json.dumps({"url": server.url("/red.png")}), "isBase64Encoded": True}
     assert api.invoke(event)["statusCode"] == 200

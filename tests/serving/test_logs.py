@@ -20,10 +20,10 @@ from tools.image_server import Resource
 
 if TYPE_CHECKING:
     from lambda_function.classifier import Classifier
-    from tools.image_server import PictureServer
+    from tools.image_server import ImageServer
 
 
-def test_prediction_s_line_says_what_happened(api: Api, server: PictureServer) -> None:
+def test_prediction_s_line_says_what_happened(api: Api, server: ImageServer) -> None:
     data = picture("red")
     answer = api.post_json({"url": server.url("/red.png?X-Amz-Signature=abc")}).json
     (line,) = api.lines
@@ -67,7 +67,7 @@ def test_a_method_of_any_length_is_logged_short(api: Api) -> None:
     assert api.lines[0]["route"] == f"{'X' * 20} /predict"
 
 
-def test_every_kind_of_request_writes_exactly_one_line(api: Api, server: PictureServer) -> None:
+def test_every_kind_of_request_writes_exactly_one_line(api: Api, server: ImageServer) -> None:
     url = server.url("/red.png")
     api.get("/health")
     api.send("OPTIONS", "/predict")
@@ -77,7 +77,7 @@ def test_every_kind_of_request_writes_exactly_one_line(api: Api, server: Picture
     assert len(api.lines) == 5
 
 
-def test_line_is_valid_embedded_metrics(api: Api, server: PictureServer) -> None:
+def test_line_is_valid_embedded_metrics(api: Api, server: ImageServer) -> None:
     api.post_json({"url": server.url("/red.png")})
     (line,) = api.lines
     metrics = line["_aws"]["CloudWatchMetrics"]
@@ -94,7 +94,7 @@ def test_line_is_valid_embedded_metrics(api: Api, server: PictureServer) -> None
     assert isinstance(line["service"], str)
 
 
-def test_a_slow_image_server_is_not_our_own_time(api: Api, server: PictureServer) -> None:
+def test_a_slow_image_server_is_not_our_own_time(api: Api, server: ImageServer) -> None:
     server.resources["/slower.png"] = Resource(picture("red"), delay_s=0.3)
     api.post_json({"url": server.url("/slower.png")})
     api.get("/health")
@@ -107,7 +107,7 @@ def test_a_slow_image_server_is_not_our_own_time(api: Api, server: PictureServer
 
 @pytest.mark.parametrize(("path", "reason"), [("/gone.png", "404"), ("/empty.png", "empty")])
 def test_why_a_picture_could_not_be_had_is_in_the_line(
-    api: Api, server: PictureServer, path: str, reason: str
+    api: Api, server: ImageServer, path: str, reason: str
 ) -> None:
     server.resources["/empty.png"] = Resource(b"")
     api.post_json({"url": server.url(path)})
@@ -122,7 +122,7 @@ def test_metrics_can_be_off() -> None:
     assert "_aws" not in json.loads(log.line(1.0))
 
 
-def test_pictures_and_secrets_are_never_in_the_line(api: Api, server: PictureServer) -> None:
+def test_pictures_and_secrets_are_never_in_the_line(api: Api, server: ImageServer) -> None:
     data = base64.b64encode(picture("red", (300, 300))).decode()
     host = server.host
     for content in (

@@ -25,7 +25,7 @@ from benchmarks.measure import summarise, surroundings, write_result
 from lambda_function import REPOSITORY
 from tests.support.emulator import require_emulator
 from tools.emulator import Emulator, http_event
-from tools.image_server import PictureServer, Resource
+from tools.image_server import ImageServer, Resource
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -79,7 +79,7 @@ def test_mixed_requests_leave_memory_and_files_as_they_were():
 def run_soak(requests: int) -> Soak:
     """Send the requests and sample the handler's process."""
     soak = Soak()
-    with PictureServer(resources()) as server:
+    with ImageServer(resources()) as server:
         environment = {"TRUSTED_IMAGE_HOSTS": server.host}
         with Emulator(env=environment, memory_mb=1769) as emulator:
             mixture = itertools.islice(itertools.cycle(events(server)), requests)
@@ -144,7 +144,7 @@ def encoded(kind: str, size: tuple[int, int], mode: str = "RGB") -> bytes:
     return buffer.getvalue()
 
 
-def events(server: PictureServer) -> list[tuple[Any, int]]:
+def events(server: ImageServer) -> list[tuple[Any, int]]:
     """Return one cycle of the mixture: (event, expected status); good and bad take turns."""
     names = itertools.cycle(file.name for file in EXAMPLES)
     picture = base64.b64encode(EXAMPLES[1].read_bytes()).decode()

@@ -25,7 +25,7 @@ from tools.emulator import (
     emulator_binary,
     http_event,
 )
-from tools.image_server import PictureServer, Resource
+from tools.image_server import ImageServer, Resource
 
 pytestmark = [pytest.mark.emulator, pytest.mark.timeout(180)]
 
@@ -74,7 +74,7 @@ def server():
         "/empty.jpg": Resource(b""),
         "/broken": Resource(b"sorry", "text/plain", 503),
     }
-    with PictureServer(resources) as running:
+    with ImageServer(resources) as running:
         yield running
 
 

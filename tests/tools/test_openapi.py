@@ -18,7 +18,7 @@ from tools import openapi
 
 if TYPE_CHECKING:
     from lambda_function.classifier import Classifier
-    from tools.image_server import PictureServer
+    from tools.image_server import ImageServer
 
 DOCUMENT: dict[str, Any] = json.loads(openapi.JSON_FILE.read_text())
 
@@ -52,7 +52,7 @@ def test_a_route_that_is_not_described_is_noticed(monkeypatch: pytest.MonkeyPatc
         openapi.build_document()
 
 
-def test_predictions_fit_their_schema(api: Api, tiny: Classifier, server: PictureServer) -> None:
+def test_predictions_fit_their_schema(api: Api, tiny: Classifier, server: ImageServer) -> None:
     good, bad = server.url("/red.png"), server.url("/missing")
     check("Prediction", api.get("/predict", url=good).json)
     check("PredictionOrBatch", api.post_json({"url": good, "top_k": 2}).json)
@@ -65,7 +65,7 @@ def test_predictions_fit_their_schema(api: Api, tiny: Classifier, server: Pictur
 
 
 def test_problems_fit_their_schema_and_the_operation_lists_their_status(
-    api: Api, server: PictureServer
+    api: Api, server: ImageServer
 ) -> None:
     replies = [
         api.post_json({"url": 3}),

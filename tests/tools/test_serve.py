@@ -26,7 +26,7 @@ from tools import serve as local
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tools.image_server import PictureServer
+    from tools.image_server import ImageServer
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def ask(
 
 
 def test_predictions_are_served_over_http(
-    listening: local.LocalServer, server: PictureServer
+    listening: local.LocalServer, server: ImageServer
 ) -> None:
     content = json.dumps({"url": server.url("/blue.png")}).encode()
     status, headers, body = ask(
@@ -200,7 +200,7 @@ def test_log_line_is_brief_at_a_terminal(fields: dict[str, Any], shown: str) -> 
     assert local.brief(json.dumps({"route": "GET /x", "Latency": 1.5, **fields})) == shown
 
 
-def test_serve_says_where_and_logs_briefly(server: PictureServer) -> None:
+def test_serve_says_where_and_logs_briefly(server: ImageServer) -> None:
     with subprocess.Popen(
         [sys.executable, "-u", "-m", "tools.serve", "serve", "--port", "0"],
         env={"PATH": os.environ["PATH"], "MODEL_URI": str(TINY_MODEL)},
@@ -263,7 +263,7 @@ def test_predict_prints_bars_timings_and_the_model(tmp_path: Path) -> None:
     assert "inference" in lines[-1]
 
 
-def test_predict_takes_an_address(server: PictureServer) -> None:
+def test_predict_takes_an_address(server: ImageServer) -> None:
     ended = command("predict", "--url", server.url("/blue.png"), TRUSTED_IMAGE_HOSTS=server.host)
     assert ended.returncode == 0
     assert ended.stdout.splitlines()[2].split()[0] == "blue"
