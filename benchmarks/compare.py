@@ -20,7 +20,6 @@ from benchmarks.baselines import (
     COURSE,
     COURSE_ONNX,
     COURSE_SIZE,
-    OUR_MODEL,
     PEERS,
     Peer,
     PeerError,
@@ -30,6 +29,7 @@ from benchmarks.measure import at_least_one, summarise, surroundings, write_resu
 from benchmarks.rounds import BATCH, MEMORY_MB, REQUESTS, SLOW_S, Run, run_rounds
 from benchmarks.table import comparison_table
 from deploy import prices
+from lambda_function import SHIPPED_MODEL
 from lambda_function.metadata import read_metadata
 from tools.emulator import EmulatorError
 
@@ -68,7 +68,7 @@ def chosen_peers(names: list[str] | None) -> list[Peer]:
     Raises:
         PeerError: there is no peer of that name.
     """
-    released_size = read_metadata(OUR_MODEL).input.height
+    released_size = read_metadata(SHIPPED_MODEL).input.height
     peers = list(PEERS)
     if released_size != COURSE_SIZE:
         peers += [at_size(peer, released_size) for peer in (COURSE, COURSE_ONNX)]
@@ -81,7 +81,7 @@ def chosen_peers(names: list[str] | None) -> list[Peer]:
 
 def setting(rounds: int) -> dict[str, Any]:
     """Describe how it was measured."""
-    metadata = read_metadata(OUR_MODEL)
+    metadata = read_metadata(SHIPPED_MODEL)
     return {
         "rounds": rounds,
         "requests_per_process": REQUESTS,
@@ -163,7 +163,7 @@ def describe_peer(peer: Peer, runs: list[Run], *, batch: int) -> dict[str, Any]:
 
 def our_title() -> str:
     """Return our column's title: what the shipped artifact says about itself."""
-    metadata = read_metadata(OUR_MODEL)
+    metadata = read_metadata(SHIPPED_MODEL)
     return f"**this project, as shipped**, {metadata.recipe}, {metadata.input.height} px"
 
 

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from benchmarks.baselines import OUR_MODEL
 from benchmarks.measure import RESULTS, surroundings, write_result
+from lambda_function import SHIPPED_MODEL
 from lambda_function.classifier import Classifier
 from lambda_function.images.decode import decode_image, preprocess
 from tests.support.images import encode
@@ -57,7 +57,7 @@ def main() -> None:
     parser.add_argument("--dataset", type=Path, help="default: CLOTHING_DATASET or ../shared")
     parser.add_argument("--write", action="store_true", help="benchmarks/results/no_garment.json")
     arguments = parser.parse_args()
-    classifier = Classifier(OUR_MODEL)
+    classifier = Classifier(SHIPPED_MODEL)
     found = {name: ask(classifier, data) for name, data in [*surfaces(), *carried_pictures()]}
     result = {
         **surroundings(),

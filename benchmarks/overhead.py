@@ -13,17 +13,17 @@ import time
 from typing import TYPE_CHECKING
 
 from benchmarks.measure import at_least_one, summarise, surroundings, write_result
+from lambda_function import SHIPPED_MODEL
 from lambda_function.app import handle
 from lambda_function.classifier import Classifier
 from lambda_function.predictor import Prediction, Predictor
 from lambda_function.settings import Settings
-from tools.emulator import REPOSITORY, http_event
+from tools.emulator import http_event
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 BAR_MS = 5.0
-MODEL = REPOSITORY / "lambda_function" / "model.tflite"
 
 
 class ReadyPredictor(Predictor):
@@ -63,7 +63,7 @@ def main() -> None:
 
 def handler_ms(requests: int, write: Callable[[str], None]) -> list[float]:
     """Return the milliseconds of each request; the first tenth, warming up, is left out."""
-    predictor = ReadyPredictor(Settings(), Classifier(MODEL))
+    predictor = ReadyPredictor(Settings(), Classifier(SHIPPED_MODEL))
     event = http_event("POST", "/predict", json_body={"url": "https://example.com/pants.jpg"})
     taken = []
     for _ in range(requests):

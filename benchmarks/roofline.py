@@ -24,8 +24,9 @@ os.environ.update({"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM
 
 import numpy as np
 
-from benchmarks.baselines import CORE, COURSE, MODELS, OUR_MODEL
+from benchmarks.baselines import CORE, COURSE, MODELS
 from benchmarks.measure import at_least_one, summarise, surroundings, write_result
+from lambda_function import SHIPPED_MODEL
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -64,7 +65,7 @@ def main() -> None:
 
 def models_here() -> list[Path]:
     """Return the shipped model and the float32 ones that have been built."""
-    return [OUR_MODEL, *sorted(MODELS.glob(f"*/{COURSE.model}"))]
+    return [SHIPPED_MODEL, *sorted(MODELS.glob(f"*/{COURSE.model}"))]
 
 
 def measure_model(path: Path, repeats: int, peak: float) -> tuple[str, dict[str, Any]]:

@@ -20,13 +20,12 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before Keras: no start-up chatter
 
 from converter.errors import ConversionError, ConverterError
-from lambda_function import REPOSITORY
+from lambda_function import SHIPPED_MODEL
 from lambda_function.classifier import ArtifactError
 from lambda_function.metadata import MetadataError
 from training.data.dataset import DatasetError, find_dataset
 from training.files import replacing
 
-SHIPPED = REPOSITORY / "lambda_function" / "model.tflite"
 GATE_FAILED = 3
 
 
@@ -61,7 +60,9 @@ def _convert(words: list[str]) -> int:
     )
     parser.add_argument("model", type=Path, help="model.keras of a run folder")
     parser.add_argument("--recipe", required=True, help=f"one of {', '.join(RECIPES)}")
-    parser.add_argument("--output", type=Path, default=SHIPPED, help="default: the shipped model")
+    parser.add_argument(
+        "--output", type=Path, default=SHIPPED_MODEL, help="default: the shipped model"
+    )
     parser.add_argument("--dataset", type=Path, help="else $CLOTHING_DATASET, data/, ../shared/")
     parser.add_argument("--images", type=Path, help="folder of class folders for the gate instead")
     parser.add_argument("--calibration-images", type=_at_least(1), default=DEFAULT_IMAGES)
@@ -143,7 +144,7 @@ def _publish(words: list[str]) -> int:
     from converter.publish import publish
 
     parser = argparse.ArgumentParser(prog="python -m converter publish")
-    parser.add_argument("file", type=Path, nargs="?", default=SHIPPED)
+    parser.add_argument("file", type=Path, nargs="?", default=SHIPPED_MODEL)
     parser.add_argument("--to", required=True, help="s3://bucket/prefix")
     parsed = parser.parse_args(words)
     published = publish(parsed.file, parsed.to)

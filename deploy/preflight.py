@@ -29,13 +29,13 @@ from deploy.stack import (
     merged,
     read_command_line,
 )
+from lambda_function import SHIPPED_MODEL
 from lambda_function.metadata import MetadataError, read_metadata
 from lambda_function.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-MODEL = REPOSITORY / "lambda_function" / "model.tflite"
 MEMORY_OF_NEW_ACCOUNTS_MB = 3008  # more has to be granted; no API tells
 UNRESERVED_AT_LEAST = 100  # Lambda keeps as many for functions without a reservation
 DEFAULT_CONCURRENCY = 1000  # of an account, unless raised
@@ -65,7 +65,7 @@ class Finding:
 # --- here -------------------------------------------------------------------------------------
 
 
-def check_model(path: Path = MODEL) -> str:
+def check_model(path: Path = SHIPPED_MODEL) -> str:
     """Look at the model that the image will hold; the image's build opens it for good."""
     if not path.is_file():
         raise Stop(
@@ -304,7 +304,7 @@ def preflight(
     *,
     stack: str,
     session: Any,
-    model: Path = MODEL,
+    model: Path = SHIPPED_MODEL,
     run: Callable[..., subprocess.CompletedProcess[str]] = subprocess.run,
 ) -> list[Finding]:
     """Run every check; those in the account only where there are credentials.

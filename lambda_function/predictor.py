@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lambda_function import SHIPPED_MODEL
 from lambda_function.classifier import ArtifactError, Classifier
 from lambda_function.errors import BadRequestError, TooLargeError
 from lambda_function.fetching.client import FetchLimits, fetch_image
 from lambda_function.images.decode import decode_image, preprocess
-from lambda_function.settings import SHIPPED_MODEL
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -219,11 +219,11 @@ def load_predictor(settings: Settings) -> Predictor:
 
         artifact = download_model(settings.model_uri)
     else:
-        artifact = Path(settings.model_uri or Path(__file__).with_name(SHIPPED_MODEL))
+        artifact = Path(settings.model_uri or SHIPPED_MODEL)
     try:
         classifier = Classifier(artifact, num_threads=settings.interpreter_threads)
     except OSError as error:
-        name = settings.model_uri or SHIPPED_MODEL
+        name = settings.model_uri or SHIPPED_MODEL.name
         raise ArtifactError(
             f"the model {name} cannot be read ({error.strerror}). MODEL_URI names another."
         ) from error

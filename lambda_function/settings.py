@@ -16,7 +16,6 @@ from lambda_function.fetching.urls import normal_host_and_port
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-SHIPPED_MODEL = "model.tflite"  # beside this file
 MEMORY_PER_VCPU_MB = 1769  # AWS: "at 1,769 MB, a function has the equivalent of one vCPU"
 MAX_PIXELS = 50_000_000  # above any phone's
 # Decoding takes up to 18 bytes a pixel (16-bit PNG with transparency, WebP; November 2026); the

@@ -14,11 +14,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from lambda_function import REPOSITORY
+from lambda_function import REPOSITORY, SHIPPED_MODEL
 from lambda_function.classifier import Classifier
 from lambda_function.images.decode import decode_image, preprocess
 
-MODEL = REPOSITORY / "lambda_function" / "model.tflite"
 EXAMPLES = REPOSITORY / "examples"
 GOLDEN = REPOSITORY / "tests" / "golden"
 DATASET = Path(
@@ -55,7 +54,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--write", action="store_true", help="write tests/golden/*.json")
     write = parser.parse_args().write
-    classifier = Classifier(MODEL)
+    classifier = Classifier(SHIPPED_MODEL)
     records = {"examples.json": golden(classifier, EXAMPLES, sorted(EXAMPLES.glob("*.jpg")))}
     if DATASET.is_dir():
         images = dataset_images(DATASET / "validation", classifier.metadata.labels)

@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lambda_function import SHIPPED_MODEL
 from tools.emulator import HANDLER, REPOSITORY, Emulator, http_event
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ MODELS = STAGE / "models"
 SOURCES = Path(__file__).resolve().parent
 REQUIREMENTS = REPOSITORY / "requirements"
 SLIM = REPOSITORY / "deploy" / "image" / "prune.py"
-OUR_MODEL = REPOSITORY / "lambda_function" / "model.tflite"
 EXAMPLES = REPOSITORY / "examples"
 COURSE_SIZE = 299  # pixels, height and width of the course's input
 SOURCE_NOTE = "source.json"  # beside the models: what they were made from
@@ -76,7 +76,7 @@ class Peer:
     @property
     def artifact(self) -> Path:
         """The model's file as the handler loads it."""
-        return self.cwd / self.model if self.source else OUR_MODEL
+        return self.cwd / self.model if self.source else SHIPPED_MODEL
 
     @property
     def venv(self) -> Path:
@@ -120,8 +120,8 @@ class Peer:
             PeerError: there is no model for it.
         """
         if self.source is None:
-            if not OUR_MODEL.exists():
-                raise PeerError(f"{OUR_MODEL.relative_to(REPOSITORY)} is missing")
+            if not SHIPPED_MODEL.exists():
+                raise PeerError(f"{SHIPPED_MODEL.relative_to(REPOSITORY)} is missing")
             return
         model = self.models / str(self.size) / self.model
         if not model.exists():

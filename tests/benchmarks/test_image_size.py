@@ -12,13 +12,12 @@ import pytest
 
 from benchmarks import image_size
 from benchmarks.measure import RESULTS
-from tests.support.template import REPOSITORY
+from lambda_function import SHIPPED_MODEL
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 COUNTED = json.loads((RESULTS / "image_size.json").read_text())
-MODEL = REPOSITORY / "lambda_function" / "model.tflite"
 
 
 def test_only_what_the_base_does_not_have_counts_and_by_kind() -> None:
@@ -56,7 +55,7 @@ def test_the_course_style_image_is_what_it_is_called() -> None:
 
 def test_the_counted_model_is_as_large_as_the_shipped_one() -> None:
     counted = COUNTED["images"]["ours"]["model_bytes"]
-    assert counted == pytest.approx(MODEL.stat().st_size, rel=0.02), (
+    assert counted == pytest.approx(SHIPPED_MODEL.stat().st_size, rel=0.02), (
         "another model is shipped: `make image-size ARGS=--write`"
     )
 

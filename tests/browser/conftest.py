@@ -20,14 +20,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lambda_function import REPOSITORY
+from lambda_function import REPOSITORY, SHIPPED_MODEL
 from tools.image_server import ImageServer, Resource
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 EXAMPLES = REPOSITORY / "examples"
-SHIPPED_MODEL = REPOSITORY / "lambda_function" / "model.tflite"
 TINY_MODEL = REPOSITORY / "tests" / "data" / "tiny.tflite"
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 # Nothing but our own requests, and software rendering, whatever the machine.

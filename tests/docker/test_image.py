@@ -10,6 +10,7 @@ import pytest
 
 from benchmarks.image_size import bar_bytes
 from benchmarks.measure import RESULTS
+from lambda_function import SHIPPED_MODEL
 from lambda_function.classifier import Classifier
 from lambda_function.images.decode import decode_image, preprocess
 from tests.docker.__main__ import REPOSITORY
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 pytestmark = [pytest.mark.container, pytest.mark.slow]
-MODEL = REPOSITORY / "lambda_function" / "model.tflite"
 PICTURE_URL = f"http://127.0.0.1:{PICTURES_PORT}/pants.jpg"
 COUNTED = json.loads((RESULTS / "image_size.json").read_text())
 LISTING = """
@@ -50,7 +50,7 @@ def test_an_image_s_address_gets_the_prediction_that_make_predict_gives(
     container: Container,
 ) -> None:
     answer = container.invoke({"url": PICTURE_URL})
-    here = Classifier(MODEL)
+    here = Classifier(SHIPPED_MODEL)
     picture = decode_image((REPOSITORY / "examples" / "pants.jpg").read_bytes())
     scores = here.predict(preprocess(picture, here.metadata.input))
     expected = dict(zip(here.metadata.labels, scores.tolist(), strict=True))
@@ -205,7 +205,7 @@ def test_build_with_a_model_cut_short_is_refused_with_a_sentence(
     docker: Callable[..., Any], context: Path
 ) -> None:
     model = context / "lambda_function/model.tflite"
-    model.write_bytes(MODEL.read_bytes()[:100_000])
+    model.write_bytes(SHIPPED_MODEL.read_bytes()[:100_000])
     failed = build(docker, context, check=False)
     assert failed.returncode
     assert "model.tflite cannot be served" in failed.stdout + failed.stderr

@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lambda_function import SHIPPED_MODEL
 from lambda_function.classifier import Classifier
 from lambda_function.images.decode import decode_image, preprocess
-from tools.golden import DATASET, EXAMPLES, GOLDEN, MODEL
+from tools.golden import DATASET, EXAMPLES, GOLDEN
 
 # Largest difference of one probability. Integer kernels are exact; what is left is the last
 # place of float arithmetic, which differs between processors.
@@ -27,7 +28,7 @@ Scores = dict[str, dict[str, float]]
 
 @pytest.fixture(scope="module")
 def classifier() -> Classifier:
-    return Classifier(MODEL)
+    return Classifier(SHIPPED_MODEL)
 
 
 def recorded(name: str) -> Scores:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lambda_function import REPOSITORY
+from lambda_function import REPOSITORY, SHIPPED_MODEL
 from lambda_function.metadata import InputSpec, embed_metadata, read_metadata
 from tests.support.paths import TESTS
 from training.data.dataset import DatasetError, Split, load_folder
@@ -507,6 +507,5 @@ def test_the_shipped_model_s_card_shows_its_report_on_test() -> None:
     report = json.loads((root / "benchmarks" / "results" / "evaluation_test.json").read_text())
     shown = (root / "MODEL_CARD.md").read_text().split(MARKS[0])[1].split(MARKS[1])[0]
     assert shown.strip() == card(report).strip(), "run `training card REPORT --into MODEL_CARD.md`"
-    artifact = root / "lambda_function" / "model.tflite"
-    assert report["models"][0]["model"]["sha256"] == sha256_of(artifact)
+    assert report["models"][0]["model"]["sha256"] == sha256_of(SHIPPED_MODEL)
     assert report["images"]["name"] == "test"

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from lambda_function import REPOSITORY
+from lambda_function import REPOSITORY, SHIPPED_MODEL
 from lambda_function.images.decode import preprocess
 from lambda_function.metadata import InputSpec
 from training.config import ConfigError
@@ -36,7 +36,6 @@ OUTPUT = Path("runs") / "steps"
 RESULTS = REPOSITORY / "benchmarks" / "results" / "course"
 README = REPOSITORY / "README.md"
 MARKS = ("<!-- course:begin -->", "<!-- course:end -->")
-SHIPPED = REPOSITORY / "lambda_function" / "model.tflite"
 KERAS_CACHE = Path.home() / ".keras" / "models"
 IMAGENET_FILES = (
     "xception_weights_tf_dim_ordering_tf_kernels.h5",
@@ -70,7 +69,7 @@ def add_arguments(commands: Any) -> None:
     parser = commands.add_parser("steps", help="the course's nine steps, one by one")
     parser.add_argument("step", help=f"a number, or one of {', '.join(names)}, all, table")
     parser.add_argument("--image", type=Path, help="for look and use; default: a validation image")
-    parser.add_argument("--model", type=Path, default=SHIPPED, help="for use; default: ours")
+    parser.add_argument("--model", type=Path, default=SHIPPED_MODEL, help="for use; default: ours")
     parser.add_argument("--size", type=int, default=0, help="instead of the step's own, pixels")
     parser.add_argument("--epochs", type=int, default=0, help="instead of the step's own")
     parser.add_argument("--limit", type=int, default=0, help="images per split, for a quick try")
