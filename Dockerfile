@@ -1,6 +1,6 @@
 # The deployed image. Three things can be chosen, with --build-arg:
 #
-#   BASE_IMAGE    AWS's Lambda image for Python; pin a digest for releases (docs/deploy.md)
+#   BASE_IMAGE    AWS's Lambda image for Python; pin a digest for releases (docs/deploy-reference.md)
 #   REQUIREMENTS  serving (ai-edge-litert) or tflite-runtime (needs Python 3.11's image, x86_64)
 #   BOTO3         base: the base image's own, used for s3:// only; locked: requirements/s3.txt
 #

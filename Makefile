@@ -167,7 +167,7 @@ bulk: $(SAM)/.ok ## deploy the bulk run: STACK=name PARAMS='ImageBucket=pictures
 destroy: $(SAM)/.ok ## remove the stack and its images from AWS; asks first
 	SAM_CLI_TELEMETRY=0 $(SAM)/bin/sam delete $$($(SAM)/bin/python -m deploy.stack $(STACK_OPTION))
 
-costs: ## write the cost tables of docs/deploy.md from what was measured; MS=milliseconds prints yours
+costs: ## write the cost tables of docs/deploy-reference.md from what was measured; MS=milliseconds prints yours
 	@$(PYTHON) -m deploy.costs $(if $(MS),--ms $(MS),--write)
 
 sbom: ## show what the image of `make image` holds, with licences (CycloneDX)

@@ -2,7 +2,7 @@
 
     python -m benchmarks.image_size            builds, counts, prints the table
     python -m benchmarks.image_size --write    also keeps benchmarks/results/image_size.json and
-                                               puts the table into docs/deploy.md
+                                               puts the table into docs/deploy-reference.md
 
 Ours is built by the project's Dockerfile. Course-style is what the course's Dockerfile does:
 ``pip install`` of tflite-runtime and keras-image-helper, then model and handler; its lock is
@@ -31,7 +31,7 @@ from tests.docker.__main__ import STANDIN, default_base_image, in_engine
 from tools.wheels import lines_for, platforms
 from training.files import replace_marked
 
-DOCUMENT = REPOSITORY / "docs" / "deploy.md"
+DOCUMENT = REPOSITORY / "docs" / "deploy-reference.md"
 BEGIN = "<!-- image size: written by `python -m benchmarks.image_size --write` -->"
 END = "<!-- end of image size -->"
 BAR = 0.80  # of the course-style image, for the default
@@ -169,7 +169,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.image_size", description=main.__doc__
     )
-    parser.add_argument("--write", action="store_true", help="result file and docs/deploy.md")
+    parser.add_argument("--write", action="store_true", help="write the result and the table")
     options = parser.parse_args()
     if STANDIN.is_dir() and "CONTAINER_BASE" not in os.environ:
         return in_engine([sys.executable, "-m", "benchmarks.image_size", *sys.argv[1:]])

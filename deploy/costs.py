@@ -1,7 +1,7 @@
 """What predictions cost at AWS's list prices, from one measured figure: `make costs`, or::
 
     python -m deploy.costs --ms 250    # prints the tables for your own figure
-    python -m deploy.costs --write     # puts ours into docs/deploy.md, between the markers
+    python -m deploy.costs --write     # puts ours into docs/deploy-reference.md
 
 The figure is the milliseconds of one warm request for one picture on one vCPU (1,769 MB); by
 default the median in benchmarks/results/compare.json, which a test holds the document to.
@@ -21,7 +21,7 @@ from deploy.prices import usd_per_million
 from lambda_function import REPOSITORY
 from training.files import replace_marked
 
-DOCUMENT = REPOSITORY / "docs" / "deploy.md"
+DOCUMENT = REPOSITORY / "docs" / "deploy-reference.md"
 COMPARED = REPOSITORY / "benchmarks" / "results" / "compare.json"
 BEGIN, END = "<!-- costs: written by `make costs` -->", "<!-- end of costs -->"
 MEMORY_MB = 1769
@@ -125,7 +125,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Print or write the tables; see the module."""
     parser = argparse.ArgumentParser(prog="python -m deploy.costs", description=__doc__)
     parser.add_argument("--ms", type=float, help="default: what was measured")
-    parser.add_argument("--write", action="store_true", help="into docs/deploy.md")
+    parser.add_argument("--write", action="store_true", help="into docs/deploy-reference.md")
     options = parser.parse_args(arguments)
     ms = options.ms or measured_ms()
     if options.write:

@@ -100,7 +100,7 @@ def check_docker(
                 raise Stop(
                     f"The base image {base_image} cannot be had from here: "
                     f"{_last_line(asked.stderr)}. Where public.ecr.aws is out of reach, mirror it "
-                    "and name yours in the Dockerfile's ARG BASE_IMAGE (docs/deploy.md)."
+                    "and name yours in the Dockerfile's ARG BASE_IMAGE (docs/deploy-reference.md)."
                 )
     except FileNotFoundError as error:
         raise Stop("Docker is not installed, and the image is built with it.") from error
@@ -158,7 +158,7 @@ def notes_on_parameters(
     if parameters["Architecture"] != here:
         yield (
             f"Architecture={parameters['Architecture']} is built under emulation on this {here} "
-            "machine: slow, and Docker has to know how (docs/deploy.md, The image)."
+            "machine: slow, and Docker has to know how (docs/deploy-reference.md, The image)."
         )
     if int(parameters["MemoryMb"]) > MEMORY_OF_NEW_ACCOUNTS_MB:
         yield (
@@ -229,8 +229,8 @@ def check_region(session: Any) -> str:
     if partition != "aws":
         raise Stop(
             f"The region {region} is in the partition {partition}: public.ecr.aws is out of reach "
-            "there, and template.yaml names s3 buckets of the partition aws. docs/deploy.md says "
-            "what to change."
+            "there, and template.yaml names buckets of the partition aws. docs/deploy-reference.md "
+            "says what to change."
         )
     return f"region {region}"
 

@@ -20,7 +20,12 @@ from lambda_function import REPOSITORY
 PACKAGES = (
     "numpy", "pillow", "keras", "tensorflow", "jax", "torch", "ai-edge-litert", "tflite-runtime"
 )  # fmt: skip
-WRITTEN_BY_MEASUREMENTS = ("benchmarks/results", "README.md", "MODEL_CARD.md", "docs/deploy.md")
+WRITTEN_BY_MEASUREMENTS = (
+    "benchmarks/results",
+    "README.md",
+    "MODEL_CARD.md",
+    "docs/deploy-reference.md",
+)
 _CPU_INFO = Path("/proc/cpuinfo")
 _MEMORY_INFO = Path("/proc/meminfo")
 

@@ -1,4 +1,4 @@
-"""The counting of images' bytes, and that docs/deploy.md tells what was counted.
+"""The counting of images' bytes, and that docs/deploy-reference.md tells what was counted.
 
 tests/docker holds the built image against the same result file.
 """

@@ -134,7 +134,7 @@ def test_it_adds_at_most_four_fifths_of_a_course_style_image(
     assert added <= bar_bytes(COUNTED)
     # Another Python's byte code, as AWS's base image has it, is of nearly the same size.
     assert added == pytest.approx(COUNTED["images"]["ours"]["added_bytes"], rel=0.02), (
-        "docs/deploy.md no longer tells this image's size: `make image-size ARGS=--write`"
+        "docs/deploy-reference.md no longer tells this image's size: `make image-size ARGS=--write`"
     )
 
 
