@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lambda_function.batch import run_batch
 from lambda_function.errors import AddressNotAllowedError, FetchError
-from lambda_function.fetching.client import ServerStatusError, UnusableAnswerError
+from lambda_function.fetching.response import ServerStatusError, UnusableResponseError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -145,7 +145,7 @@ class _Gate:
                 f"{error.detail} The template's parameter ImageBuckets lists those that are."
             )
             raise
-        except UnusableAnswerError:
+        except UnusableResponseError:
             raise  # S3 gave what it holds: an empty object, or one stored with an encoding
         except FetchError as error:
             self.unreadable += 1

@@ -329,14 +329,14 @@ RARE = {
 FIRST_REQUEST = """
 import json, sys
 from lambda_function import app
-from lambda_function.fetching import client
+from lambda_function.fetching import sockets
 
 event = json.loads(sys.argv[1])
 response = app.lambda_handler(event, None)
 print(json.dumps({
     "status": response["statusCode"],
     "loaded": sorted(sys.modules),
-    "tls_contexts": client._default_tls_context.cache_info().currsize,
+    "tls_contexts": sockets.default_tls_context.cache_info().currsize,
 }))
 """
 

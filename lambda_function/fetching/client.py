@@ -1,56 +1,60 @@
-"""A stranger's URL, fetched without harm: the only code that talks to servers we do not know.
+"""Fetch a stranger's URL safely. Only this module talks to servers that we do not know.
 
-The contract: http and https on ports 80 and 443, no credentials in the URL; the name is resolved
-once, every address it has must be public (``addresses``), and the connection goes to one of those
-very addresses with the Host header, SNI and certificate check of the name; at most
-``max_redirects`` redirects, each checked like the first URL; nothing but the identity encoding;
-bytes counted while they arrive; one deadline over everything, name lookup included; proxies of
-the environment never used. ``trusted_hosts`` are exempt from the address and port rules.
+The contract:
 
-What an answer tells. A host with a private address and a host that is not there get the same
-status, code and words, and the same pause: such refusals are answered on a grid of
-``REFUSAL_GRID_S``, so the time a lookup took shows only when it exceeds that.
+- http and https on ports 80 and 443, without credentials in the URL.
+- The name is resolved once. Every address that it has must be public (``addresses``). The
+  connection goes to one of these addresses, with the Host header, SNI and certificate check of
+  the name.
+- At most ``max_redirects`` redirects. Each is checked like the first URL.
+- Bytes are counted while they arrive.
+- One deadline covers everything, the name lookup included.
+- Proxies of the environment are never used.
+- ``trusted_hosts`` are exempt from the address and port rules.
 
-Why ``http.client`` on a socket of our own. The deadline has to hold every single receive, a
-header that comes one byte a second included, and the connection has to go to an address that was
-checked; a client library with its own pool, lookups, retries and redirects is in the way of both.
-Measured on top of what serving imports anyway: http.client 5 ms, urllib3 65 ms and 115 modules
-(2 busy cores, 2026-11-24). Nothing is kept between requests, so threads may call at will.
+Private hosts and non-existent hosts return the same error after the same pause. Such errors are
+returned on a grid of ``REFUSAL_GRID_S``, so the time of a lookup shows only if it is longer.
 
-Lookups. ``getaddrinfo`` can be neither timed out nor stopped, so it runs in a daemon thread that is
-left behind at the deadline. That thread holds nothing of the request: it ends by itself when the
-system resolver gives up (``RES_OPTIONS="timeout:1 attempts:2"`` makes that 2 seconds a name
-server), and drops its answer. A frozen and thawed function may see it end inside a later request,
-where it has nothing to touch. At most ``MAX_LOOKUPS`` exist at once; further ones wait for
-a place, within their own deadline.
+Why ``http.client`` on our own socket: the deadline must hold for every single receive, such as a
+header that comes at one byte a second. The connection must go to the address that was checked. A
+client library with its own pool, lookups, retries and redirects stands in the way of both. Import
+times beside what serving imports anyway: http.client 5 ms, urllib3 65 ms and 115 modules (2 busy
+cores, 2026-11-24). Nothing is kept between requests, so threads may call at any time.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import functools
 import http.client
-import io
-import itertools
 import math
-import queue
-import socket
 import ssl
-import threading
 import time
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from lambda_function.errors import (
     AddressNotAllowedError,
     BadRequestError,
-    DeadlineError,
     FetchError,
     ServiceError,
-    TooLargeError,
-    UnsupportedImageError,
 )
 from lambda_function.fetching.addresses import NO_PUBLIC_ADDRESS, is_public
+from lambda_function.fetching.deadline import Deadline, too_slow
+from lambda_function.fetching.lookup import LookupPool, resolve_host
+from lambda_function.fetching.response import (
+    REDIRECTS,
+    ServerStatusError,
+    check_encoding,
+    check_length,
+    read_body,
+)
+from lambda_function.fetching.sockets import (
+    DeadlineSocket,
+    connect_to,
+    connect_to_any,
+    default_tls_context,
+    start_tls,
+)
 from lambda_function.fetching.urls import (
     PORTS,
     Target,
@@ -60,38 +64,18 @@ from lambda_function.fetching.urls import (
 )
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable, Sequence
-    from email.message import Message
+
+    from lambda_function.fetching.lookup import Resolve
+    from lambda_function.fetching.sockets import Connect
 
 USER_AGENT = "serverless-image-classifier/0.2 (fetches one image at its user's request)"
 ACCEPT = "image/jpeg,image/png,image/webp,image/avif,image/gif,image/bmp,*/*;q=0.5"
 MAX_HEAD_BYTES = 64 * 1024  # of status line and headers
-CHUNK_BYTES = 64 * 1024
 REFUSAL_GRID_S = 0.25
-CONNECT_PATIENCE_S = 2.0  # for one address while others are left; the first SYN is repeated at 1 s
-MAX_ADDRESSES = 8  # of one host that are tried
-MAX_LOOKUPS = 64  # name lookups at once, abandoned ones included
 
-_REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_lookups = threading.BoundedSemaphore(MAX_LOOKUPS)
-
-
-class ServerStatusError(FetchError):
-    """The image's server answered with a status other than 200, or a redirect to nowhere.
-
-    Attributes:
-        server_status: that status.
-        server_headers: the headers that came with it.
-    """
-
-    def __init__(self, server_status: int, server_headers: Message) -> None:
-        super().__init__(f"The image's server answered {_named(server_status)}.")
-        self.server_status = server_status
-        self.server_headers = server_headers
-
-
-class UnusableAnswerError(FetchError):
-    """The image's server did answer, with what can be no image: nothing, or encoded bytes."""
+_lookups = LookupPool()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,8 +87,8 @@ class FetchLimits:
         timeout_s: for everything, redirects and name lookups included.
         max_redirects: that are followed.
         trusted_hosts: ``host:port`` pairs exempt from the address and port rules, such as
-            ``"images.internal:8080"`` or ``"[::1]:8080"``; kept in the form that URLs get.
-        user_agent: sent to servers; some answer 403 to one that does not say who is asking.
+            ``"images.internal:8080"`` or ``"[::1]:8080"``. Kept in the form that URLs get.
+        user_agent: sent to servers. Some servers answer 403 if it names nobody.
     """
 
     max_bytes: int
@@ -132,110 +116,82 @@ def fetch_image(
     *,
     deadline: float | None = None,
     admit: Callable[[], None] | None = None,
-    resolve: Callable[[str], Sequence[str]] | None = None,
-    connect: Callable[[str, int, float], socket.socket] | None = None,
-    tls_context: Callable[[], ssl.SSLContext] | None = None,
+    resolve: Resolve = resolve_host,
+    connect: Connect = connect_to,
+    tls_context: Callable[[], ssl.SSLContext] = default_tls_context,
     sleep: Callable[[float], None] = time.sleep,
 ) -> bytes:
-    """Download what a stranger's URL names.
+    """Download the image that a stranger's URL names.
 
     Args:
         url: http or https.
-        limits: what it may cost.
-        deadline: a moment of ``time.monotonic()``; the earlier of it and ``limits.timeout_s``
-            from now holds.
-        admit: called once the server has begun to answer with an image, before its bytes are read;
-            may wait, until there is memory to hold them, or raise a ServiceError. Its wait is not
-            the server's: it prolongs ``limits.timeout_s``, but not beyond ``deadline``.
-        resolve: name to addresses; an empty answer or an OSError means there are none.
+        limits: what the fetch may cost.
+        deadline: a moment of ``time.monotonic()``. The fetch ends at this moment or
+            ``limits.timeout_s`` from now, whichever is earlier.
+        admit: called once, when the server has begun to respond with an image and before the
+            bytes are read. It may wait until there is memory for them, or raise a ServiceError.
+            Its wait extends ``limits.timeout_s``, but not ``deadline``.
+        resolve: name to addresses. No addresses and an OSError mean the same.
         connect: (address, port, timeout_s) to a connected socket.
-        tls_context: made when first needed.
-        sleep: for the pause before a refusal.
+        tls_context: makes the TLS context when it is first needed.
+        sleep: for the pause before an error.
 
     Returns:
-        The body of the answer, 1 to ``max_bytes`` bytes; not yet known to be an image.
+        The body of the response, 1 to ``max_bytes`` bytes. They may or may not be an image.
 
     Raises:
-        BadRequestError: not a URL that is fetched: its scheme, its form, or credentials in it.
-        AddressNotAllowedError: the host is private or is not there, or the port is not allowed.
+        BadRequestError: the URL's scheme or form is not accepted, or it has credentials.
+        AddressNotAllowedError: the host is private or does not exist, or the port is not allowed.
         TooLargeError: more than ``max_bytes``.
-        UnsupportedImageError: the answer is a web page.
-        FetchError: the server cannot be reached, or did not answer 200 and a whole body.
-        DeadlineError: it was not done in time.
+        UnsupportedImageError: the response is a web page.
+        FetchError: the server cannot be reached, or did not send a whole image with status 200.
+        DeadlineError: the image did not arrive in time.
     """
-    latest = time.monotonic() + limits.timeout_s
-    last = math.inf if deadline is None else deadline
+    latest_s = math.inf if deadline is None else deadline
     download = _Download(
         limits,
-        min(latest, last),
-        last,
-        resolve or resolve_host,
-        connect or connect_to,
-        tls_context or _default_tls_context,
+        Deadline.after(limits.timeout_s, latest_s=latest_s),
+        latest_s,
+        resolve,
+        connect,
+        tls_context,
         sleep,
-        admit or _always,
+        admit,
     )
-    return download.follow(url)
-
-
-def resolve_host(name: str) -> list[str]:
-    """Ask the system resolver for a name's addresses, in the order in which to try them.
-
-    Blocks for as long as the system resolver likes.
-
-    Raises:
-        OSError: there are none, or they cannot be found out.
-    """
-    found = socket.getaddrinfo(name.encode("ascii"), None, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found))
-
-
-def connect_to(address: str, port: int, timeout_s: float) -> socket.socket:
-    """Open a TCP connection to a numeric address.
-
-    Raises:
-        OSError: refused, unreachable, or (TimeoutError) not answered in time.
-    """
-    sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
-    try:
-        sock.settimeout(timeout_s)
-        sock.connect((address, port))
-    except BaseException:
-        sock.close()
-        raise
-    return sock
+    return download.follow(parse_url(url))
 
 
 @dataclasses.dataclass(frozen=True)
 class _Download:
-    """One call of ``fetch_image``: its limits, deadlines and ways out.
+    """One call of ``fetch_image``.
 
     Attributes:
         deadline: of the fetch.
-        last: of the request that it is part of.
+        latest_s: the moment by which the whole request must be done.
     """
 
     limits: FetchLimits
-    deadline: float
-    last: float
-    resolve: Callable[[str], Sequence[str]]
-    connect: Callable[[str, int, float], socket.socket]
+    deadline: Deadline
+    latest_s: float
+    resolve: Resolve
+    connect: Connect
     tls_context: Callable[[], ssl.SSLContext]
     sleep: Callable[[float], None]
-    admit: Callable[[], None]
+    admit: Callable[[], None] | None
 
-    def follow(self, url: str) -> bytes:
-        target = parse_url(url)
+    def follow(self, target: Target) -> bytes:
+        """Return the body behind a URL, redirects followed."""
         for _ in range(self.limits.max_redirects + 1):
-            answer = self._get(target)
-            if isinstance(answer, bytes):
-                return answer
-            target = answer
+            result = self._get(target)
+            if isinstance(result, bytes):
+                return result
+            target = result
         raise FetchError(
             f"The image's server redirects more than {self.limits.max_redirects} times."
         )
 
     def _get(self, target: Target) -> bytes | Target:
+        """Return the body of one response, or the target of its redirect."""
         addresses = self._allowed_addresses(target)
         try:
             with self._open(target, addresses) as sock:
@@ -243,7 +199,7 @@ class _Download:
         except ServiceError:
             raise
         except TimeoutError as error:
-            raise _too_slow() from error
+            raise too_slow() from error
         except ssl.SSLCertVerificationError as error:
             raise FetchError(
                 f"The image's server has no valid certificate: {error.verify_message}."
@@ -255,173 +211,57 @@ class _Download:
                 "The image's server broke off or answered something that is not HTTP."
             ) from error
 
-    # --- where to: only checked addresses come out of here
-
     def _allowed_addresses(self, target: Target) -> Sequence[str]:
+        """Return the target's addresses, all of them checked."""
         trusted = target.host_and_port in self.limits.trusted_hosts
         if not trusted and target.port not in PORTS.values():
             raise AddressNotAllowedError(
-                f"Port {target.port} is not allowed; images are fetched from ports 80 and 443."
+                f"Port {target.port} is not allowed. Images are fetched from ports 80 and 443."
             )
-        started = time.monotonic()
-        found = [target.host] if target.is_address else self._lookup(target.host)
-        if not found or not (trusted or all(map(is_public, found))):
-            self._pause_since(started)
+        started_s = time.monotonic()
+        addresses: Sequence[str] = [target.host]
+        if not target.is_address:
+            addresses = _lookups.resolve(target.host, self.resolve, self.deadline)
+        if not addresses or not (trusted or all(map(is_public, addresses))):
+            self._pause_since(started_s)
             raise AddressNotAllowedError(NO_PUBLIC_ADDRESS)
-        return _alternating(found)[:MAX_ADDRESSES]
+        return addresses
 
-    def _lookup(self, host: str) -> Sequence[str]:
-        if not _lookups.acquire(timeout=self._remaining_s()):
-            raise _too_slow()
-        answer: queue.SimpleQueue[Sequence[str]] = queue.SimpleQueue()
-        threading.Thread(
-            target=_look_up, args=(self.resolve, host, answer), name="lookup", daemon=True
-        ).start()
-        try:
-            return answer.get(timeout=self._remaining_s())
-        except queue.Empty:
-            raise _too_slow() from None
-
-    def _pause_since(self, started: float) -> None:
-        pause_s = REFUSAL_GRID_S - (time.monotonic() - started) % REFUSAL_GRID_S
-        self.sleep(max(0.0, min(pause_s, self.deadline - time.monotonic())))
-
-    # --- the connection
+    def _pause_since(self, started_s: float) -> None:
+        pause_s = REFUSAL_GRID_S - (time.monotonic() - started_s) % REFUSAL_GRID_S
+        self.sleep(self.deadline.limit_s(pause_s))
 
     def _open(self, target: Target, addresses: Sequence[str]) -> socket.socket:
-        sock = self._connect_to_any(addresses, target.port)
+        sock = connect_to_any(addresses, target.port, self.deadline, self.connect)
         if target.scheme == "http":
             return sock
-        try:
-            sock.settimeout(self._remaining_s())
-            return self.tls_context().wrap_socket(sock, server_hostname=target.host)
-        except BaseException:
-            sock.close()
-            raise
-
-    def _connect_to_any(self, addresses: Sequence[str], port: int) -> socket.socket:
-        for address in addresses[:-1]:
-            try:
-                return self.connect(address, port, min(CONNECT_PATIENCE_S, self._remaining_s()))
-            except OSError:
-                continue
-        try:
-            return self.connect(addresses[-1], port, self._remaining_s())
-        except TimeoutError:
-            raise
-        except OSError as error:
-            raise FetchError("The image's server cannot be reached.") from error
-
-    # --- the exchange
+        return start_tls(sock, target.host, self.deadline, self.tls_context)
 
     def _exchange(self, sock: socket.socket, target: Target) -> bytes | Target:
-        sock.settimeout(self._remaining_s())
-        sock.sendall(_request(target, self.limits.user_agent))
-        wire = _Wire(sock, self.deadline, MAX_HEAD_BYTES + 2 * self.limits.max_bytes)
+        sock.settimeout(self.deadline.remaining_s())
+        sock.sendall(_request_head(target, self.limits.user_agent))
+        max_bytes = self.limits.max_bytes
+        wire = DeadlineSocket(sock, self.deadline, MAX_HEAD_BYTES + 2 * max_bytes)
         response = http.client.HTTPResponse(cast("socket.socket", wire), method="GET")
         with response:
             response.begin()
-            if response.status in _REDIRECTS and self.limits.max_redirects:
-                return _redirect(target, response)
+            if response.status in REDIRECTS and self.limits.max_redirects:
+                return _redirect_target(target, response)
             if response.status != HTTPStatus.OK:
                 raise ServerStatusError(response.status, response.headers)
-            _check_encoding(response)
-            return self._read_body(response, wire)
+            check_encoding(response)
+            check_length(response, max_bytes)
+            self._wait_for_memory()
+            return read_body(response, max_bytes)
 
-    def _read_body(self, response: http.client.HTTPResponse, wire: _Wire) -> bytes:
-        declared = response.length
-        if declared is not None and declared > self.limits.max_bytes:
-            raise self._too_large()
-        asked = time.monotonic()
-        self.admit()
-        wire.deadline = min(self.deadline + (time.monotonic() - asked), self.last)
-        body = io.BytesIO()  # getvalue() hands its buffer over without a copy
-        while chunk := response.read(CHUNK_BYTES):
-            body.write(chunk)
-            if body.tell() > self.limits.max_bytes:
-                raise self._too_large()
-        if declared is not None and body.tell() < declared:
-            raise FetchError(
-                f"The image's server broke off after {body.tell():,} of {declared:,} bytes."
-            )
-        return _not_a_page(body.getvalue(), response)
-
-    def _too_large(self) -> TooLargeError:
-        return TooLargeError(
-            f"The image has more than {self.limits.max_bytes:,} bytes. Use a smaller one."
-        )
-
-    def _remaining_s(self) -> float:
-        remaining_s = self.deadline - time.monotonic()
-        if remaining_s <= 0:
-            raise _too_slow()
-        return remaining_s
+    def _wait_for_memory(self) -> None:
+        if self.admit is not None:
+            started_s = time.monotonic()
+            self.admit()
+            self.deadline.extend(time.monotonic() - started_s, latest_s=self.latest_s)
 
 
-class _Wire(io.RawIOBase):
-    """A socket to read from that holds the deadline and a limit of bytes at every receive.
-
-    The limit stands under the HTTP parser: whatever it is told by chunk sizes, interim
-    responses or trailers, no more than this arrives.
-
-    Attributes:
-        deadline: a ``time.monotonic()`` moment.
-    """
-
-    def __init__(self, sock: socket.socket, deadline: float, max_bytes: int) -> None:
-        self._sock = sock
-        self.deadline = deadline
-        self._left = max_bytes
-
-    def makefile(self, _mode: str) -> io.BufferedReader:
-        return io.BufferedReader(self)
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        remaining_s = self.deadline - time.monotonic()
-        if remaining_s <= 0:
-            raise _too_slow()
-        self._sock.settimeout(remaining_s)
-        count = self._sock.recv_into(buffer)
-        self._left -= count
-        if self._left < 0:
-            raise TooLargeError("The image's server sends more than is accepted.")
-        return count
-
-
-def _always() -> None:
-    """Admit every image at once."""
-
-
-def _look_up(
-    resolve: Callable[[str], Sequence[str]], host: str, answer: queue.SimpleQueue[Sequence[str]]
-) -> None:
-    try:
-        found = resolve(host)
-    except (OSError, UnicodeError):
-        found = []
-    finally:
-        _lookups.release()
-    answer.put(found)
-
-
-def _alternating(addresses: Sequence[str]) -> list[str]:
-    """Put the families in turn (RFC 8305): a subnet without IPv6 must not try only that."""
-    first = ":" in addresses[0]
-    same = [address for address in addresses if (":" in address) == first]
-    other = [address for address in addresses if (":" in address) != first]
-    pairs = itertools.zip_longest(same, other)
-    return [address for pair in pairs for address in pair if address is not None]
-
-
-@functools.cache
-def _default_tls_context() -> ssl.SSLContext:
-    return ssl.create_default_context()
-
-
-def _request(target: Target, user_agent: str) -> bytes:
+def _request_head(target: Target, user_agent: str) -> bytes:
     lines = (
         f"GET {target.path} HTTP/1.1",
         f"Host: {target.host_header}",
@@ -433,51 +273,8 @@ def _request(target: Target, user_agent: str) -> bytes:
     return "".join(f"{line}\r\n" for line in (*lines, "")).encode("ascii")
 
 
-def _redirect(target: Target, response: http.client.HTTPResponse) -> Target:
+def _redirect_target(target: Target, response: http.client.HTTPResponse) -> Target:
     location = response.headers.get("Location")
     if location is None:
         raise ServerStatusError(response.status, response.headers)
     return parse_location(target, location)
-
-
-def _check_encoding(response: http.client.HTTPResponse) -> None:
-    for header, accepted in (
-        ("Content-Encoding", {"", "identity"}),
-        ("Transfer-Encoding", {"", "identity", "chunked"}),
-    ):
-        encoding = response.headers.get(header, "").strip().lower()
-        if encoding not in accepted:
-            raise UnusableAnswerError(
-                f"The image's server answered with a {header} that was not asked for; "
-                "images are taken as they are."
-            )
-
-
-def _not_a_page(body: bytes, response: http.client.HTTPResponse) -> bytes:
-    """Tell a web page from an image: the commonest mistake, and the decoder would not name it.
-
-    A page is what starts like one and what is called text/html and starts with ``<``. An
-    image that a server calls text/html is still taken.
-    """
-    if not body:
-        raise UnusableAnswerError("The image's server sent an empty answer.")
-    start = body[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    called_html = response.headers.get_content_type() in ("text/html", "application/xhtml+xml")
-    if start.startswith((b"<!doctype html", b"<html")) or (called_html and start[:1] == b"<"):
-        raise UnsupportedImageError(
-            "The URL leads to a web page (HTML), not to an image. "
-            "Use the address of the picture itself."
-        )
-    return body
-
-
-def _named(status: int) -> str:
-    """Return a status with its name; the server's own words are not repeated."""
-    try:
-        return f"{status} ({HTTPStatus(status).phrase})"
-    except ValueError:
-        return str(status)
-
-
-def _too_slow() -> DeadlineError:
-    return DeadlineError("The image was not there in time; its server is too slow.")

@@ -23,7 +23,8 @@ from lambda_function.errors import (
     FetchError,
     ServiceError,
 )
-from lambda_function.fetching.client import FetchLimits, ServerStatusError, fetch_image
+from lambda_function.fetching.client import FetchLimits, fetch_image
+from lambda_function.fetching.response import ServerStatusError
 from lambda_function.fetching.urls import parse_url
 
 IMAGE_TIMEOUT_S = 10.0  # where the caller has no deadline

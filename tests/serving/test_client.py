@@ -22,12 +22,10 @@ from lambda_function.errors import (
     TooLargeError,
     UnsupportedImageError,
 )
-from lambda_function.fetching.client import (
-    FetchLimits,
-    ServerStatusError,
-    fetch_image,
-    resolve_host,
-)
+from lambda_function.fetching.client import FetchLimits, fetch_image
+from lambda_function.fetching.lookup import resolve_host
+from lambda_function.fetching.response import ServerStatusError
+from lambda_function.fetching.sockets import default_tls_context
 from tests.support.servers import (
     PUBLIC,
     Authority,
@@ -368,12 +366,10 @@ def test_a_wrong_certificate_is_the_server_s_failure(tmp_path: Path) -> None:
 
 
 def test_the_default_context_does_not_trust_a_stranger_s_authority(tmp_path: Path) -> None:
-    from lambda_function.fetching.client import _default_tls_context
-
     authority = Authority(tmp_path)
     with pytest.raises(FetchError, match="certificate"):
         context = authority.server_context("shop.example")
-        fetch_tls(authority, "shop.example", context, trusted=_default_tls_context)
+        fetch_tls(authority, "shop.example", context, trusted=default_tls_context)
 
 
 def test_a_server_without_tls_is_the_server_s_failure() -> None:
@@ -480,8 +476,8 @@ def _wait_until(condition: Any) -> None:
 def test_importing_it_is_cheap() -> None:
     """No client library, and no certificates read: those cost more than the whole module."""
     code = (
-        "import sys, lambda_function.fetching.client as f;"
-        " print(f._default_tls_context.cache_info().misses,"
+        "import sys, lambda_function.fetching.client, lambda_function.fetching.sockets as f;"
+        " print(f.default_tls_context.cache_info().misses,"
         " [m for m in ('urllib3', 'requests', 'boto3', 'numpy') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -30,7 +30,8 @@ from lambda_function.errors import (
     TooLargeError,
 )
 from lambda_function.fetching.addresses import is_public
-from lambda_function.fetching.client import MAX_LOOKUPS, REFUSAL_GRID_S, FetchLimits, fetch_image
+from lambda_function.fetching.client import REFUSAL_GRID_S, FetchLimits, fetch_image
+from lambda_function.fetching.lookup import MAX_LOOKUPS
 from tests.support.servers import (
     PUBLIC,
     LoopbackServer,

@@ -1,0 +1,54 @@
+"""The moment by which a fetch must be done."""
+
+from __future__ import annotations
+
+import time
+
+from lambda_function.errors import DeadlineError
+
+
+class Deadline:
+    """A moment that every wait of a fetch asks for the time that is left.
+
+    Example::
+
+        deadline = Deadline.after(2.0)
+        sock.settimeout(deadline.remaining_s())
+    """
+
+    def __init__(self, at_s: float) -> None:
+        """Set the moment.
+
+        Args:
+            at_s: a moment of ``time.monotonic()``.
+        """
+        self._at_s = at_s
+
+    @classmethod
+    def after(cls, seconds: float, *, latest_s: float) -> Deadline:
+        """Return a deadline some seconds from now, at most the moment ``latest_s``."""
+        return cls(min(time.monotonic() + seconds, latest_s))
+
+    def remaining_s(self) -> float:
+        """Return the seconds that are left.
+
+        Raises:
+            DeadlineError: none are left.
+        """
+        remaining_s = self._at_s - time.monotonic()
+        if remaining_s <= 0:
+            raise too_slow()
+        return remaining_s
+
+    def limit_s(self, seconds: float) -> float:
+        """Return a wait of at most these seconds that ends at the deadline. Never raises."""
+        return max(0.0, min(seconds, self._at_s - time.monotonic()))
+
+    def extend(self, seconds: float, *, latest_s: float) -> None:
+        """Move the deadline, but not beyond the moment ``latest_s``."""
+        self._at_s = min(self._at_s + seconds, latest_s)
+
+
+def too_slow() -> DeadlineError:
+    """Return the error for a fetch that was not done in time."""
+    return DeadlineError("The image did not arrive in time. Its server is too slow.")
