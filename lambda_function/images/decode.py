@@ -1,14 +1,14 @@
-"""From image bytes to the model's input tensor: the only such code in the repository.
+"""From image bytes to the model's input tensor. No other module does this.
 
 Training, calibration, the parity gate, evaluation, benchmarks and the handler all call
-``decode_image`` and ``preprocess``, so that no picture is ever seen in two ways.
+``decode_image`` and ``preprocess``, so every part of the project sees the same pixels.
 
-The resize is ours and antialiased: phone photos are 3,000 pixels and more across while the
-training images are about 400x533, and keras-image-helper's NEAREST resize aliases on the
-former. Its Xception scaling is used as it is, on an image that already has the target size.
+The resize is antialiased. Phone photos are 3,000 pixels and more across, the training images are
+about 400x533, and the NEAREST resize of keras-image-helper aliases on the former. Its Xception
+scaling is used unchanged, on an image that already has the target size.
 
-Pillow's reader of the one format that the bytes claim is called directly: ``Image.open`` warns
-through the process-wide ``warnings`` state, which no thread of a server can safely silence.
+The Pillow class of the recognised format is called directly. ``Image.open`` warns through the
+process-wide ``warnings`` state, which a thread of a server cannot silence safely.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from lambda_function.errors import TooLargeError, UndecodableImageError
 from lambda_function.images.formats import (
     FORMATS,
     MAX_PROFILE_BYTES,
-    read_essentials,
     read_orientation,
+    strip_image,
 )
 
 if TYPE_CHECKING:
@@ -38,30 +38,30 @@ if TYPE_CHECKING:
     from PIL.ImageCms import ImageCmsProfile, ImageCmsTransform
     from PIL.ImageFile import ImageFile
 
-    from lambda_function.images.formats import Essentials
+    from lambda_function.images.formats import StrippedImage
     from lambda_function.metadata import InputSpec
 
 __all__ = ["FORMATS", "MAX_PIXELS", "decode_image", "preprocess"]
 
-MAX_PIXELS = 50_000_000  # 50 megapixels: above any phone's, 200 MB as Pillow holds RGB
-# What JPEG can say. A PNG of 50,000,000 x 1 is a file of 6 kB, and the weights of resizing that one
-# row take 1.8 GB (measured November 2026): as many as the picture is wide, for every column made.
+MAX_PIXELS = 50_000_000  # more than any phone makes, 200 MB as Pillow holds RGB
+# The limit of JPEG. A PNG of 50,000,000 x 1 is a file of 6 kB, and resizing its row takes 1.8 GB
+# of weights (measured November 2026): one per source column, for every target column.
 MAX_SIDE = 65_535
-# Large images are reduced early, and cheaply, while both sides stay this many times the target's:
-# the filter then still has enough to average. At 2 the tensors differ from the full way's by 0.14
-# levels of 255 on average, at 3 by 0.07-0.14; saving as JPEG of quality 95 alone makes 0.28.
-# benchmarks/large_photos.py measures it, November 2026.
+# Large images are reduced early and cheaply while each side stays this many times the target's, so
+# that the filter still has enough to average. At 2 the tensors differ from those without early
+# reduction by 0.14 levels of 255 on average, at 3 by 0.07-0.14. Saving as JPEG of quality 95
+# changes 0.28. benchmarks/large_photos.py measured it in November 2026.
 REDUCE_MARGIN = 3.0
-# Below this many pixels there is little to win, and an integer model answers a hair differently
-# to a tensor that differs by a hair: when pictures of 3.4 megapixels were reduced, the first class
-# of 5 of 341 validation pictures, all undecided ones, changed (benchmarks/large_photos.py).
+# Smaller images gain little. An integer model's predictions change a little with the tensor: when
+# images of 3.4 megapixels were reduced, the first class of 5 of 341 validation images changed, all
+# of them undecided (benchmarks/large_photos.py).
 REDUCE_ABOVE_PIXELS = 6_000_000
 _FILTERS = {
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
 }
-_UPRIGHT = {  # EXIF orientation -> what undoes it; 1 is upright
+_UPRIGHT = {  # EXIF orientation -> its inverse, 1 is upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -78,37 +78,37 @@ def decode_image(
 ) -> Image.Image:
     """Decode untrusted bytes into an upright sRGB image.
 
-    EXIF orientation is applied, alpha is flattened on white, the first frame of an
-    animation is taken, colour profiles are converted to sRGB (a broken one is ignored).
+    EXIF orientation is applied. Alpha is flattened on white. The first frame of an animation is
+    taken. Colour profiles are converted to sRGB, and a broken profile is ignored.
 
     Args:
         data: the encoded image, in one of ``FORMATS``.
-        max_pixels: refused above this, before any pixel is decoded.
-        target: what ``preprocess`` will be asked for next; lets a large image be reduced
-            before it is worked on, a JPEG even while it is decoded.
+        max_pixels: larger images are refused before any pixel is decoded.
+        target: the input that ``preprocess`` will make. A large image is then reduced early,
+            a JPEG even while it is decoded.
 
     Returns:
-        An image of mode RGB; smaller than the encoded one only where ``target`` is given.
-        ``info["encoded_size"]`` is the (height, width) that it has without reduction.
+        An image of mode RGB. It is smaller than the encoded image only if ``target`` is given.
+        ``info["encoded_size"]`` is the upright (height, width) without reduction.
 
     Raises:
-        UnsupportedImageError: not an image type that is read here.
-        TooLargeError: more than ``max_pixels`` pixels, or ``MAX_SIDE`` on a side.
+        UnsupportedImageError: not one of ``FORMATS``.
+        TooLargeError: more than ``max_pixels`` pixels, or more than ``MAX_SIDE`` on a side.
         UndecodableImageError: empty, truncated or damaged.
     """
-    essentials = read_essentials(data)
-    image = _open(essentials)
+    stripped = strip_image(data)
+    image = _open(stripped)
     _check_pixels(image, max_pixels)
     encoded = (image.height, image.width)
-    orientation = read_orientation(essentials.exif or image.info.get("exif") or b"")
+    orientation = read_orientation(stripped.exif or image.info.get("exif") or b"")
     enough = (
         _enough(target, orientation) if image.width * image.height > REDUCE_ABOVE_PIXELS else None
     )
-    with _damage_refused(image.format):
+    with _refuse_damage(image.format):
         if enough:
             image.draft(None, enough)  # JPEG alone: decodes at 1/2, 1/4 or 1/8
         image.load()
-        profile = essentials.profile or image.info.get("icc_profile")
+        profile = stripped.profile or image.info.get("icc_profile")
         rgb = _to_rgb(_reduce(_to_samples(image), enough), profile)
         upright = rgb.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else rgb
     upright.info = {"encoded_size": encoded[::-1] if orientation >= 5 else encoded}
@@ -120,7 +120,7 @@ def preprocess(image: Image.Image, spec: InputSpec) -> NDArray[np.float32]:
 
     Args:
         image: mode RGB, upright, any size.
-        spec: size, filter and scaling, from the artifact's metadata.
+        spec: size, filter and scaling from the artifact's metadata.
 
     Returns:
         float32, (1, height, width, 3), RGB, -1..1.
@@ -135,24 +135,24 @@ def _preprocessor(height: int, width: int) -> Any:
     return create_preprocessor("xception", target_size=(width, height))
 
 
-def _open(essentials: Essentials) -> ImageFile:
-    """Read the header: size, mode, palette; no pixels yet."""
-    reader = _reader(essentials.format)
+def _open(stripped: StrippedImage) -> ImageFile:
+    """Read size, mode and palette, but no pixels yet."""
+    reader = _reader(stripped.format)
     try:
-        image: ImageFile = reader(io.BytesIO(essentials.data))
+        image: ImageFile = reader(io.BytesIO(stripped.data))
     except Image.DecompressionBombError as error:
         raise TooLargeError("The image has far too many pixels. Send a smaller one.") from error
-    except Exception as error:  # see _damage_refused
-        raise _undecodable(essentials.format) from error
+    except Exception as error:  # see _refuse_damage
+        raise _undecodable(stripped.format) from error
     return image
 
 
 @functools.cache
 def _reader(kind: str) -> Any:
-    """Return Pillow's reader; the import of a rare one waits for the first such image.
+    """Return Pillow's class for a format. Rare ones are imported with their first image.
 
-    JPEG's own class never takes the road to MPO, the format of phones that append further
-    JPEGs: the first one is the picture.
+    JPEG's own class never changes to MPO, the format of phones that append further JPEGs. The
+    first one is the image.
     """
     name = {"JPEG": "Jpeg", "PNG": "Png", "GIF": "Gif", "BMP": "Bmp", "AVIF": "Avif"}.get(
         kind, kind
@@ -175,7 +175,7 @@ def _check_pixels(image: Image.Image, max_pixels: int) -> None:
 
 
 def _enough(target: InputSpec | None, orientation: int) -> tuple[int, int] | None:
-    """Return the (width, height), as encoded, that an image must keep for the target."""
+    """Return the encoded (width, height) that an image must keep for the target."""
     if target is None:
         return None
     height, width = round(target.height * REDUCE_MARGIN), round(target.width * REDUCE_MARGIN)
@@ -183,10 +183,10 @@ def _enough(target: InputSpec | None, orientation: int) -> tuple[int, int] | Non
 
 
 @contextlib.contextmanager
-def _damage_refused(kind: str | None) -> Iterator[None]:
-    """Turn whatever a damaged file makes Pillow raise into an answer about that file.
+def _refuse_damage(kind: str | None) -> Iterator[None]:
+    """Turn every exception that a damaged file causes in Pillow into an error about that file.
 
-    While it decodes, and while it converts: a palette that is missing or too long shows only then.
+    Decoding and conversion can both raise. A missing palette shows only in the conversion.
     """
     try:
         yield
@@ -196,7 +196,7 @@ def _damage_refused(kind: str | None) -> Iterator[None]:
         ) from error
     except Exception as error:
         # OSError, SyntaxError, ValueError, EOFError, IndexError, AssertionError, struct.error,
-        # zlib.error and more, none of them promised.
+        # zlib.error and more. None of them is documented.
         raise _undecodable(kind) from error
 
 
@@ -207,7 +207,7 @@ def _undecodable(kind: str | None) -> UndecodableImageError:
 
 
 def _to_samples(image: Image.Image) -> Image.Image:
-    """Return mode L, RGB, RGBA or CMYK: every value a level of 8 bits, no palette."""
+    """Return mode L, RGB, RGBA or CMYK, with 8 bits per channel and without palette."""
     if image.mode.startswith("I"):
         image = _to_eight_bits(image)
     if image.has_transparency_data:
@@ -218,7 +218,7 @@ def _to_samples(image: Image.Image) -> Image.Image:
 
 
 def _to_eight_bits(image: Image.Image) -> Image.Image:
-    """Scale 16-bit greyscale; Pillow's own conversion cuts everything above 255 to white."""
+    """Scale 16-bit greyscale. Pillow's conversion clips everything above 255 to white."""
     samples = np.asarray(image)
     eight = Image.fromarray((samples >> 8).astype(np.uint8))
     key = image.info.get("transparency")
@@ -228,13 +228,13 @@ def _to_eight_bits(image: Image.Image) -> Image.Image:
 
 
 def _reduce(image: Image.Image, enough: tuple[int, int] | None) -> Image.Image:
-    """Average whole blocks of pixels, transparent ones with no weight."""
+    """Average whole blocks of pixels. Transparent pixels have no weight."""
     factor = min(image.width // enough[0], image.height // enough[1]) if enough else 1
     return image.reduce(factor) if factor > 1 else image
 
 
 def _to_rgb(image: Image.Image, profile: bytes | None) -> Image.Image:
-    """Return mode RGB: colours converted to sRGB, alpha flattened on white."""
+    """Return mode RGB, with colours converted to sRGB and alpha flattened on white."""
     alpha = image.getchannel("A") if image.mode == "RGBA" else None
     opaque = image if alpha is None else image.convert("RGB")
     rgb = _to_srgb(opaque, profile) if profile else opaque.convert("RGB")
@@ -246,7 +246,7 @@ def _to_rgb(image: Image.Image, profile: bytes | None) -> Image.Image:
 
 
 def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
-    """Convert by the profile; where it is broken or of another kind, as if there were none."""
+    """Convert by the profile. A broken profile, or one of another colour space, is ignored."""
     mode = _PROFILE_MODES.get(profile[16:20]) if len(profile) <= MAX_PROFILE_BYTES else None
     grey_as_rgb = mode == "RGB" and image.mode == "L"
     transform = _transform(profile, mode) if mode == image.mode or grey_as_rgb else None
@@ -256,23 +256,23 @@ def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
     return converted
 
 
-@functools.lru_cache(maxsize=8)  # the pictures of one shop or phone share a profile
+@functools.lru_cache(maxsize=8)  # the images of one shop or phone share a profile
 def _transform(profile: bytes, mode: str) -> ImageCmsTransform | None:
-    """Return the way to sRGB; ``None`` where there is none, or none is needed."""
-    from PIL import ImageCms  # imported here: only pictures with a profile need it
+    """Return the transform to sRGB, or None if the profile is broken or is sRGB itself."""
+    from PIL import ImageCms  # only images with a profile need it
 
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         transform = ImageCms.buildTransform(source, _srgb(), mode, "RGB")
     except (ImageCms.PyCMSError, OSError):
-        return None  # a broken profile is no reason to refuse a picture
+        return None  # a broken profile is no reason to refuse an image
     return None if mode == "RGB" and _is_identity(transform) else transform
 
 
 def _is_identity(transform: ImageCmsTransform) -> bool:
-    """Whether no colour of a fine grid moves by more than one level: sRGB by another name.
+    """Whether the transform moves no colour of a fine grid by more than one level.
 
-    Most profiles in the wild are; converting 6 megapixels for nothing takes 0.3 s.
+    Most profiles are sRGB under another name. A needless conversion of 6 megapixels takes 0.3 s.
     """
     levels = np.arange(0, 256, 5, dtype=np.uint8)  # 0 and 255 among them
     grid = np.stack(np.meshgrid(levels, levels, levels), axis=-1).reshape(levels.size, -1, 3)

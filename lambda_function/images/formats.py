@@ -1,10 +1,10 @@
-"""What wraps the pixels: which format the bytes are, and which of them decide the picture.
+"""Recognise an image's format and strip what does not decide its pixels.
 
-The bytes are a stranger's. Pillow reads every comment, text chunk and EXIF tag in Python before
-the first pixel: a 10 MB file of empty comments costs it seconds and hundreds of megabytes, and a
-hostile EXIF block thousands of warnings on the log (measured with Pillow 13). None of that
-changes a pixel. So the two formats that carry such parts in the open, JPEG and PNG, and GIF with
-its comment blocks, are copied without them, in one bounded pass; Pillow sees only the rest.
+The bytes come from strangers. Pillow reads every comment, text chunk and EXIF tag in Python before
+it decodes the first pixel. A 10 MB file of empty comments costs it seconds and hundreds of
+megabytes. A hostile EXIF block puts thousands of warnings on the log (measured with Pillow 13).
+None of this changes a pixel. So one bounded pass copies the file without such parts, and Pillow
+sees only the copy.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 FORMATS = ("JPEG", "PNG", "WebP", "GIF", "BMP", "AVIF")
-MAX_PARTS = 50_000  # segments, chunks or blocks: a 20 MB PNG in libpng's 8 KiB pieces has 2,500
-MAX_SCANS = 50  # of a progressive JPEG: encoders write about 10; 50 empty ones of 49 MP take 1.8 s
-MAX_RLE_BYTES = 4 * 1024**2  # 4 MiB of a run-length encoded BMP: Pillow expands them in Python
-MAX_PROFILE_BYTES = 4 * 1024**2  # 4 MiB: the profiles of printing presses reach 2.5
+MAX_PARTS = 50_000  # segments, chunks or blocks. A 20 MB PNG in pieces of 8 KiB has 2,500
+MAX_SCANS = 50  # of a progressive JPEG. Encoders write about 10
+MAX_RLE_BYTES = 4 * 1024**2  # 4 MiB of a run-length encoded BMP. Pillow expands it in Python
+MAX_PROFILE_BYTES = 4 * 1024**2  # 4 MiB. The profiles of printing presses reach 2.5
 
 _TEXT = rb"(\xef\xbb\xbf)?\s*"  # a byte order mark, blanks
-# Atomic: 25 comments that end in no HTML would otherwise be split in all 2^25 ways.
+# Atomic. Otherwise 25 comments without HTML behind them are split in all 2^25 ways.
 _COMMENTS = rb"(?><!--.*?-->\s*)*"
-# https://en.wikipedia.org/wiki/List_of_file_signatures; the first match counts.
+# https://en.wikipedia.org/wiki/List_of_file_signatures. The first match counts.
 _SIGNATURES = tuple(
     (re.compile(pattern, re.DOTALL), name)
     for pattern, name in (
@@ -38,7 +38,7 @@ _SIGNATURES = tuple(
         (rb"\x89PNG\r\n\x1a\n", "PNG"),
         (rb"GIF8[79]a", "GIF"),
         (rb"RIFF....WEBP", "WebP"),
-        # The size of the second header: "BM" alone begins many a text.
+        # With the size of the second header, because many texts begin with "BM".
         (rb"BM.{12}[\x0c\x10\x28\x34\x38\x40\x6c\x7c]\0\0\0", "BMP"),
         (rb"....ftypavi[fs]", "AVIF"),
         (rb"....ftypm(if|sf)1.{4}(....){0,16}avi[fs]", "AVIF"),
@@ -59,18 +59,18 @@ _SIGNATURES = tuple(
         (_TEXT + rb"[{\[]", "JSON"),
     )
 )
-_SIGNATURE_BYTES = 1024
+SNIFF_BYTES = 1024
 
 
 @dataclasses.dataclass(frozen=True)
-class Essentials:
-    """What of an encoded image decides the picture.
+class StrippedImage:
+    """The parts of an encoded image that decide its pixels.
 
     Attributes:
         format: one of ``FORMATS``.
-        data: the image, complete, with little but its pixels.
-        exif: a TIFF structure, or ``None``; for WebP and AVIF Pillow finds it.
-        profile: an ICC profile, or ``None``; for WebP and AVIF Pillow finds it.
+        data: a complete image file with little but its pixels.
+        exif: a TIFF structure, or None. For WebP and AVIF Pillow finds it.
+        profile: an ICC profile, or None. For WebP and AVIF Pillow finds it.
     """
 
     format: str
@@ -79,21 +79,41 @@ class Essentials:
     profile: bytes | None = None
 
 
-def read_essentials(data: bytes) -> Essentials:
-    """Name the format and drop what does not decide the picture.
+def sniff(first_bytes: bytes) -> str | None:
+    """Return the name of the format that a file's first bytes claim.
+
+    Example::
+
+        sniff(b"\\xff\\xd8\\xff\\xe0") == "JPEG"
+
+    Args:
+        first_bytes: of the file. ``SNIFF_BYTES`` are enough.
+
+    Returns:
+        One of ``FORMATS``, the name of another type ("TIFF", "HTML"), or None.
+    """
+    head = first_bytes[:SNIFF_BYTES]
+    return next((name for pattern, name in _SIGNATURES if pattern.match(head)), None)
+
+
+def strip_image(data: bytes) -> StrippedImage:
+    """Recognise the format and drop what does not decide the pixels.
+
+    Args:
+        data: the encoded image.
 
     Raises:
-        UnsupportedImageError: not one of ``FORMATS``; says what it looks like instead.
+        UnsupportedImageError: not one of ``FORMATS``. The message says what it looks like.
         UndecodableImageError: empty, without an image, or built to cost time.
     """
-    kind = _identify(data)
+    kind = _supported_format(data)
     return _READERS.get(kind, _as_it_is)(data, kind)
 
 
 def read_orientation(exif: bytes) -> int:
-    """Return the EXIF orientation, 1-8; 1 (upright) where none can be read.
+    """Return the EXIF orientation, 1-8. It is 1 (upright) if none can be read.
 
-    Only the one tag is looked for, https://www.cipa.jp/std/documents/e/DC-008-2012_E.pdf 4.6.4.
+    Only this tag is read, https://www.cipa.jp/std/documents/e/DC-008-2012_E.pdf 4.6.4.
     """
     tiff = exif.removeprefix(b"Exif\0\0")
     order = {b"II*\0": "<", b"MM\0*": ">"}.get(tiff[:4])
@@ -112,11 +132,10 @@ def read_orientation(exif: bytes) -> int:
     return 1
 
 
-def _identify(data: bytes) -> str:
+def _supported_format(data: bytes) -> str:
     if not data:
         raise UndecodableImageError("The image is empty: it has 0 bytes.")
-    head = data[:_SIGNATURE_BYTES]
-    kind = next((name for pattern, name in _SIGNATURES if pattern.match(head)), None)
+    kind = sniff(data)
     if kind not in FORMATS:
         looks = f"It looks like {kind}. " if kind else ""
         raise UnsupportedImageError(
@@ -126,20 +145,20 @@ def _identify(data: bytes) -> str:
     return kind
 
 
-def _as_it_is(data: bytes, kind: str) -> Essentials:
-    return Essentials(kind, data)
+def _as_it_is(data: bytes, kind: str) -> StrippedImage:
+    return StrippedImage(kind, data)
 
 
-def _jpeg(data: bytes, kind: str) -> Essentials:
-    """Keep tables, frame and scans; of the APPn segments those that tell the colour space."""
+def _jpeg(data: bytes, kind: str) -> StrippedImage:
+    """Keep tables, frame, scans, and the APPn segments that tell the colour space."""
     kept: list[bytes | memoryview] = [b"\xff\xd8"]
     exif: bytes | None = None
     profile: list[bytes] = []
     for marker, start, end in _jpeg_segments(data):
-        if marker == 0xDA:  # start of scan: the rest is pixels
+        if marker == 0xDA:  # start of scan, the rest is pixels
             _limit_scans(data, start)
             kept.append(memoryview(data)[start:])
-            return Essentials(kind, b"".join(kept), exif, _joined_profile(profile))
+            return StrippedImage(kind, b"".join(kept), exif, _joined_profile(profile))
         payload = data[start + 4 : end]
         if marker == 0xE1 and payload.startswith(b"Exif\0\0"):
             exif = exif or payload
@@ -151,7 +170,7 @@ def _jpeg(data: bytes, kind: str) -> Essentials:
 
 
 def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
-    """Yield (marker, start, end) up to the first scan; junk between segments is skipped."""
+    """Yield (marker, start, end) up to the first scan. Junk between segments is skipped."""
     position = 2
     for _ in range(MAX_PARTS):
         position = data.find(b"\xff", position)
@@ -168,7 +187,7 @@ def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
 
 
 def _limit_scans(data: bytes, start: int) -> None:
-    # Counting bytes is quick and never too low; the exact count knows where the image ends.
+    # This count is quick and never too low. The exact count below stops at the end of the image.
     if data.count(b"\xff\xda", start) <= MAX_SCANS:
         return
     marks = re.finditer(rb"\xff[\xd9\xda]", data[start:])  # scans, up to the end of the image
@@ -178,15 +197,15 @@ def _limit_scans(data: bytes, start: int) -> None:
 
 
 def _joined_profile(parts: list[bytes]) -> bytes | None:
-    """Join ICC segments: each begins with its number and their total, ICC.1:2022 annex B.4."""
+    """Join ICC segments. Each begins with its number and the total, ICC.1:2022 annex B.4."""
     parts = sorted(part for part in parts if len(part) > 2)
     if not parts or len(parts) != parts[0][1] or sum(map(len, parts)) > MAX_PROFILE_BYTES:
         return None
     return b"".join(part[2:] for part in parts)
 
 
-def _png(data: bytes, kind: str) -> Essentials:
-    """Keep the header, palette, transparency and pixels: the default image of an APNG."""
+def _png(data: bytes, kind: str) -> StrippedImage:
+    """Keep the header, palette, transparency and pixels, the default image of an APNG."""
     kept: list[bytes] = [data[:8]]
     pixels: list[memoryview] = []
     exif = profile = None
@@ -203,7 +222,7 @@ def _png(data: bytes, kind: str) -> Essentials:
     if not pixels:
         raise _damaged(kind)
     kept += [_chunk(b"IDAT", b"".join(pixels)), _chunk(b"IEND", b"")]
-    return Essentials(kind, b"".join(kept), exif, profile)
+    return StrippedImage(kind, b"".join(kept), exif, profile)
 
 
 def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
@@ -234,7 +253,7 @@ def _inflated_profile(payload: bytes) -> bytes | None:
     return profile if inflater.eof else None
 
 
-def _gif(data: bytes, kind: str) -> Essentials:
+def _gif(data: bytes, kind: str) -> StrippedImage:
     """Keep the screen, the first image and the control block before it."""
     if len(data) < 13:
         raise _damaged(kind)
@@ -244,7 +263,7 @@ def _gif(data: bytes, kind: str) -> Essentials:
     for _ in budget:
         if data[position : position + 1] == b",":
             screen = _gif_screen(data, position)
-            return Essentials(
+            return StrippedImage(
                 kind, b"".join((screen, palette, control, memoryview(data)[position:]))
             )
         if data[position : position + 1] != b"!":
@@ -266,7 +285,7 @@ def _end_of_blocks(data: bytes, position: int, budget: Iterator[int]) -> int:
 
 
 def _gif_screen(data: bytes, frame: int) -> bytes:
-    """Return the header with a screen that holds the frame: Pillow warns where it must grow."""
+    """Return the header with a screen that holds the frame. Pillow warns if it has to grow it."""
     if len(data) < frame + 9:
         raise _damaged("GIF")
     left, top, width, height = struct.unpack_from("<4H", data, frame + 1)
@@ -277,16 +296,16 @@ def _gif_screen(data: bytes, frame: int) -> bytes:
     return data[:6] + struct.pack("<2H", *size)
 
 
-def _bmp(data: bytes, kind: str) -> Essentials:
+def _bmp(data: bytes, kind: str) -> StrippedImage:
     compression = int.from_bytes(data[30:34], "little") if data[14] >= 40 else 0
     if compression in (1, 2) and len(data) > MAX_RLE_BYTES:
         raise UndecodableImageError("Run-length encoded BMP of this size is not read. Send PNG.")
-    return Essentials(kind, data)
+    return StrippedImage(kind, data)
 
 
-def _avif(data: bytes, kind: str) -> Essentials:
-    """Rename the EXIF item, so that no one reads it: AVIF's own rotation is what counts."""
-    return Essentials(kind, _AVIF_EXIF.sub(rb"\1free", data))
+def _avif(data: bytes, kind: str) -> StrippedImage:
+    """Rename the EXIF item, so that nobody reads it. AVIF's own rotation counts."""
+    return StrippedImage(kind, _AVIF_EXIF.sub(rb"\1free", data))
 
 
 def _damaged(kind: str) -> UndecodableImageError:
@@ -304,7 +323,7 @@ def _too_many_parts(kind: str) -> UndecodableImageError:
 # ISO/IEC 14496-12 8.11.6: version 2 has 16-bit item numbers, version 3 32-bit ones.
 _AVIF_EXIF = re.compile(rb"(infe(?:\x02.{7}|\x03.{9}))Exif", re.DOTALL)
 
-_READERS: dict[str, Callable[[bytes, str], Essentials]] = {
+_READERS: dict[str, Callable[[bytes, str], StrippedImage]] = {
     "JPEG": _jpeg,
     "PNG": _png,
     "GIF": _gif,

@@ -1,4 +1,4 @@
-"""decode_image and preprocess: every kind of picture becomes the right colours, upright."""
+"""decode_image and preprocess give every kind of image the right colours, upright."""
 
 from __future__ import annotations
 
@@ -72,10 +72,10 @@ def assert_colour(found, expected, within: int = 2) -> None:
 
 
 def test_tensor_is_rgb_scaled_to_minus_one_and_one():
-    picture = Image.new("RGB", (3, 1))
-    picture.putdata([RED, GREEN, (0, 51, 255)])
+    image = Image.new("RGB", (3, 1))
+    image.putdata([RED, GREEN, (0, 51, 255)])
 
-    tensor = preprocess(picture, InputSpec(height=1, width=3))
+    tensor = preprocess(image, InputSpec(height=1, width=3))
 
     assert tensor.dtype == np.float32
     assert tensor.shape == (1, 1, 3, 3)
@@ -84,19 +84,19 @@ def test_tensor_is_rgb_scaled_to_minus_one_and_one():
 
 def test_scaling_is_the_one_of_keras_xception():
     levels = np.arange(256, dtype=np.uint8).reshape(16, 16)
-    picture = Image.fromarray(np.stack([levels, 255 - levels, levels // 2], axis=-1))
+    image = Image.fromarray(np.stack([levels, 255 - levels, levels // 2], axis=-1))
 
-    tensor = preprocess(picture, InputSpec(height=16, width=16))
+    tensor = preprocess(image, InputSpec(height=16, width=16))
 
     # keras.applications.xception.preprocess_input, mode "tf": x / 127.5 - 1.
-    expected = np.asarray(picture).copy().astype(np.float64) / 127.5 - 1.0
+    expected = np.asarray(image).copy().astype(np.float64) / 127.5 - 1.0
     np.testing.assert_allclose(tensor[0], expected, atol=1e-6)
 
 
-def test_height_comes_before_width_and_the_whole_picture_is_stretched():
-    picture = corners(height=40, width=400)
+def test_height_comes_before_width_and_the_whole_image_is_stretched():
+    image = corners(height=40, width=400)
 
-    tensor = preprocess(picture, InputSpec(height=8, width=4, resize_filter="bilinear"))
+    tensor = preprocess(image, InputSpec(height=8, width=4, resize_filter="bilinear"))
 
     assert tensor.shape == (1, 8, 4, 3)
     corner_values = [tensor[0, y, x] for y, x in ((0, 0), (0, 3), (7, 0), (7, 3))]
@@ -108,36 +108,36 @@ def test_height_comes_before_width_and_the_whole_picture_is_stretched():
 @pytest.mark.parametrize("name", ["bilinear", "bicubic", "lanczos"])
 def test_fine_patterns_become_their_mean_and_do_not_alias(name):
     board = np.indices((1500, 2000)).sum(axis=0) % 2 * 255
-    picture = Image.fromarray(board.astype(np.uint8)).convert("RGB")
+    image = Image.fromarray(board.astype(np.uint8)).convert("RGB")
 
-    tensor = preprocess(picture, InputSpec(height=150, width=150, resize_filter=name))
+    tensor = preprocess(image, InputSpec(height=150, width=150, resize_filter=name))
 
     assert np.abs(tensor).max() < 0.05  # NEAREST gives -1 and 1
 
 
 def test_each_filter_is_pillows_own_of_that_name():
-    picture = photo(90, 70)
+    image = photo(90, 70)
 
     for name in ("bilinear", "bicubic", "lanczos"):
-        tensor = preprocess(picture, InputSpec(height=30, width=20, resize_filter=name))
-        resized = picture.resize((20, 30), Image.Resampling[name.upper()])
+        tensor = preprocess(image, InputSpec(height=30, width=20, resize_filter=name))
+        resized = image.resize((20, 30), Image.Resampling[name.upper()])
         np.testing.assert_allclose(tensor[0], np.asarray(resized) / 127.5 - 1, atol=1e-6)
 
 
-def test_preprocess_leaves_the_picture_alone():
-    picture = photo(16, 16)
-    before = picture.tobytes()
+def test_preprocess_does_not_change_its_image():
+    image = photo(16, 16)
+    before = image.tobytes()
 
-    preprocess(picture, InputSpec(height=16, width=16))
+    preprocess(image, InputSpec(height=16, width=16))
 
-    assert picture.tobytes() == before
+    assert image.tobytes() == before
 
 
 # --- formats -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", FORMATS)
-def test_every_format_keeps_channels_and_places(kind):
+def test_every_format_keeps_channels_and_positions(kind):
     found = pixels(encode(corners(), kind, **OPTIONS.get(kind, {})))
 
     assert found.shape == (48, 64, 3)
@@ -149,10 +149,10 @@ def test_every_format_keeps_channels_and_places(kind):
     "options", [{"progressive": True}, {"subsampling": 2}, {"restart_marker_rows": 1}]
 )
 def test_kinds_of_jpeg_agree_with_the_plain_one(options):
-    picture = photo(64, 48)
-    plain = pixels(encode(picture, "JPEG", quality=95, subsampling=0))
+    image = photo(64, 48)
+    plain = pixels(encode(image, "JPEG", quality=95, subsampling=0))
 
-    found = pixels(encode(picture, "JPEG", quality=95, **{"subsampling": 0, **options}))
+    found = pixels(encode(image, "JPEG", quality=95, **{"subsampling": 0, **options}))
 
     assert np.abs(found - plain).mean() < 5  # noise of 4 levels and coarser colour
 
@@ -172,7 +172,7 @@ def test_first_image_of_a_phones_mpo_is_taken():
     assert_colour(found[12, 16], RED, within=3)
 
 
-def test_damaged_directory_of_further_images_does_not_matter():
+def test_damaged_list_of_further_images_is_ignored():
     jpeg = encode(Image.new("RGB", (32, 24), RED), "JPEG", quality=100)
 
     found = pixels(insert_segments(jpeg, segment(0xE2, b"MPF\0MM\0*\0\0\0\x08\xff\xff")))
@@ -221,7 +221,7 @@ def test_greyscale_has_three_equal_channels():
     assert_colour(pixels(data)[2, 2], (99, 99, 99), within=1)
 
 
-def test_sixteen_bit_grey_is_scaled_not_cut():
+def test_sixteen_bit_grey_is_scaled_not_clipped():
     samples = np.array([[0, 255, 256, 32768, 40000, 65535]], np.uint16)
 
     found = pixels(png(samples))
@@ -313,7 +313,7 @@ def test_bmp_with_alpha_is_flattened_on_white():
 
 # --- CMYK ----------------------------------------------------------------------------------
 
-# Ink, as printed: cyan and black. Adobe stores it inverted, and so do all who write such files.
+# Printed ink, cyan and black. Adobe stores it inverted, and so does every other program.
 CYAN_INK, BLACK_INK, NO_INK = (255, 0, 0, 0), (0, 0, 0, 255), (0, 0, 0, 0)
 
 
@@ -335,7 +335,7 @@ def inverted_cmyk_jpeg(stored: tuple[int, int, int, int], transform: int = 0) ->
         ((255, 255, 255, 100), (100, 100, 100)),
     ],
 )
-def test_adobes_inverted_cmyk(stored, expected):
+def test_adobes_inverted_cmyk_is_read(stored, expected):
     data = inverted_cmyk_jpeg(stored)
     assert b"Adobe" in data
 
@@ -371,7 +371,7 @@ def test_profile_with_exchanged_primaries_exchanges_the_channels(kind):
     assert_colour(pixels(data)[8, 8], BLUE, within=3)
 
 
-def test_profile_reaches_the_colours_of_pictures_with_alpha_and_palette():
+def test_profile_reaches_the_colours_of_images_with_alpha_and_palette():
     profile = rgb_profile("blue", "green", "red")
     half_red = Image.new("RGBA", (4, 4), (255, 0, 0, 128))
     palette = Image.new("RGB", (4, 4), RED).quantize(2)
@@ -381,7 +381,7 @@ def test_profile_reaches_the_colours_of_pictures_with_alpha_and_palette():
 
 
 def test_grey_profile_is_applied():
-    # Linear light: level 128 is 0.502 of white; sRGB writes that as
+    # Linear light: level 128 is 0.502 of white. sRGB writes that as
     # 255 * (1.055 * 0.502 ** (1 / 2.4) - 0.055) = 188.
     image = Image.new("L", (8, 8), 128)
 
@@ -392,13 +392,13 @@ def test_grey_profile_is_applied():
     )
 
 
-def test_colour_profile_on_a_grey_picture_is_applied():
+def test_colour_profile_on_a_grey_image_is_applied():
     data = encode(Image.new("L", (8, 8), 128), icc_profile=rgb_profile(exponent=1.0))
 
     assert_colour(pixels(data)[0, 0], (188, 188, 188))  # as above
 
 
-def test_cmyk_profile_decides_over_the_plain_formula():
+def test_cmyk_profile_replaces_the_plain_formula():
     # The profile of a press where only the first ink can be seen, as black.
     for ink, expected in ((CYAN_INK, BLACK), (BLACK_INK, WHITE), (NO_INK, WHITE)):
         image = Image.new("CMYK", (16, 16), ink)
@@ -425,7 +425,7 @@ def test_profile_of_a_phone_in_many_segments_is_joined_in_order():
         b"\0" * 200,
         rgb_profile()[:150],
         rgb_profile()[:200] + b"\xff" * 300,
-        grey_profile(1.0),  # of another kind than the picture
+        grey_profile(1.0),  # of another kind than the image
         cmyk_profile(),
     ],
 )
@@ -440,11 +440,11 @@ def test_unfit_profile_is_ignored(kind, profile):
 
 def test_srgb_profile_changes_nothing():
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    picture = photo(40, 30)
+    image = photo(40, 30)
 
-    found = pixels(encode(picture, icc_profile=profile))
+    found = pixels(encode(image, icc_profile=profile))
 
-    assert np.array_equal(found, np.asarray(picture))
+    assert np.array_equal(found, np.asarray(image))
 
 
 @pytest.mark.parametrize(
@@ -469,7 +469,7 @@ def test_broken_or_bomb_like_profile_chunk_is_ignored(payload):
 
 # --- orientation ---------------------------------------------------------------------------
 
-# How an upright picture is stored, from the EXIF standard's "the 0th row is at the visual ...".
+# How an upright image is stored, from the EXIF standard's "the 0th row is at the visual ...".
 STORED = {
     1: lambda upright: upright,
     2: np.fliplr,
@@ -488,7 +488,7 @@ def stored(orientation: int) -> Image.Image:
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WebP", "AVIF"])
-def test_picture_is_turned_upright(kind, orientation):
+def test_image_is_turned_upright(kind, orientation):
     data = encode(stored(orientation), kind, exif=exif(orientation), **OPTIONS.get(kind, {}))
 
     found = pixels(data)
@@ -532,7 +532,7 @@ def test_unreadable_orientation_means_upright(block):
 # --- what is refused -----------------------------------------------------------------------
 
 
-def test_nothing_is_its_own_error():
+def test_empty_image_is_refused():
     with pytest.raises(UndecodableImageError, match="0 bytes"):
         decode_image(b"")
 
@@ -603,7 +603,7 @@ def test_signature_followed_by_another_file_is_refused():
             decode_image(data)
 
 
-def test_what_follows_a_picture_is_not_looked_at():
+def test_bytes_after_the_image_are_ignored():
     data = encode(Image.new("RGB", (16, 16), RED), "JPEG", quality=100)
 
     assert_colour(pixels(data + b"PK\x03\x04" + bytes(1000))[8, 8], RED, within=3)
@@ -613,8 +613,8 @@ TOKENS = (b"<!--", b"-->", b"<!---->", b" ", b"<", b"<?xml", b"<!DOCTYPE svg", b
 
 
 @pytest.mark.parametrize("first", TOKENS)
-def test_telling_the_type_takes_no_time_whatever_the_text(first):
-    """24 comments took 2 s to be told from HTML, and each further one doubled it."""
+def test_recognising_a_type_takes_no_time_for_any_text(first):
+    """24 comments once took 2 s, and each further comment doubled it."""
     started = time.process_time()
     for second in TOKENS:
         with pytest.raises(UnsupportedImageError):
@@ -623,7 +623,7 @@ def test_telling_the_type_takes_no_time_whatever_the_text(first):
     assert time.process_time() - started < 0.5
 
 
-def test_any_number_of_comments_before_a_page_is_seen_through():
+def test_page_is_recognised_behind_any_number_of_comments():
     with pytest.raises(UnsupportedImageError, match="looks like HTML"):
         decode_image(b"<!-- a --> <!---->\n" * 50 + b"<html>")
 
@@ -662,7 +662,7 @@ def test_too_many_pixels_are_refused_before_decoding(data):
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 65_536), (65_536, 1), (1, 50_000_000)])
-def test_too_long_a_side_is_refused_before_decoding(height, width):
+def test_too_long_side_is_refused_before_decoding(height, width):
     """The weights of resizing one row of 50 million pixels take 1.8 GB."""
     with pytest.raises(TooLargeError, match=f"{width}x{height} pixels; at most 65,535 .* a side"):
         decode_image(png_header(height, width))
@@ -694,7 +694,7 @@ def test_text_bomb_is_never_inflated():
     tracemalloc.stop()
 
     assert_colour(found[0, 0], (50, 50, 50), within=0)
-    # of 1,000 MB; Pillow 12 holds a little of each chunk before it gives up
+    # of 1,000 MB. Pillow 12 holds a little of each chunk before it gives up
     assert peak < (32 if PILLOW_12 else 16) * 1024**2
 
 
@@ -753,7 +753,7 @@ def test_scans_are_not_counted_beyond_the_end_of_the_image():
     assert_colour(pixels(data + b"\xff\xda" * 1000)[8, 8], RED, within=3)
 
 
-def test_hostile_exif_says_nothing_and_costs_nothing():
+def test_hostile_exif_causes_no_warning():
     entries = b"".join(struct.pack("<HHII", tag, 7, 60_000, 0) for tag in range(300, 5000))
     block = b"Exif\0\0II*\0\x08\0\0\0" + struct.pack("<H", 4700) + entries
     data = insert_segments(encode(corners(), "JPEG"), segment(0xE1, block))
@@ -770,7 +770,7 @@ def test_hostile_exif_says_nothing_and_costs_nothing():
     assert caught == []
 
 
-def test_settings_of_the_process_are_left_alone():
+def test_process_settings_are_unchanged():
     before = (Image.MAX_IMAGE_PIXELS, list(warnings.filters))
 
     for data in (png_header(30_000, 30_000), b"rubbish", encode(photo(9, 9))[:60]):
@@ -824,7 +824,7 @@ def test_extreme_shapes_become_tensors(height, width, kind):
 
 
 @pytest.mark.parametrize("size", [150, 224, 299])
-def test_training_sized_pictures_are_never_reduced(size):
+def test_training_sized_images_are_never_reduced(size):
     data = encode(photo(533, 400), "JPEG")
     spec = InputSpec(height=size, width=size)
 
@@ -842,7 +842,7 @@ def test_training_sized_pictures_are_never_reduced(size):
         ("BMP", {}, (760, 500)),
     ],
 )
-def test_large_picture_is_reduced_early_and_looks_the_same(kind, options, expected):
+def test_large_image_is_reduced_early_and_looks_the_same(kind, options, expected):
     spec = InputSpec(height=150, width=150)
     data = encode(photo(2000, 3040), kind, **options)
 
@@ -855,14 +855,14 @@ def test_large_picture_is_reduced_early_and_looks_the_same(kind, options, expect
     assert difference.max() < 8
 
 
-def test_a_picture_of_six_megapixels_is_the_largest_that_is_not_reduced():
+def test_image_of_six_megapixels_is_the_largest_not_reduced():
     spec = InputSpec(height=100, width=100)
 
     assert decode_image(encode(photo(2000, 3000), "JPEG"), target=spec).size == (3000, 2000)
     assert decode_image(encode(photo(2000, 3001), "JPEG"), target=spec).size < (3000, 2000)
 
 
-def test_reduced_picture_lying_on_its_side_keeps_enough_of_both_sides():
+def test_reduced_sideways_image_keeps_enough_of_both_sides():
     spec = InputSpec(height=100, width=400)
     data = encode(photo(6400, 1600), "JPEG", exif=exif(6))  # upright: 1600 high, 6400 wide
 
@@ -883,7 +883,7 @@ def test_reducing_mixes_no_colour_from_under_transparent_pixels():
     assert_colour(found[100, 100], (127, 127, 255), within=2)
 
 
-def test_decoding_in_threads_gives_the_same_pictures():
+def test_decoding_in_threads_gives_the_same_images():
     profile = rgb_profile("green", "red", "blue")
     files = [encode(photo(80, 60, seed), "JPEG", icc_profile=profile) for seed in range(8)]
     expected = [pixels(data) for data in files]
@@ -903,7 +903,7 @@ def test_decoding_in_threads_gives_the_same_pictures():
 
 
 def test_hand_made_profiles_are_read_by_the_colour_library():
-    # Otherwise a broken one would be ignored, and a test that expects "unchanged" pass by chance.
+    # A broken profile is ignored, so a test that expects "unchanged" would pass by chance.
     for profile in (rgb_profile(), grey_profile(2.2), cmyk_profile()):
         assert ImageCms.ImageCmsProfile(io.BytesIO(profile)).profile.version == pytest.approx(2.1)
     assert len(xyz(0, 0, 0)) == 20

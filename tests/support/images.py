@@ -1,4 +1,4 @@
-"""Pictures that the tests make themselves, and the odd files that Pillow does not write."""
+"""Images that the tests make, among them odd files that Pillow does not write."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ def encode(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
 
 
 def photo(height: int, width: int, seed: int = 0) -> Image.Image:
-    """Return an RGB picture with soft shapes and a little noise, as a camera's."""
-    generator = np.random.default_rng(seed)
-    coarse = generator.integers(0, 256, (8, 6, 3), dtype=np.uint8)
+    """Return an RGB image with soft shapes and a little noise, as a camera's."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(0, 256, (8, 6, 3), dtype=np.uint8)
     soft = Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
-    noise = generator.integers(-6, 7, (64, 64, 3), dtype=np.int16)
+    noise = rng.integers(-6, 7, (64, 64, 3), dtype=np.int16)
     tiles = np.tile(noise, (-(-height // 64), -(-width // 64), 1))[:height, :width]
     return Image.fromarray(np.clip(np.asarray(soft) + tiles, 0, 255).astype(np.uint8))
 
 
 def corners(height: int = 48, width: int = 64) -> Image.Image:
-    """Return a picture that differs in every orientation: red, green / blue, white quarters."""
+    """Return an image with red, green, blue and white quarters, different in every orientation."""
     image = Image.new("RGB", (width, height), RED)
     image.paste(GREEN, (width // 2, 0, width, height // 2))
     image.paste(BLUE, (0, height // 2, width // 2, height))
@@ -76,7 +76,7 @@ def png(samples: np.ndarray, extra: bytes = b"", bits: int | None = None) -> byt
     Args:
         samples: uint8 or uint16, (height, width) or (height, width, 2, 3 or 4).
         extra: chunks to put before the pixels.
-        bits: to a sample, where fewer than 8; then ``samples`` holds whole packed rows.
+        bits: per sample, if fewer than 8. Then ``samples`` holds packed rows.
     """
     colour = {1: 0, 2: 4, 3: 2, 4: 6}[1 if samples.ndim == 2 else samples.shape[2]]
     depth = bits or samples.dtype.itemsize * 8
@@ -173,7 +173,7 @@ def grey_profile(exponent: float) -> bytes:
 
 
 def cmyk_profile() -> bytes:
-    """Return a profile of an odd press: cyan ink is black, all other inks are invisible."""
+    """Return a profile of a press whose cyan ink is black and whose other inks are invisible."""
     lut = b"mft1\0\0\0\0" + bytes((4, 3, 2, 0))
     lut += struct.pack(">9i", 65536, 0, 0, 0, 65536, 0, 0, 0, 65536)
     lut += bytes(range(256)) * 4
