@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lambda_function.metadata import ModelMetadata, read_metadata
+from lambda_function.metadata import SECOND_LABEL_OUTPUTS, ModelMetadata, read_metadata
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,7 +51,7 @@ class Classifier:
         """Classify one preprocessed image.
 
         Args:
-            tensor: float32, (1, height, width, 3), RGB, -1..1, from ``image.preprocess``.
+            tensor: float32, (1, height, width, 3), from ``preprocess``.
 
         Returns:
             float32, (classes,), probabilities in the order of ``metadata.labels``.
@@ -59,8 +59,29 @@ class Classifier:
         with self._lock:
             self._interpreter.set_tensor(self._input, tensor)
             self._interpreter.invoke()
-            probabilities: NDArray[np.float32] = self._interpreter.get_tensor(self._output)[0]
-        return probabilities
+            values: NDArray[np.float32] = self._interpreter.get_tensor(self._output)[0]
+        return _to_probabilities(values, self.metadata.output)
+
+
+def _to_probabilities(values: NDArray[np.float32], output: str) -> NDArray[np.float32]:
+    """Complete what a graph left out: the softmax, or the first of two labels.
+
+    Args:
+        values: float32, (outputs,), as the graph gives them.
+        output: one of ``metadata.OUTPUTS``.
+
+    Returns:
+        float32, (classes,), probabilities.
+    """
+    if output == "probabilities":
+        return values
+    if output == "probability_of_second":
+        return np.array([1 - values[0], values[0]], np.float32)
+    # The logit of the second label stands against 0 for the first.
+    logits = values if output == "logits" else np.array([0, values[0]], np.float32)
+    exponentials = np.exp(logits - logits.max())
+    probabilities: NDArray[np.float32] = exponentials / exponentials.sum()
+    return probabilities
 
 
 def _load_interpreter(artifact: Path | bytes, num_threads: int) -> Any:
@@ -89,7 +110,8 @@ def _interpreter_class() -> Any:
 def _checked_tensors(interpreter: Any, metadata: ModelMetadata) -> tuple[int, int]:
     inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
     expected_input = (1, metadata.input.height, metadata.input.width, 3)
-    expected_output = (1, len(metadata.labels))
+    outputs_of_graph = 1 if metadata.output in SECOND_LABEL_OUTPUTS else len(metadata.labels)
+    expected_output = (1, outputs_of_graph)
     for kind, details, expected in (
         ("input", inputs, expected_input),
         ("output", outputs, expected_output),

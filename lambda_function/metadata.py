@@ -21,12 +21,25 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pathlib import Path
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+READABLE_VERSIONS = (1, 2)  # version 1 had no title and no subject
 METADATA_FILE = "metadata.json"
 LABELS_FILE = "labels.txt"
-RESIZE_FILTERS = ("bilinear", "bicubic", "lanczos")
-NORMALISATIONS = ("xception",)
-_TEXTS = ("name", "version", "recipe", "source_sha256", "dataset", "licence")
+RESIZE_FILTERS = ("nearest", "bilinear", "bicubic", "lanczos")
+NORMALISATIONS = ("xception", "tf", "torch", "caffe", "0..1", "0..255")
+SECOND_LABEL_OUTPUTS = ("probability_of_second", "logit_of_second")
+OUTPUTS = ("probabilities", "logits", *SECOND_LABEL_OUTPUTS)
+NOT_STATED = "not stated"  # the licence of a model whose owner names none
+_TEXTS = (
+    "name",
+    "version",
+    "recipe",
+    "source_sha256",
+    "dataset",
+    "licence",
+    "title",
+    "subject",
+)
 _OBJECTS = ("metrics", "training", "conversion")
 # What reading a damaged archive raises: also for "encrypted" and for an unknown compression.
 _ZIP_ERRORS = (zipfile.BadZipFile, RuntimeError, NotImplementedError, zlib.error, OSError)
@@ -44,9 +57,12 @@ class InputSpec:
     Attributes:
         height: of the input, in pixels.
         width: of the input, in pixels.
-        resize_filter: antialiased filter, one of ``RESIZE_FILTERS``; the image is
-            stretched to (height, width), its aspect ratio is not kept.
-        normalisation: ``"xception"`` maps 0..255 to -1..1, RGB order.
+        resize_filter: one of ``RESIZE_FILTERS``. All but ``"nearest"`` are antialiased. The
+            image is stretched to (height, width). Its aspect ratio is not kept.
+        normalisation: how levels of 0..255 become the input, one of ``NORMALISATIONS``.
+            ``"xception"`` and ``"tf"`` give -1..1. ``"torch"`` gives 0..1 less ImageNet's mean,
+            divided by its standard deviation. ``"caffe"`` gives BGR less ImageNet's mean.
+            ``"0..1"`` divides by 255 and ``"0..255"`` changes nothing.
     """
 
     height: int
@@ -82,12 +98,15 @@ class ModelMetadata:
         temperature: that the logits were divided by before the softmax (in the graph).
         source_sha256: SHA-256 of the ``.keras`` file that was converted.
         dataset: name of the training data.
-        licence: SPDX identifier of the weights.
+        licence: SPDX identifier of the weights, or ``NOT_STATED``.
         metrics: measured figures with their sample sizes and intervals.
         training: configuration of the training run.
         conversion: versions of the tools, and the calibration images' number and seed.
-        output: kind of the output tensor; always ``"probabilities"``.
-        format_version: of this very structure.
+        output: what the output tensor holds, one of ``OUTPUTS``. ``Classifier`` makes
+            probabilities of it.
+        title: the question that the model answers, such as ``"Which garment is it?"``.
+        subject: noun for what an image shows, such as ``"garment"``.
+        format_version: of this structure.
     """
 
     name: str
@@ -103,6 +122,8 @@ class ModelMetadata:
     training: dict[str, Any] = dataclasses.field(default_factory=dict)
     conversion: dict[str, Any] = dataclasses.field(default_factory=dict)
     output: str = "probabilities"
+    title: str = "What is in the image?"
+    subject: str = "image"
     format_version: int = FORMAT_VERSION
 
     def __post_init__(self) -> None:
@@ -117,7 +138,11 @@ class ModelMetadata:
         )
         positive = number and 0 < self.temperature < math.inf
         _check(positive, "temperature must be a number above 0", self, "temperature")
-        _check(self.output == "probabilities", "output must be 'probabilities'", self, "output")
+        _check(self.output in OUTPUTS, f"output must be one of {OUTPUTS}", self, "output")
+        if self.output in SECOND_LABEL_OUTPUTS and len(self.labels) != 2:
+            raise MetadataError(
+                f"output {self.output!r} needs two labels. Received: {list(self.labels)}"
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON types, nested."""
@@ -131,10 +156,10 @@ class ModelMetadata:
             MetadataError: unknown format version, missing or unknown field.
         """
         found = fields.get("format_version") if isinstance(fields, dict) else None
-        if found != FORMAT_VERSION:
+        if found not in READABLE_VERSIONS:
             raise MetadataError(
-                f"this artifact's metadata has format version {found!r}; this code reads version "
-                f"{FORMAT_VERSION}. Convert the model again, or use the matching release."
+                f"this artifact's metadata has format version {found!r}. This code reads versions "
+                f"{READABLE_VERSIONS}. Convert the model again, or use the matching release."
             )
         try:
             spec = InputSpec(**fields["input"])

@@ -57,10 +57,15 @@ REDUCE_MARGIN = 3.0
 # of them undecided (benchmarks/large_photos.py).
 REDUCE_ABOVE_PIXELS = 6_000_000
 _FILTERS = {
+    "nearest": Image.Resampling.NEAREST,
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
 }
+# Mean and standard deviation of ImageNet's training images.
+_TORCH_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
+_TORCH_DEVIATION = np.array([0.229, 0.224, 0.225], np.float32)
+_CAFFE_MEAN_BGR = np.array([103.939, 116.779, 123.68], np.float32)
 _UPRIGHT = {  # EXIF orientation -> its inverse, 1 is upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -123,11 +128,29 @@ def preprocess(image: Image.Image, spec: InputSpec) -> NDArray[np.float32]:
         spec: size, filter and scaling from the artifact's metadata.
 
     Returns:
-        float32, (1, height, width, 3), RGB, -1..1.
+        float32, (1, height, width, 3). RGB, -1..1 for ``"xception"``. See ``InputSpec`` for
+        the other normalisations.
     """
     resized = image.resize((spec.width, spec.height), _FILTERS[spec.resize_filter])
-    tensor: NDArray[np.float32] = _preprocessor(spec.height, spec.width).convert_to_tensor(resized)
-    return tensor
+    if spec.normalisation in ("xception", "tf"):
+        helper = _preprocessor(spec.height, spec.width)
+        tensor: NDArray[np.float32] = helper.convert_to_tensor(resized)
+        return tensor
+    return _normalise(np.asarray(resized, dtype=np.float32)[np.newaxis], spec.normalisation)
+
+
+def _normalise(levels: NDArray[np.float32], normalisation: str) -> NDArray[np.float32]:
+    """Scale levels of 0..255 in RGB as the other networks of Keras take them.
+
+    The formulas and constants are those of ``keras.applications.imagenet_utils``.
+    """
+    if normalisation == "0..255":
+        return levels
+    if normalisation == "0..1":
+        return levels / np.float32(255)
+    if normalisation == "torch":
+        return (levels / np.float32(255) - _TORCH_MEAN) / _TORCH_DEVIATION
+    return levels[..., ::-1] - _CAFFE_MEAN_BGR
 
 
 @functools.cache
@@ -176,7 +199,7 @@ def _check_pixels(image: Image.Image, max_pixels: int) -> None:
 
 def _enough(target: InputSpec | None, orientation: int) -> tuple[int, int] | None:
     """Return the encoded (width, height) that an image must keep for the target."""
-    if target is None:
+    if target is None or target.resize_filter == "nearest":  # nearest picks pixels, never means
         return None
     height, width = round(target.height * REDUCE_MARGIN), round(target.width * REDUCE_MARGIN)
     return (height, width) if orientation >= 5 else (width, height)

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from lambda_function.classifier import ArtifactError, Classifier
+from lambda_function.classifier import ArtifactError, Classifier, _to_probabilities
 from lambda_function.metadata import InputSpec, MetadataError, embed_metadata, read_metadata
 from tests.support.paths import TESTS
 
@@ -70,6 +70,34 @@ class Leisurely:
 
     def __getattr__(self, name: str):
         return getattr(self._interpreter, name)
+
+
+@pytest.mark.parametrize(
+    ("output", "values", "expected"),
+    [
+        ("probabilities", [0.2, 0.3, 0.5], [0.2, 0.3, 0.5]),
+        # e**0 : e**ln 3 : e**-100
+        ("logits", [0.0, 1.0986123, -100.0], [0.25, 0.75, 0.0]),
+        ("logits", [1000.0, 1000.0], [0.5, 0.5]),
+        ("probability_of_second", [0.9], [0.1, 0.9]),
+        ("logit_of_second", [1.0986123], [0.25, 0.75]),
+        ("logit_of_second", [-1000.0], [1.0, 0.0]),
+    ],
+)
+def test_an_output_is_completed_to_probabilities(output, values, expected):
+    found = _to_probabilities(np.array(values, np.float32), output)
+
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_a_graph_without_softmax_is_served_with_one():
+    content = described_otherwise(output="logits")  # tiny's softmax now counts as logits
+    logits = Classifier(TINY).predict(picture(1, -1, -1))
+
+    found = Classifier(content).predict(picture(1, -1, -1))
+
+    np.testing.assert_allclose(found, np.exp(logits) / np.exp(logits).sum(), atol=1e-6)
 
 
 def test_threads_that_share_a_classifier_get_their_own_answers():

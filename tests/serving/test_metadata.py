@@ -62,6 +62,17 @@ def test_what_was_embedded_is_read_back_from_bytes_and_from_a_file(tmp_path):
     assert artifact.startswith(MODEL)
 
 
+def test_format_version_one_without_title_and_subject_stays_readable():
+    fields = METADATA.to_dict() | {"format_version": 1}
+    for name in ("title", "subject"):
+        del fields[name]
+
+    metadata = read_metadata(with_text(json.dumps(fields)))
+
+    assert metadata.labels == METADATA.labels
+    assert (metadata.title, metadata.subject) == ("What is in the image?", "image")
+
+
 def test_equal_arguments_give_equal_bytes():
     assert embed_metadata(MODEL, METADATA) == embed_metadata(MODEL, METADATA)
     other = dataclasses.replace(METADATA, temperature=1.3)
@@ -75,9 +86,11 @@ def test_other_tools_find_the_labels_one_a_line_as_tflites_convention_has_it():
         assert all(entry.date_time == (1980, 1, 1, 0, 0, 0) for entry in archive.infolist())
 
 
-@pytest.mark.parametrize("version", [0, 2, "1", None, 99])
+@pytest.mark.parametrize("version", [0, 3, "1", None, 99])
 def test_an_unknown_format_version_is_refused_with_both_sides(version):
-    with pytest.raises(MetadataError, match=rf"version {version!r}; this code reads version 1\."):
+    with pytest.raises(
+        MetadataError, match=rf"version {version!r}\. This code reads versions \(1, 2\)"
+    ):
         read_metadata(with_fields(format_version=version))
 
 
@@ -88,7 +101,9 @@ def test_an_unknown_format_version_is_refused_with_both_sides(version):
         ({"labels": ["dress", "dress"]}, "two or more different names"),
         ({"labels": "dress"}, "list of names"),
         ({"labels": ["dress", 7]}, "list of names"),
-        ({"output": "logits"}, "output must be 'probabilities'. Received: 'logits'"),
+        ({"output": "scores"}, r"output must be one of \('probabilities', .* Received: 'scores'"),
+        ({"output": "logit_of_second"}, "output 'logit_of_second' needs two labels"),
+        ({"title": 7}, "title must be text. Received: 7"),
         ({"temperature": None}, "temperature"),
         ({"temperature": "warm"}, "temperature must be a number above 0. Received: 'warm'"),
         ({"temperature": 0}, "temperature must be a number above 0. Received: 0"),
@@ -98,8 +113,8 @@ def test_an_unknown_format_version_is_refused_with_both_sides(version):
         ({"input": {"height": 0, "width": 8}}, "input height must be a positive integer"),
         ({"input": {"height": 8, "width": True}}, "input width must be a positive integer"),
         (
-            {"input": {"height": 8, "width": 8, "resize_filter": "nearest"}},
-            r"resize_filter must be one of .* Received: 'nearest'",
+            {"input": {"height": 8, "width": 8, "resize_filter": "area"}},
+            r"resize_filter must be one of .* Received: 'area'",
         ),
         (
             {"input": {"height": 8, "width": 8, "normalisation": "imagenet"}},
