@@ -23,7 +23,8 @@ from benchmarks.measure import surroundings, write_result
 from benchmarks.rounds import MEMORY_MB, ask
 from tools.emulator import EmulatorError
 from tools.image_server import ImageServer, Resource
-from training.data.dataset import DatasetError, find_dataset, load_split
+from training.data.dataset import find_dataset, load_split
+from training.errors import DatasetError
 from training.evaluation.metrics import wilson_interval
 
 if TYPE_CHECKING:

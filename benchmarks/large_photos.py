@@ -31,7 +31,8 @@ from lambda_function.classifier import Classifier
 from lambda_function.images import decode as image_module
 from lambda_function.images.decode import decode_image, preprocess
 from tests.support.images import encode, photo
-from training.data.dataset import DatasetError, find_dataset, load_split
+from training.data.dataset import find_dataset, load_split
+from training.errors import DatasetError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

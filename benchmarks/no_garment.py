@@ -25,7 +25,8 @@ from lambda_function import SHIPPED_MODEL
 from lambda_function.classifier import Classifier
 from lambda_function.images.decode import decode_image, preprocess
 from tests.support.images import encode
-from training.data.dataset import DatasetError, find_dataset, load_split
+from training.data.dataset import find_dataset, load_split
+from training.errors import DatasetError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -41,7 +41,8 @@ from converter.tflite import quantise, to_float32
 from lambda_function import REPOSITORY
 from lambda_function.classifier import Classifier
 from lambda_function.images.decode import decode_image, preprocess
-from training.data.dataset import DatasetError, find_dataset, load_split
+from training.data.dataset import find_dataset, load_split
+from training.errors import DatasetError
 from training.evaluation.metrics import wilson_interval
 from training.files import replacing, sha256_of, write_json, write_text
 from training.provenance import provenance

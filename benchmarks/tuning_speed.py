@@ -23,11 +23,12 @@ import numpy as np
 from benchmarks.measure import at_least_one
 from lambda_function.metadata import InputSpec
 from training.data.dataset import Split, find_dataset, load_split
+from training.data.imagenet import find_weights
 from training.data.images import load_image
 from training.experiments.course_figures import EPOCHS, EXPERIMENTS, SIZE
 from training.experiments.tune import search_heads
 from training.files import write_json, write_text
-from training.fit.backbone import build_backbone, find_weights
+from training.fit.backbone import build_backbone
 from training.fit.heads import pooled_features
 from training.provenance import command, provenance
 

@@ -23,7 +23,8 @@ from converter.errors import ConversionError, ConverterError
 from lambda_function import SHIPPED_MODEL
 from lambda_function.classifier import ArtifactError
 from lambda_function.metadata import MetadataError
-from training.data.dataset import DatasetError, find_dataset
+from training.data.dataset import find_dataset
+from training.errors import DatasetError
 from training.files import replacing
 
 GATE_FAILED = 3

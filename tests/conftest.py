@@ -195,7 +195,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The backbone's weights: the ImageNet file where there is one, else random ones."""
     import keras
 
-    from training.fit.backbone import DEFAULT_WEIGHTS
+    from training.data.imagenet import DEFAULT_WEIGHTS
 
     if DEFAULT_WEIGHTS.is_file():
         return DEFAULT_WEIGHTS

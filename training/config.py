@@ -9,20 +9,13 @@ import math
 from typing import Any
 
 from lambda_function.metadata import InputSpec
+from training.errors import ConfigError
 
 DEFAULT_INPUT = InputSpec(224, 224)
 LEAST_SIDE = 71  # pixels; Xception's blocks leave nothing of less
 SEEDS = 2**32  # what NumPy takes
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 AUGMENTATIONS = ("mild", "jpeg", "randaugment")
-
-
-class ConfigError(ValueError):
-    """A setting is out of range; the message names it, its value and what is allowed."""
-
-
-class WeightsError(ValueError):
-    """The backbone's weights are missing or do not fit."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -125,12 +125,8 @@ def xception(tmp_path_factory):
 
     from lambda_function.metadata import InputSpec
     from training.config import TrainConfig
-    from training.fit.backbone import (
-        build_backbone,
-        build_network,
-        find_weights,
-        with_probabilities,
-    )
+    from training.data.imagenet import find_weights
+    from training.fit.backbone import build_backbone, build_network, with_probabilities
 
     weights = find_weights()
     if weights is None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -16,9 +15,9 @@ from PIL import Image
 from lambda_function import REPOSITORY
 from tests.support.paths import TESTS
 from training import provenance
-from training.config import ConfigError
+from training.commands import main
+from training.errors import ConfigError
 from training.experiments import course as steps
-from training.options import main
 
 TINY = TESTS / "data" / "tiny.tflite"
 COLOURS = {"red": (250, 5, 5), "green": (5, 250, 5), "blue": (5, 5, 250), "dark": (5, 5, 5)}
@@ -198,49 +197,3 @@ def test_without_git_the_commit_is_unknown(monkeypatch: pytest.MonkeyPatch) -> N
     assert provenance.commit() != ""
     monkeypatch.setenv("PATH", "/nowhere")
     assert provenance.commit() == "unknown"
-
-
-INTERRUPTED_IN_A_FINALISER = """
-import runpy, signal, sys, time
-from training.experiments import course as steps
-
-class Finalised:
-    def __del__(self):
-        signal.raise_signal(signal.SIGINT)
-        time.sleep(0)
-
-def interrupted(_):
-    Finalised()
-    time.sleep(60)
-
-steps.run = interrupted
-sys.argv = ["training", "steps", "look"]
-runpy.run_module("training", run_name="__main__", alter_sys=True)
-"""
-
-INTERRUPTED_WHILE_IMPORTING = """
-import runpy, sys
-
-class Interrupt:
-    def find_spec(self, name, *_):
-        if name == "training.experiments.study":
-            raise KeyboardInterrupt
-
-sys.meta_path.insert(0, Interrupt())
-sys.argv = ["training", "steps", "look"]
-runpy.run_module("training", run_name="__main__", alter_sys=True)
-"""
-
-
-@pytest.mark.parametrize("code", [INTERRUPTED_IN_A_FINALISER, INTERRUPTED_WHILE_IMPORTING])
-def test_an_interrupt_is_heard_wherever_it_falls(code: str) -> None:
-    def hear_interrupts() -> None:  # a shell's background job is started deaf to them
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-    found = subprocess.run(
-        [sys.executable, "-W", "ignore::RuntimeWarning", "-c", code],
-        cwd=REPOSITORY, capture_output=True, text=True, timeout=50, check=False,
-        preexec_fn=hear_interrupts,
-    )  # fmt: skip
-    assert found.returncode == 130, found.stderr
-    assert found.stderr == "interrupted; the same command uses what was finished\n"

@@ -10,8 +10,9 @@ from PIL import Image
 
 from lambda_function.metadata import InputSpec
 from training.data.augment import augment
-from training.data.dataset import DatasetError, find_dataset, load_folder, load_split
+from training.data.dataset import find_dataset, load_folder, load_split
 from training.data.images import batches, load_image
+from training.errors import DatasetError
 
 SPEC = InputSpec(8, 6)
 

@@ -13,14 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from training.data.dataset import DEFAULT_ROOT, DatasetError
-from training.data.download import (
-    DATASET_DIGEST,
-    DownloadError,
-    digest,
-    fetch_dataset,
-    fetch_weights,
-)
+from training.data.clothing import DIGEST, digest, fetch_dataset
+from training.data.dataset import DEFAULT_ROOT
+from training.data.imagenet import fetch_weights
+from training.errors import DatasetError, DownloadError
 
 FILES = {"train/hat/a.jpg": b"one", "validation/hat/b.jpg": b"two", "test/hat/c.jpg": b"three"}
 
@@ -120,4 +116,4 @@ def test_an_address_that_does_not_answer_is_one_sentence(tmp_path: Path) -> None
 @pytest.mark.data
 @pytest.mark.skipif(not DEFAULT_ROOT.is_dir(), reason="no data set beside the checkout")
 def test_the_pinned_digest_is_that_of_the_data_set_beside_the_checkout() -> None:
-    assert digest(DEFAULT_ROOT) == DATASET_DIGEST
+    assert digest(DEFAULT_ROOT) == DIGEST

@@ -17,7 +17,9 @@ from PIL import Image
 from lambda_function import REPOSITORY, SHIPPED_MODEL
 from lambda_function.metadata import InputSpec, embed_metadata, read_metadata
 from tests.support.paths import TESTS
-from training.data.dataset import DatasetError, Split, load_folder
+from training.commands import main
+from training.data.dataset import Split, load_folder
+from training.errors import DatasetError
 from training.evaluation import evaluate as evaluate_module
 from training.evaluation import metrics
 from training.evaluation import test_log as ledger
@@ -32,7 +34,6 @@ from training.evaluation.loaded_model import ModelFileError, Scorer, load_scorer
 from training.evaluation.model_card import MARKS, card
 from training.evaluation.report import report_html
 from training.files import replacing, sha256_of
-from training.options import main
 
 TINY = TESTS / "data" / "tiny.tflite"  # tells colours apart
 COLOURS = {
@@ -268,7 +269,9 @@ def test_an_artifact_is_scored_where_keras_is_not_installed(
     tmp_path: Path, options: list[str]
 ) -> None:
     blocked = "import sys; sys.modules.update(keras=None, tensorflow=None, matplotlib=None); "
-    call = f"from training.options import main; sys.exit(main({['evaluate', str(TINY), *options]}))"
+    call = (
+        f"from training.commands import main; sys.exit(main({['evaluate', str(TINY), *options]}))"
+    )
     done = subprocess.run(
         [sys.executable, "-c", blocked + call],
         cwd=REPOSITORY,

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from training.config import ConfigError
+from training.commands import main
 from training.data.folds import assign_folds
+from training.errors import ConfigError
 from training.evaluation.label_noise import cross_validated, suspects
-from training.options import main
 
 
 def test_folds_share_every_class_equally() -> None:

@@ -13,9 +13,9 @@ from PIL import Image
 from lambda_function import REPOSITORY
 from lambda_function.images.decode import decode_image
 from tests.support.paths import TESTS
+from training.commands import main
 from training.data.dataset import load_folder
 from training.evaluation import robustness
-from training.options import main
 
 TINY = TESTS / "data" / "tiny.tflite"
 COLOURS = {"red": (250, 5, 5), "green": (5, 250, 5), "blue": (5, 5, 250), "dark": (5, 5, 5)}

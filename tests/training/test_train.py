@@ -30,27 +30,27 @@ import h5py  # noqa: E402
 from lambda_function import REPOSITORY  # noqa: E402
 from lambda_function.metadata import InputSpec  # noqa: E402
 from tests.support.shapes import CLASSES, draw  # noqa: E402
-from training.config import ConfigError, TrainConfig, WeightsError  # noqa: E402
+from training.commands import main  # noqa: E402
+from training.config import TrainConfig  # noqa: E402
 from training.data.cached_features import CachedViews, cut_mix  # noqa: E402
 from training.data.dataset import load_split  # noqa: E402
 from training.data.features import extract  # noqa: E402
+from training.data.imagenet import DEFAULT_WEIGHTS, find_weights  # noqa: E402
 from training.data.rand_augment import rand_augment  # noqa: E402
+from training.errors import ConfigError, WeightsError  # noqa: E402
 from training.evaluation import metrics  # noqa: E402
 from training.evaluation.loaded_model import load_scorer, score  # noqa: E402
 from training.fit import checkpoints as backup  # noqa: E402
 from training.fit.backbone import (  # noqa: E402
-    DEFAULT_WEIGHTS,
     assign_weights,
     build_backbone,
     build_network,
-    find_weights,
     named_weights,
     with_probabilities,
     without_probabilities,
 )
 from training.fit.run_folder import check_settings, read_config, record_settings  # noqa: E402
 from training.fit.train import train  # noqa: E402
-from training.options import main  # noqa: E402
 
 pytestmark = pytest.mark.training
 

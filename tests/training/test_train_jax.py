@@ -81,7 +81,7 @@ def train(folder: Path, name: str, flags: str = "") -> tuple[str, list[dict[str,
         f"--backbone-weights={weights}", "--first-trainable-block=14", "--views=1", "--epochs=2",
         "--batch-size=8", "--dropout=0", "--learning-rate=0.001", "--ema-momentum=0.5",
     ]  # fmt: skip
-    code = f"from training.options import main; sys.exit(main({arguments!r}))"
+    code = f"from training.commands import main; sys.exit(main({arguments!r}))"
     output = run(folder, code, flags)
     with (folder / "runs" / name / "history.csv").open() as file:
         return output, [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]

@@ -16,7 +16,7 @@ pytest.importorskip("keras", reason="needs Keras: make test-training")
 
 import keras
 
-from training.config import ConfigError
+from training.errors import ConfigError
 from training.experiments import tune
 from training.experiments.course_figures import EPOCHS, EXPERIMENTS
 from training.fit import heads

@@ -10,16 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lambda_function import REPOSITORY
+from training.errors import DatasetError
 
 SPLITS = ("train", "validation", "test")
 ENVIRONMENT_VARIABLE = "CLOTHING_DATASET"
 FETCHED_ROOT = REPOSITORY / "data" / "clothing-dataset-small"
 DEFAULT_ROOT = REPOSITORY.parent / "shared" / "clothing-dataset-small"
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".avif"})
-
-
-class DatasetError(ValueError):
-    """The data set is missing, or not laid out as it must be."""
 
 
 @dataclasses.dataclass(frozen=True)

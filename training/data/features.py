@@ -26,8 +26,8 @@ from training.config import fingerprint
 from training.data.dataset import Split
 from training.data.images import batches
 from training.data.rand_augment import rand_augment
+from training.devices import predict
 from training.files import write_json
-from training.fit.distribution import predict
 
 CACHE = Path(".cache") / "features"
 CHUNK = 64  # images between two notes of progress; a kill loses at most these

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from training.config import ConfigError
 from training.data.dataset import Split, load_split
+from training.errors import ConfigError
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,7 +17,8 @@ from lambda_function.errors import ServiceError
 from lambda_function.images.decode import decode_image, preprocess
 from lambda_function.metadata import InputSpec
 from training.data.augment import augment
-from training.data.dataset import DatasetError, Split
+from training.data.dataset import Split
+from training.errors import DatasetError
 
 
 def read_image(path: Path, spec: InputSpec | None = None) -> Image.Image:

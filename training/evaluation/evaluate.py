@@ -20,6 +20,7 @@ from training.evaluation import metrics
 from training.evaluation import test_log as ledger
 from training.evaluation.loaded_model import ModelFileError, Scorer, load_scorer, score
 from training.files import write_json, write_text
+from training.options import add_dataset_option
 from training.provenance import provenance
 
 OUTPUT = Path("runs") / "evaluations"
@@ -206,9 +207,8 @@ def to_text(figures: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def add_arguments(commands: Any) -> None:
-    """Add this command to the others of ``python -m training``."""
-    parser = commands.add_parser("evaluate", help="score one or two models; writes an HTML report")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
     parser.add_argument("model", type=Path, help="a .tflite, a .keras or a run's folder")
     parser.add_argument("second", type=Path, nargs="?", help="compared with the first (McNemar)")
     images = parser.add_mutually_exclusive_group()
@@ -216,7 +216,7 @@ def add_arguments(commands: Any) -> None:
     images.add_argument(
         "--split", choices=("validation", "test"), default="validation", help="of the data set"
     )
-    parser.add_argument("--dataset", type=Path, help="else $CLOTHING_DATASET, data/, ../shared/")
+    add_dataset_option(parser)
     parser.add_argument("--out", type=Path, help=f"report's folder; default: in {OUTPUT}/")
     parser.add_argument("--no-gallery", action="store_true", help="no pictures in the report")
     parser.add_argument("--ledger", type=Path, default=ledger.LEDGER, help=argparse.SUPPRESS)
@@ -225,7 +225,6 @@ def add_arguments(commands: Any) -> None:
         action="store_true",
         help="fail where the test ledger does not hold this artifact (for CI)",
     )
-    parser.set_defaults(run=run)
 
 
 def run(parsed: argparse.Namespace) -> None:

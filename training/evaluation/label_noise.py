@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from training.data.dataset import find_dataset, load_split
 from training.data.folds import Fold, assign_folds
 from training.files import write_json, write_text
+from training.options import add_dataset_option, add_limit_option, add_weights_option
 from training.provenance import provenance
 
 OUTPUT = Path("runs") / "label-noise"
@@ -28,24 +29,22 @@ SHOWN = 60  # pictures in the report
 COLUMNS = ("file", "label", "suggested", "label_probability", "suggested_probability", "margin")
 
 
-def add_arguments(commands: Any) -> None:
-    """Add this command to the others of ``python -m training``."""
-    parser = commands.add_parser("label-noise", help="list probable label errors, cross-validated")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--epochs", type=int, default=30, help="of each fold's head")
     parser.add_argument("--size", type=int, default=224, help="input height and width, pixels")
-    parser.add_argument("--limit", type=int, default=0, help="images per split, for a quick try")
+    add_limit_option(parser)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--dataset", type=Path, help="else $CLOTHING_DATASET, data/, ../shared/")
-    parser.add_argument("--backbone-weights", type=Path, help="see train")
+    add_dataset_option(parser)
+    add_weights_option(parser)
     parser.add_argument("--out", type=Path, default=OUTPUT, help=f"default: {OUTPUT}")
-    parser.set_defaults(run=run)
 
 
 def run(parsed: argparse.Namespace) -> None:
     """Judge every training and validation image; write a CSV, a JSON and an HTML page."""
     from lambda_function.metadata import InputSpec
-    from training.fit.backbone import find_weights
+    from training.data.imagenet import find_weights
     from training.fit.heads import HeadConfig, pooled_features
 
     Fold(0, parsed.folds)  # refuses what is no number of folds, before minutes go by
@@ -95,14 +94,14 @@ def cross_validated(
 ) -> NDArray[np.float64]:
     """Return probabilities, float64, (images, classes), each from a head that never saw it."""
     import keras
+    from tqdm import tqdm
 
     from training.evaluation.metrics import softmax
     from training.fit.heads import PooledFeatures, train_head
-    from training.progress import progress_bar
 
     assigned = assign_folds(labels, count, config.seed)
     probabilities = np.empty((len(labels), len(class_names)))
-    with progress_bar(count * config.epochs, "cross-validation", unit="epoch") as bar:
+    with tqdm(total=count * config.epochs, desc="cross-validation", unit="epoch") as bar:
         for fold in range(count):
             inside = assigned == fold
             part = PooledFeatures(

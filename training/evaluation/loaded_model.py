@@ -15,15 +15,16 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from lambda_function.metadata import InputSpec
 from training.data.dataset import Split
 from training.data.images import batches
+from training.errors import TrainingError
 from training.files import sha256_of
-from training.progress import progress_bar
 
 
-class ModelFileError(ValueError):
+class ModelFileError(TrainingError):
     """The named model cannot be scored; the message says why."""
 
 
@@ -100,7 +101,9 @@ def score(scorer: Scorer, split: Split, *, quiet: bool = False) -> NDArray[np.fl
             f"{sorted(split.class_names)}"
         )
     answers = []
-    with progress_bar(len(split), f"{scorer.kind} {scorer.name}", quiet=quiet) as bar:
+    with tqdm(
+        total=len(split), desc=f"{scorer.kind} {scorer.name}", unit="image", disable=quiet
+    ) as bar:
         for batch in batches(split, scorer.input):
             answers.append(np.asarray(scorer.answer(batch), dtype=np.float64))
             bar.update(len(batch))

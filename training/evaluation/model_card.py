@@ -17,15 +17,13 @@ from training.files import replace_marked, write_text
 MARKS = ("<!-- figures:begin -->", "<!-- figures:end -->")
 
 
-def add_arguments(commands: Any) -> None:
-    """Add this command to the others of ``python -m training``."""
-    parser = commands.add_parser("card", help="an evaluation's figures as the model card's tables")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
     parser.add_argument("report", type=Path, help="report.json of an evaluation")
     parser.add_argument("--out", type=Path, help="write here as well")
     parser.add_argument(
         "--into", type=Path, help=f"put it into this file, between {MARKS[0]} and end"
     )
-    parser.set_defaults(run=run)
 
 
 def run(parsed: argparse.Namespace) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from tqdm import tqdm
 
 from training.data.dataset import Split, find_dataset, load_split
 from training.data.encoding import encoded
@@ -24,7 +25,7 @@ from training.evaluation import test_log as ledger
 from training.evaluation.loaded_model import ModelFileError, Scorer, load_scorer, score
 from training.evaluation.metrics import mcnemar_exact, wilson_interval
 from training.files import sha256_of, write_json, write_text
-from training.progress import progress_bar
+from training.options import add_dataset_option
 from training.provenance import command, provenance
 
 OUTPUT = Path("runs") / "robustness"
@@ -93,7 +94,7 @@ def right_answers(
         batch: pictures written at a time: enlarged ones are large.
     """
     right = []
-    with progress_bar(len(split), variation) as bar:
+    with tqdm(total=len(split), desc=variation, unit="image") as bar:
         for start in range(0, len(split), batch):
             part = split.subset(np.arange(start, min(start + batch, len(split))))
             with tempfile.TemporaryDirectory() as folder:
@@ -127,15 +128,13 @@ def to_markdown(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def add_arguments(commands: Any) -> None:
-    """Add this command to the others of ``python -m training``."""
-    parser = commands.add_parser("robustness", help="accuracy on resaved, resized, turned pictures")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
     parser.add_argument("model", type=Path, help="a .tflite, a .keras or a run's folder")
     parser.add_argument("--split", choices=("validation", "test"), default="validation")
-    parser.add_argument("--dataset", type=Path, help="else $CLOTHING_DATASET, data/, ../shared/")
+    add_dataset_option(parser)
     parser.add_argument("--limit", type=int, default=0, help="images, for a quick try")
     parser.add_argument("--out", type=Path, default=OUTPUT, help=f"default: {OUTPUT}")
-    parser.set_defaults(run=run)
 
 
 def run(parsed: argparse.Namespace) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lambda_function import REPOSITORY
+from training.errors import TrainingError
 from training.files import write_text
 
 LEDGER = REPOSITORY / "benchmarks" / "results" / "test_ledger.csv"
@@ -25,7 +26,7 @@ EXACT = ("images", "correct", "accuracy", "low", "high", "macro_f1")
 TOLERANCES = {"ece": 0.005, "nll": 0.002, "brier": 0.002}
 
 
-class LedgerError(ValueError):
+class LedgerError(TrainingError):
     """A scoring differs from the recorded one, or is not recorded and had to be."""
 
 

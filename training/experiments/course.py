@@ -24,12 +24,13 @@ import numpy as np
 from lambda_function import REPOSITORY, SHIPPED_MODEL
 from lambda_function.images.decode import preprocess
 from lambda_function.metadata import InputSpec
-from training.config import ConfigError
 from training.data.augment import augment
-from training.data.dataset import DatasetError, find_dataset, load_split
+from training.data.dataset import find_dataset, load_split
 from training.data.images import load_image, read_image
+from training.errors import ConfigError, DatasetError
 from training.evaluation.metrics import wilson_interval
 from training.files import replace_marked, replacing, write_json, write_text
+from training.options import add_dataset_option, add_limit_option, add_weights_option
 from training.provenance import command, provenance
 
 OUTPUT = Path("runs") / "steps"
@@ -63,23 +64,21 @@ class Step:
     run: Callable[[argparse.Namespace, Path], dict[str, Any]]
 
 
-def add_arguments(commands: Any) -> None:
-    """Add this command to the others of ``python -m training``."""
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
     names = [step.name for step in STEPS]
-    parser = commands.add_parser("steps", help="the course's nine steps, one by one")
     parser.add_argument("step", help=f"a number, or one of {', '.join(names)}, all, table")
     parser.add_argument("--image", type=Path, help="for look and use; default: a validation image")
     parser.add_argument("--model", type=Path, default=SHIPPED_MODEL, help="for use; default: ours")
     parser.add_argument("--size", type=int, default=0, help="instead of the step's own, pixels")
     parser.add_argument("--epochs", type=int, default=0, help="instead of the step's own")
-    parser.add_argument("--limit", type=int, default=0, help="images per split, for a quick try")
+    add_limit_option(parser)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--dataset", type=Path, help="else $CLOTHING_DATASET, data/, ../shared/")
-    parser.add_argument("--backbone-weights", type=Path, help="see train")
+    add_dataset_option(parser)
+    add_weights_option(parser)
     parser.add_argument("--out", type=Path, default=OUTPUT, help=f"default: {OUTPUT}")
     parser.add_argument("--results", type=Path, help="also write the figures' JSON to this folder")
     parser.add_argument("--write", action="store_true", help="put the table into README.md")
-    parser.set_defaults(run=run)
 
 
 def run(parsed: argparse.Namespace) -> None:
@@ -244,8 +243,8 @@ def _seen_before(result: Path, finished: Path) -> dict[str, Any]:
 
 def augmentation(parsed: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Step 7: augmented training images, plain validation; with a picture of them."""
+    from training.data.imagenet import find_weights
     from training.experiments.plots import learning_curves, picture_grid
-    from training.fit.backbone import find_weights
     from training.fit.heads import HeadConfig, pooled_features, train_head
 
     split = load_split(find_dataset(parsed.dataset), "train").thinned(parsed.limit)
@@ -385,10 +384,11 @@ def _train_head(
     *,
     save: bool = False,
 ) -> dict[str, Any]:
+    from tqdm import tqdm
+
+    from training.data.imagenet import find_weights
     from training.experiments.plots import learning_curves
-    from training.fit.backbone import find_weights
     from training.fit.heads import frozen_base, pooled_features, train_head, whole_model
-    from training.progress import progress_bar
 
     spec, weights = InputSpec(size, size), find_weights(parsed.backbone_weights)
     features = pooled_features(
@@ -398,7 +398,7 @@ def _train_head(
         limit=parsed.limit,
         seed=parsed.seed,
     )
-    with progress_bar(config.epochs, title, unit="epoch") as bar:
+    with tqdm(total=config.epochs, desc=title, unit="epoch") as bar:
         head, history = train_head(
             features, config, keep_best=True, on_epoch_end=lambda: bar.update(1)
         )

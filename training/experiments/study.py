@@ -22,11 +22,18 @@ from pathlib import Path
 from typing import Any
 
 from lambda_function.metadata import InputSpec
-from training.config import ConfigError, TrainConfig, warmup_for
+from training.config import TrainConfig, warmup_for
 from training.data.dataset import find_dataset
 from training.data.folds import Fold, load_parts
+from training.errors import ConfigError
 from training.evaluation.metrics import wilson_interval
 from training.files import sha256_of, write_json, write_text
+from training.options import (
+    add_dataset_option,
+    add_limit_option,
+    add_runs_option,
+    add_weights_option,
+)
 from training.provenance import command, provenance
 
 OUTPUT = Path("runs") / "study"
@@ -59,9 +66,8 @@ class Variant:
     config: TrainConfig
 
 
-def add_arguments(commands: Any) -> None:
-    """Add this command to the others of ``python -m training``."""
-    parser = commands.add_parser("study", help="what a choice is worth, over several seeds")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
     parser.add_argument("study", choices=sorted(STUDIES))
     parser.add_argument("--seeds", type=int, default=3, help="runs of each variant; default 3")
     parser.add_argument("--folds", type=int, default=0, help="cross-validate, instead of seeds")
@@ -70,13 +76,12 @@ def add_arguments(commands: Any) -> None:
     )
     parser.add_argument("--epochs", type=int, default=0, help="instead of the study's own")
     parser.add_argument("--precision", default="float32", help="see train; bfloat16 is faster")
-    parser.add_argument("--limit", type=int, default=0, help="images per split, for a quick try")
-    parser.add_argument("--dataset", type=Path, help="else $CLOTHING_DATASET, data/, ../shared/")
-    parser.add_argument("--backbone-weights", type=Path, help="see train")
-    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of all runs")
+    add_limit_option(parser)
+    add_dataset_option(parser)
+    add_weights_option(parser)
+    add_runs_option(parser)
     parser.add_argument("--out", type=Path, default=OUTPUT, help=f"default: {OUTPUT}")
     parser.add_argument("--results", type=Path, help="also write table and plot to this folder")
-    parser.set_defaults(run=run)
 
 
 def run(parsed: argparse.Namespace) -> None:
@@ -199,7 +204,7 @@ def _measure(variant: Variant, parsed: argparse.Namespace) -> dict[str, Any]:
 def _train(variant: Variant, number: int, fold: Fold | None, parsed: argparse.Namespace) -> Path:
     import keras
 
-    from training.fit.backbone import find_weights
+    from training.data.imagenet import find_weights
     from training.fit.train import train
 
     keras.utils.clear_session()  # a study is many networks in one process

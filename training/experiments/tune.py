@@ -19,10 +19,12 @@ from typing import Any
 
 import numpy as np
 
-from training.config import ConfigError, fingerprint
+from training.config import fingerprint
 from training.data.dataset import find_dataset
+from training.errors import ConfigError
 from training.evaluation.metrics import wilson_interval
 from training.files import write_json, write_text
+from training.options import add_dataset_option, add_limit_option, add_weights_option
 from training.provenance import command, provenance
 
 OUTPUT = Path("runs") / "tune"
@@ -31,9 +33,8 @@ GRID_EPOCHS = 10
 _TYPES = {"learning_rate": float, "inner_units": int, "dropout": float, "batch_size": int}
 
 
-def add_arguments(commands: Any) -> None:
-    """Add this command to the others of ``python -m training``."""
-    parser = commands.add_parser("tune", help="search hyper-parameters of the head, resumable")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
     parser.add_argument("searches", nargs="*", metavar="SEARCH", help=f"of {COURSE}; default: all")
     parser.add_argument(
         "--grid",
@@ -46,19 +47,18 @@ def add_arguments(commands: Any) -> None:
         help=f"per trial; default: the course's, or {GRID_EPOCHS} of a --grid",
     )  # fmt: skip
     parser.add_argument("--size", type=int, default=150, help="input height and width, pixels")
-    parser.add_argument("--limit", type=int, default=0, help="images per split, for a quick try")
+    add_limit_option(parser)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--dataset", type=Path, help="else $CLOTHING_DATASET, data/, ../shared/")
-    parser.add_argument("--backbone-weights", type=Path, help="see train")
+    add_dataset_option(parser)
+    add_weights_option(parser)
     parser.add_argument("--out", type=Path, default=OUTPUT, help=f"default: {OUTPUT}")
     parser.add_argument("--results", type=Path, help="also write each search's JSON to this folder")
-    parser.set_defaults(run=run)
 
 
 def run(parsed: argparse.Namespace) -> None:
     """Search as the command line says, and write tables and plots."""
     from lambda_function.metadata import InputSpec
-    from training.fit.backbone import find_weights
+    from training.data.imagenet import find_weights
     from training.fit.heads import pooled_features
 
     searches = _searches(parsed)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import os
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +15,9 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from lambda_function import REPOSITORY
-from training.config import ConfigError, TrainConfig, WeightsError
-from training.data.download import FETCHED_WEIGHTS
+from training.config import TrainConfig
+from training.errors import ConfigError, WeightsError
 
-ENVIRONMENT_VARIABLE = "BACKBONE_WEIGHTS"
-DEFAULT_WEIGHTS = REPOSITORY.parent / "shared" / "weights" / "xception_notop_imagenet.weights.h5"
 LAST_BLOCK = 14
 
 
@@ -38,25 +34,6 @@ class Network:
     frozen: keras.Model
     trained: keras.Model
     whole: keras.Model
-
-
-def find_weights(path: Path | None = None) -> Path | None:
-    """Return the weights file: the argument, ``BACKBONE_WEIGHTS``, `make fetch`'s, the default.
-
-    Returns:
-        None where no file was named and there is none at the default place: Keras then
-        downloads the weights.
-
-    Raises:
-        WeightsError: a file was named and is not there.
-    """
-    named = path or (Path(value) if (value := os.environ.get(ENVIRONMENT_VARIABLE)) else None)
-    if named is not None and not named.is_file():
-        raise WeightsError(
-            f"no weights file at {named} (--backbone-weights, {ENVIRONMENT_VARIABLE})"
-        )
-    defaults = (file for file in (FETCHED_WEIGHTS, DEFAULT_WEIGHTS) if file.is_file())
-    return named or next(defaults, None)
 
 
 def build_backbone(height: int, width: int, weights: Path | None) -> keras.Model:
@@ -176,13 +153,18 @@ def _named_layers(model: keras.Model) -> list[tuple[str, Any]]:
     return named
 
 
-def weights_id(model: keras.Model) -> str:
-    """Return a short hash of all weights: what cached activations depend on."""
+def arrays_sha256(arrays: dict[str, NDArray[np.float32]]) -> str:
+    """Return the SHA-256 of arrays, by name, shape and value, in hexadecimal."""
     digest = hashlib.sha256()
-    for name, value in named_weights(model).items():
-        digest.update(name.encode())
-        digest.update(value.tobytes())
-    return digest.hexdigest()[:16]
+    for name in sorted(arrays):
+        digest.update(f"{name} {arrays[name].shape}".encode())
+        digest.update(np.ascontiguousarray(arrays[name], dtype="<f4").tobytes())
+    return digest.hexdigest()
+
+
+def weights_sha256(model: keras.Model) -> str:
+    """Return the SHA-256 of a model's weights. A ``.keras`` file's own bytes hold a date."""
+    return arrays_sha256(named_weights(model))
 
 
 def block_input(backbone: keras.Model, block: int) -> Any:

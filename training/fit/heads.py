@@ -24,7 +24,7 @@ from lambda_function.metadata import InputSpec
 from training.config import SEEDS, check_ranges
 from training.data.dataset import Split, load_split
 from training.data.features import CACHE, extract
-from training.fit.backbone import LAST_BLOCK, block_input, build_backbone, weights_id
+from training.fit.backbone import LAST_BLOCK, block_input, build_backbone, weights_sha256
 
 # Steps that TensorFlow or JAX run between two returns to Python; a head's step takes less
 # time than such a return.
@@ -113,7 +113,7 @@ def pooled_features(
     training = load_split(dataset, "train").thinned(limit)
     validation = load_split(dataset, "validation", training.class_names).thinned(limit)
     base, block = frozen_base(spec, weights)
-    identity = weights_id(base)
+    identity = weights_sha256(base)[:16]
 
     def pooled(split: Split, view: int, label: str) -> NDArray[np.float32]:
         found = extract(

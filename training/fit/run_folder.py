@@ -19,9 +19,10 @@ from typing import Any
 
 import keras
 
-from training.config import ConfigError, TrainConfig, fingerprint
+from training.config import TrainConfig, fingerprint
 from training.data.dataset import Split
 from training.data.folds import Fold
+from training.errors import ConfigError
 from training.files import replacing, sha256_of, write_json
 from training.fit import checkpoints as backup
 

@@ -12,31 +12,30 @@ from __future__ import annotations
 import argparse
 import dataclasses
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from training.config import ConfigError, TrainConfig
+from training.config import TrainConfig
 from training.data.dataset import find_dataset
 from training.data.folds import refuse_fold
+from training.errors import ConfigError
 from training.files import sha256_of
+from training.options import add_dataset_option, add_runs_option, add_weights_option
 
 
-def add_arguments(commands: Any) -> None:
-    """Add this command to the others of ``python -m training``."""
-    parser = commands.add_parser("soup", help="average the weights of runs with one start")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
     parser.add_argument("name", help="of the new run")
     parser.add_argument("parts", nargs="+", metavar="RUN", help="names of finished runs")
-    parser.add_argument("--dataset", type=Path, help="else $CLOTHING_DATASET, data/, ../shared/")
-    parser.add_argument("--backbone-weights", type=Path, help="see train")
-    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of all runs")
-    parser.set_defaults(run=run)
+    add_dataset_option(parser)
+    add_weights_option(parser)
+    add_runs_option(parser)
 
 
 def run(parsed: argparse.Namespace) -> None:
     """Average as the command line says."""
-    from training.fit.backbone import find_weights
+    from training.data.imagenet import find_weights
 
     folder = soup(
         parsed.name,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import json
 import math
@@ -15,12 +16,16 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from training.config import ConfigError, TrainConfig
+from lambda_function.metadata import InputSpec
+from training.config import TrainConfig, warmup_for
 from training.data.cached_features import CachedViews
-from training.data.dataset import Split
+from training.data.dataset import Split, find_dataset
 from training.data.features import CACHE, extract
 from training.data.folds import Fold, Part, load_parts, refuse_fold
+from training.data.imagenet import find_weights
 from training.data.images import batches
+from training.devices import device_count, distribute, padded_length, predict
+from training.errors import ConfigError
 from training.evaluation import metrics
 from training.files import replacing, sha256_of
 from training.fit import checkpoints as backup
@@ -31,15 +36,60 @@ from training.fit.backbone import (
     build_backbone,
     build_network,
     named_weights,
-    weights_id,
+    weights_sha256,
     with_probabilities,
     without_probabilities,
 )
-from training.fit.distribution import device_count, distribute, padded_length, predict
+from training.options import (
+    add_dataset_option,
+    add_limit_option,
+    add_runs_option,
+    add_weights_option,
+)
 from training.provenance import provenance
 
 RUNS = Path("runs")
 LICENCE = "MIT"  # of the weights, as this project gives its own away
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options: the sources, and one option per field of ``TrainConfig``."""
+    add_dataset_option(parser)
+    add_weights_option(parser)
+    parser.add_argument("--size", type=int, default=224, help="input height and width, pixels")
+    add_limit_option(parser)
+    add_runs_option(parser)
+    parser.add_argument("--licence", default=LICENCE, help="of the weights, an SPDX identifier")
+    parser.add_argument("--cache", type=Path, default=CACHE, help="of activations, gigabytes")
+    for field in dataclasses.fields(TrainConfig):
+        if field.name != "input":
+            adapts = field.name == "warmup_epochs"
+            parser.add_argument(
+                "--" + field.name.replace("_", "-"),
+                type=type(field.default),
+                default=None if adapts else field.default,
+                help=f"default {field.default!r}" + (", half of --epochs at most" * adapts),
+            )
+
+
+def run(parsed: argparse.Namespace) -> None:
+    """Train as the command line says."""
+    settings = {
+        field.name: getattr(parsed, field.name)
+        for field in dataclasses.fields(TrainConfig)
+        if field.name != "input"
+    }
+    if settings["warmup_epochs"] is None:
+        settings["warmup_epochs"] = warmup_for(parsed.epochs)
+    train(
+        TrainConfig(input=InputSpec(parsed.size, parsed.size), **settings),
+        dataset=find_dataset(parsed.dataset),
+        weights=find_weights(parsed.backbone_weights),
+        runs=parsed.runs,
+        cache=parsed.cache,
+        limit=parsed.limit,
+        licence=parsed.licence,
+    )
 
 
 def train(
@@ -207,7 +257,7 @@ def _activations(
     network: Network, config: TrainConfig, training: Part, validation: Part, cache: Path
 ) -> tuple[CachedViews, _Batch]:
     """Return what the trained part learns from, and what judges it: images, targets, weights."""
-    identity = weights_id(network.frozen)
+    identity = weights_sha256(network.frozen)[:16]
 
     def cached(part: Part, view: int, label: str) -> NDArray[np.float16]:
         return extract(

@@ -1,0 +1,32 @@
+"""Errors that a user can correct. Each message says what is wrong, the value and what to do.
+
+TrainingError
+├── ConfigError       a setting is out of range, or contradicts another one
+├── DatasetError      the data set is missing, or its layout is wrong
+├── DownloadError     a file cannot be downloaded, or is not the expected file
+├── WeightsError      the backbone's weights are missing, or do not fit
+├── ModelFileError    a model file cannot be scored (training/evaluation/loaded_model.py)
+└── LedgerError       a score differs from the test log (training/evaluation/test_log.py)
+"""
+
+from __future__ import annotations
+
+
+class TrainingError(ValueError):
+    """Base class: ``python -m training`` prints the message and exits with status 2."""
+
+
+class ConfigError(TrainingError):
+    """A setting is out of range. The message names it, its value and what is allowed."""
+
+
+class DatasetError(TrainingError):
+    """The data set is missing, or its layout is wrong."""
+
+
+class DownloadError(TrainingError):
+    """A file cannot be downloaded, or it is not the expected file."""
+
+
+class WeightsError(TrainingError):
+    """The backbone's weights are missing, or do not fit the network."""
