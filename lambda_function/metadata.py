@@ -96,7 +96,7 @@ class ModelMetadata:
         input: how an image becomes the input tensor.
         recipe: converter recipe that made the file, such as ``"int8"``.
         temperature: that the logits were divided by before the softmax (in the graph).
-        source_sha256: SHA-256 of the ``.keras`` file that was converted.
+        source_sha256: SHA-256 of the weights that were converted; of the file up to 1.0.0.
         dataset: name of the training data.
         licence: SPDX identifier of the weights, or ``NOT_STATED``.
         metrics: measured figures with their sample sizes and intervals.
