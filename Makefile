@@ -1,256 +1,199 @@
-# `make` alone prints this list.
+# `make` alone prints the list of targets. docs/architecture.md says what stands where.
 PYTHON ?= python3
 PYTHON311 ?= python3.11
 VENVS := .venv
-SERVING := $(VENVS)/serving
-TEST := $(VENVS)/test
-TRAINING := $(VENVS)/training
-JAX := $(VENVS)/jax
-TFLITE := $(VENVS)/tflite-runtime
-SAM := $(VENVS)/sam
-AUDIT := $(VENVS)/audit
-BROWSER := $(VENVS)/browser
-PICTURES := $(VENVS)/pictures
-PIP_INSTALL := -m pip install -qq --disable-pip-version-check --require-hashes
-
 .DEFAULT_GOAL := help
-.PHONY: help predict run emulate train evaluate tune steps study data fetch model score test-jax test test-training test-browser check format lock clean test-container test-tflite-runtime image preflight deploy smoke bulk destroy costs sbom audit benchmark benchmark-models benchmark-plots no-garment image-size soak convert inspect publish frontier
 
-help: ## print this list
-	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
+# --- variables and arguments -------------------------------------------------
+# A variable counts only if the command line gives it: some systems set NAME or PORT. Recipes read
+# it from the environment, as "$$IMAGE". So spaces, quotes and dollar signs in a path do no harm.
+# ARGS and TRAIN hold options: the shell splits them into words, and quotes work inside them.
 
-# --- use it ------------------------------------------------------------------
+VARIABLES := ARCH ARGS BASE_IMAGE BOTO3 CONFIG DATASET FORMAT IAM IMAGE MODEL OUTPUT PARAMS PORT \
+  RECIPE REQUIREMENTS RETRY RUN STACK STEP TO TRAIN URL WEIGHTS YES
+SETTINGS := PYTHON PYTHON311 VENVS TOKEN
 
-predict: $(SERVING)/.ok ## classify a picture: URL=https://... or IMAGE=path (default: one of ours)
-	@$(SERVING)/bin/python -m tools.serve predict $(if $(URL),--url "$$URL") $(if $(IMAGE),--image "$$IMAGE")
+define read_variable
+  ifeq ($$(origin $(1)),command line)
+    override $(1) := $$(value $(1))
+    export $(1)
+  else
+    override $(1) :=
+    unexport $(1)
+  endif
+endef
+GIVEN := $(foreach v,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $v))),$v))
+$(foreach v,$(VARIABLES),$(eval $(call read_variable,$v)))
+MAKEOVERRIDES := # for a make inside a recipe, such as a test's
 
-run: $(SERVING)/.ok ## serve the HTTP API and the demo page on http://127.0.0.1:8080
-	@$(SERVING)/bin/python -m tools.serve serve
+TARGETS := help predict run test model deploy emulate image data fetch train steps score convert \
+  check format test-training test-jax test-browser test-container test-tflite-runtime preflight \
+  smoke bulk destroy lock clean
+.PHONY: $(TARGETS)
+# Without this, make says "nothing to be done" for a stray file name, and the target ignores it.
+STRAY := $(firstword $(filter-out $(TARGETS) $(VENVS)/%/.ok,$(MAKECMDGOALS)))
+ifneq ($(STRAY),)
+  $(error There is no target $(STRAY). `make` prints the list. A variable names a file: make predict IMAGE=$(STRAY))
+endif
+STRAY := $(firstword $(filter-out $(VARIABLES) $(SETTINGS),$(GIVEN)))
+ifneq ($(STRAY),)
+  $(error There is no variable $(STRAY). Known: $(VARIABLES) $(SETTINGS))
+endif
 
-emulate: $(TEST)/.ok ## start the handler under the Lambda Runtime Interface Emulator
-	@$(TEST)/bin/python -m tools.emulator
+help:
+	@awk -F':.*## ' '/^##@ / {printf "%s%s\n", (n++ ? "\n" : ""), substr($$0, 5)} \
+	  /^[a-zA-Z0-9-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@printf '\nOther programs: $(VENVS)/test/bin/python -m NAME --help, where NAME is benchmarks, deploy.costs,\n'
+	@printf 'tools.openapi or tools.golden, and $(VENVS)/training/bin/python -m training or converter.\n'
+	@printf 'Times: two cores, with the environment in place. The first run of a target sets it up (1 to 4 min).\n'
 
-# --- train it ----------------------------------------------------------------
+python = $(VENVS)/$(1)/bin/python
+DATA = $${DATASET:+--dataset "$$DATASET"}
+SOURCES = $(DATA) $${WEIGHTS:+--backbone-weights "$$WEIGHTS"}
+WITH_MODEL = $${MODEL:+env MODEL_URI="$$MODEL"}
 
-DATA := $(if $(DATASET),--dataset '$(DATASET)')
-SOURCES := $(DATA) $(if $(WEIGHTS),--backbone-weights '$(WEIGHTS)')
+##@ Start here
 
-train: $(TRAINING)/.ok ## fine-tune Xception: DATASET=... WEIGHTS=... ARGS='--name mine --size 224'
-	@$(TRAINING)/bin/python -m training train $(SOURCES) $(ARGS)
+predict: $(VENVS)/serving/.ok ## classify an example image, or yours: IMAGE=path or URL=https://... MODEL=...
+	@$(WITH_MODEL) $(call python,serving) -m tools.serve predict $${URL:+--url "$$URL"} $${IMAGE:+--image "$$IMAGE"}
 
-evaluate: $(TRAINING)/.ok ## score a model: MODEL=runs/mine [SECOND=...] [FOLDER=... or SPLIT=validation]
-	@$(TRAINING)/bin/python -m training evaluate $(or $(MODEL),lambda_function/model.tflite) $(SECOND) $(if $(FOLDER),--folder '$(FOLDER)') $(if $(SPLIT),--split $(SPLIT)) $(DATA) $(ARGS)
+run: $(VENVS)/serving/.ok ## serve the HTTP API and the demo page: PORT=8080 MODEL=...
+	@$(WITH_MODEL) $(call python,serving) -m tools.serve serve --port "$${PORT:-8080}"
 
-tune: $(TRAINING)/.ok ## search learning rate, inner layer, dropout: the course's eleven trials
-	@$(TRAINING)/bin/python -m training tune $(SOURCES) $(ARGS)
+test: $(VENVS)/test/.ok ## test everything that is deployed (3 min)
+	$(call python,test) -m pytest -m "not training and not browser and not container" $(ARGS)
 
-steps: $(TRAINING)/.ok ## the course, step by step: STEP=1 to 9, all, or table
-	@$(TRAINING)/bin/python -m training steps $(or $(STEP),all) $(SOURCES) $(ARGS)
+model: $(VENVS)/training/.ok ## train, convert, check (1 h, resumable): DATASET=folder RUN=name WEIGHTS=... TRAIN='--size 224'
+	@set -e; run="runs/$${RUN:-rebuilt}"; output="$${OUTPUT:-$$run/model.tflite}"; \
+	$(call python,training) -m training train --name "$${RUN:-rebuilt}" $(SOURCES) $(TRAIN); \
+	$(call python,training) -m converter "$$run/model.keras" --recipe "$${RECIPE:-int8_float_head}" --output "$$output" $(DATA); \
+	$(call python,training) -m training evaluate "$$output" "$$run" --split validation --out "$$run/evaluation" $(DATA); \
+	$(call python,training) -m training card "$$run/evaluation/report.json" --out "$$run/card.md"; \
+	echo "wrote $$output, $$run/evaluation/report.html and $$run/card.md"
 
-study: $(TRAINING)/.ok ## what a choice is worth, over three seeds: STUDY=size or ablation
-	@$(TRAINING)/bin/python -m training study $(or $(STUDY),ablation) $(SOURCES) $(ARGS)
+deploy: $(VENVS)/sam/.ok ## check, build and deploy to AWS (15 min): STACK=name PARAMS='MemoryMb=3008' YES=1
+	@SAM_CLI_TELEMETRY=0 $(call python,sam) -m deploy.up $(STACK_OPTION) $${YES:+--yes} $(PARAMETERS)
 
-data: $(TEST)/.ok ## fetch the data set at its pinned commit, checked, to data/
-	@$(TEST)/bin/python -m training data
+##@ Serve
 
-fetch: $(TRAINING)/.ok ## fetch ImageNet weights and wheels to data/: afterwards no network is needed
-	@$(TRAINING)/bin/python -m training weights
-	@$(TRAINING)/bin/python -m pip download -qq --disable-pip-version-check --require-hashes -r requirements/training.txt -d data/wheels
+emulate: $(VENVS)/test/.ok ## run the handler under Lambda's emulator: PORT=8080 MODEL=...
+	@$(WITH_MODEL) $(call python,test) -m tools.emulator --port "$${PORT:-8080}"
 
-RUN ?= rebuilt
-RECIPE ?= int8_float_head
-OUTPUT ?= runs/$(RUN)/model.tflite
-REBUILD := runs/$(RUN)/evaluation
-model: $(TRAINING)/.ok ## rebuild offline, resumable: DATASET=... WEIGHTS=... RUN=rebuilt RECIPE=... TRAIN='--size 224'
-	@$(TRAINING)/bin/python -m training train --name '$(RUN)' $(SOURCES) $(TRAIN)
-	@$(TRAINING)/bin/python -m converter 'runs/$(RUN)/model.keras' --recipe '$(RECIPE)' --output '$(OUTPUT)' $(DATA)
-	@$(TRAINING)/bin/python -m training evaluate '$(OUTPUT)' 'runs/$(RUN)' --split validation --out '$(REBUILD)' $(DATA)
-	@$(TRAINING)/bin/python -m training card '$(REBUILD)/report.json' --out 'runs/$(RUN)/card.md'
-	@echo "wrote $(OUTPUT), $(REBUILD)/report.html and runs/$(RUN)/card.md"
+BUILD_ARGUMENT = $(if $($(1)),--build-arg $(1)="$$$(1)")
+image: ## build the container image (5 min): ARCH=arm64 BASE_IMAGE=... BOTO3=locked
+	@# Lambda refuses an index of image and attestation.
+	BUILDX_NO_DEFAULT_ATTESTATIONS=1 docker build --platform linux/$(if $(filter arm64,$(ARCH)),arm64,amd64) $(foreach name,BASE_IMAGE REQUIREMENTS BOTO3,$(call BUILD_ARGUMENT,$(name))) --tag clothing-classifier .
 
-score: $(TEST)/.ok ## score the shipped model on the test split again; must repeat the record
-	@$(TEST)/bin/python -m training evaluate lambda_function/model.tflite --split test --must-be-recorded --no-gallery $(DATA) $(ARGS)
+##@ Train
 
-# --- convert it --------------------------------------------------------------
+data: $(VENVS)/test/.ok ## fetch the clothing data set at its pinned commit to data/ (3 min)
+	@$(call python,test) -m training data
 
-KERAS_MODEL = $(or $(MODEL),runs/$(RUN)/model.keras)
-convert: $(TRAINING)/.ok ## convert and gate a model: MODEL=runs/mine/model.keras RECIPE=... (OUTPUT=: beside it)
-	@$(TRAINING)/bin/python -m converter '$(KERAS_MODEL)' --recipe $(RECIPE) --output '$(if $(filter file,$(origin OUTPUT)),$(basename $(KERAS_MODEL)).tflite,$(OUTPUT))' $(DATA) $(ARGS)
+fetch: $(VENVS)/training/.ok ## fetch ImageNet weights and wheels to data/, for work without a network (5 min)
+	@$(call python,training) -m training weights
+	@$(call python,training) -m pip download -qq --disable-pip-version-check --require-hashes -r requirements/training.txt -d data/wheels
 
-inspect: $(TEST)/.ok ## print all that an artifact says and holds: FILE=model.tflite
-	@$(TEST)/bin/python -m converter inspect '$(or $(FILE),lambda_function/model.tflite)'
+train: $(VENVS)/training/.ok ## fine-tune Xception (1 h): DATASET=... WEIGHTS=... ARGS='--name mine --size 224'
+	@$(call python,training) -m training train $(SOURCES) $(ARGS)
 
-publish: $(TEST)/.ok ## upload an artifact by its content's hash: TO=s3://bucket/prefix FILE=model.tflite
-	@$(TEST)/bin/python -m converter publish '$(or $(FILE),lambda_function/model.tflite)' --to '$(TO)'
+steps: $(VENVS)/training/.ok ## the course, step by step (each some minutes): STEP=1 to 9, all, or table
+	@$(call python,training) -m training steps "$${STEP:-all}" $(SOURCES) $(ARGS)
 
-# --- test it -----------------------------------------------------------------
+convert: $(VENVS)/training/.ok ## convert and check a model (5 min): MODEL=runs/mine/model.keras RECIPE=... OUTPUT=...
+	@model="$${MODEL:-runs/$${RUN:-rebuilt}/model.keras}"; $(call python,training) -m converter "$$model" --recipe "$${RECIPE:-int8_float_head}" --output "$${OUTPUT:-$${model%.*}.tflite}" $(DATA) $(ARGS)
 
-test: $(TEST)/.ok ## run the tests of everything that is deployed
-	$(TEST)/bin/python -m pytest -m "not training and not browser and not container" $(ARGS)
+score: $(VENVS)/test/.ok ## score the shipped model on the test split again; it must repeat the record (1 min)
+	@$(call python,test) -m training evaluate lambda_function/model.tflite --split test --must-be-recorded --no-gallery $(DATA) $(ARGS)
 
-# Only files with such tests: the others import what the training environment does not have.
-TRAINING_TESTS := $(shell grep -rl 'mark\.training' tests --include='test_*.py')
-test-training: $(TRAINING)/.ok ## run the tests that need Keras and TensorFlow
-	$(TRAINING)/bin/python -m pytest -m training $(TRAINING_TESTS) $(ARGS)
+##@ Test
 
-test-jax: $(JAX)/.ok ## train on JAX, without TensorFlow, on one device and on two
-	KERAS_BACKEND=jax $(JAX)/bin/python -m pytest -m training tests/training/test_train_jax.py $(ARGS)
+check: $(VENVS)/test/.ok ## check lint, formatting and types (1 min)
+	$(VENVS)/test/bin/ruff check .
+	$(VENVS)/test/bin/ruff format --check .
+	$(VENVS)/test/bin/mypy
 
-test-browser: $(BROWSER)/.ok ## try the demo page in Chromium (WRITE_SCREENSHOTS=1 writes docs/images)
-	$(BROWSER)/bin/python -m pytest tests/browser $(ARGS)
+format: $(VENVS)/test/.ok ## format the code
+	$(VENVS)/test/bin/ruff check --fix .
+	$(VENVS)/test/bin/ruff format .
 
-test-container: $(TEST)/.ok $(SAM)/.ok ## build and run the image, and SAM's local gateway, in containers
-	$(TEST)/bin/python -m tests.docker $(ARGS)
+test-NAME: ## NAME is training (8 min), jax (3 min), browser (2 min), container (10 min), tflite-runtime (2 min)
+# pytest gets the files with such tests only: the others import what the environment does not have.
+TRAINING_TESTS = $$(grep -rl 'mark\.training' tests --include='test_*.py')
+test-training: $(VENVS)/training/.ok
+	$(call python,training) -m pytest -m training $(TRAINING_TESTS) $(ARGS)
 
-SERVING_TESTS := tests/serving tests/tools/test_serve.py
-test-tflite-runtime: $(TFLITE)/.ok ## run the serving tests on the other interpreter (needs Python 3.11)
-	$(TFLITE)/bin/python -m pytest -p no:cacheprovider -m "not training and not browser and not container and not emulator" $(SERVING_TESTS) $(ARGS)
+# Trains on JAX, on one device and on two, without TensorFlow.
+test-jax: $(VENVS)/jax/.ok
+	KERAS_BACKEND=jax $(call python,jax) -m pytest -m training tests/training/test_train_jax.py $(ARGS)
 
-check: $(TEST)/.ok ## lint, formatting and types
-	$(TEST)/bin/ruff check .
-	$(TEST)/bin/ruff format --check .
-	$(TEST)/bin/mypy
+# WRITE_SCREENSHOTS=1 in the environment writes docs/images.
+test-browser: $(VENVS)/browser/.ok
+	$(call python,browser) -m pytest tests/browser $(ARGS)
 
-format: $(TEST)/.ok ## format the code
-	$(TEST)/bin/ruff check --fix .
-	$(TEST)/bin/ruff format .
+# Builds and runs the image, and SAM's local gateway.
+test-container: $(VENVS)/test/.ok $(VENVS)/sam/.ok
+	$(call python,test) -m tests.docker $(ARGS)
 
-openapi: $(TEST)/.ok ## write openapi.json and the /docs page from the code
-	$(TEST)/bin/python -m tools.openapi
+# Needs Python 3.11.
+test-tflite-runtime: $(VENVS)/tflite-runtime/.ok
+	$(call python,tflite-runtime) -m pytest -p no:cacheprovider -m "not training and not browser and not container and not emulator" tests/serving tests/tools/test_serve.py $(ARGS)
 
-# --- measure it --------------------------------------------------------------
+##@ Operate
 
-KERAS ?= runs/release-1.0.0/model.keras
-benchmark: $(TEST)/.ok ## measure ours beside its peers in one run (ARGS=--quick: once, keeps nothing)
-	@$(TEST)/bin/python -m benchmarks $(ARGS)
+# Without STACK: the stack that was deployed from here.
+STACK_OPTION = $${STACK:+--stack "$$STACK"}
+PARAMETERS = $${PARAMS:+"$$PARAMS"}
 
-benchmark-models: $(TRAINING)/.ok ## write the peers' models from a trained one: KERAS=path
-	@$(TRAINING)/bin/python $(PIP_INSTALL) -r requirements/peer-build.txt
-	@$(TRAINING)/bin/python -m benchmarks.baselines.build '$(KERAS)'
+preflight: $(VENVS)/sam/.ok ## check what would stop a deployment; changes nothing: STACK=name PARAMS='ApiAuth=iam'
+	@$(call python,sam) -m deploy.preflight $(STACK_OPTION) $(PARAMETERS)
 
-benchmark-plots: $(TRAINING)/.ok ## draw what `make benchmark` measured
-	@$(TRAINING)/bin/python -m benchmarks.plots
+smoke: $(if $(IAM),$(VENVS)/sam/.ok) ## test a deployed endpoint: URL=https://... TOKEN=... or IAM=1
+	@$(if $(IAM),$(call python,sam),$(PYTHON)) -m deploy.smoke "$$URL" $${IAM:+--iam}
 
-frontier: $(TRAINING)/.ok ## every recipe of trained models, side by side: RUNS='runs/a runs/b' ARGS=--prepare
-	@$(TRAINING)/bin/python $(PIP_INSTALL) -r requirements/peer-build.txt
-	@$(TRAINING)/bin/python -m benchmarks.pareto $(or $(RUNS),runs/$(RUN)) $(DATA) $(ARGS)
+bulk: $(VENVS)/sam/.ok ## deploy the bulk run: STACK=name PARAMS='ImageBucket=photos ResultBucket=results'
+	@$(call python,sam) -m deploy.bulk $(STACK_OPTION) $(PARAMETERS)
 
-no-garment: $(PICTURES)/.ok ## what the model says of pictures without a garment; keeps the figures
-	@$(PICTURES)/bin/python -m benchmarks.no_garment --write $(DATA)
+destroy: $(VENVS)/sam/.ok ## remove the stack and its images from AWS; asks first: STACK=name
+	SAM_CLI_TELEMETRY=0 $(VENVS)/sam/bin/sam delete $$($(call python,sam) -m deploy.stack $(STACK_OPTION))
 
-image-size: $(TEST)/.ok ## count what the image adds to its base, beside a course-style one (ARGS=--write: keeps it)
-	@$(TEST)/bin/python -m benchmarks.image_size $(ARGS)
+##@ Maintain
 
-soak: $(TEST)/.ok ## 5,000 mixed requests through the emulator; keeps the figures
-	SOAK_REQUESTS=5000 SOAK_WRITE=1 $(TEST)/bin/python -m pytest -q tests/serving/test_soak.py
-
-# --- deploy it ---------------------------------------------------------------
-
-# STACK= names one; else it is the one that was deployed from here
-STACK_OPTION = $(if $(STACK),--stack '$(STACK)')
-REGISTRY_ENV := BUILDX_NO_DEFAULT_ATTESTATIONS=1 # Lambda refuses an index of image and attestation
-image: ## build the container image: ARCH=arm64, BASE_IMAGE=..., REQUIREMENTS=tflite-runtime, BOTO3=locked
-	$(REGISTRY_ENV) docker build --platform linux/$(if $(filter arm64,$(ARCH)),arm64,amd64) $(foreach name,BASE_IMAGE REQUIREMENTS BOTO3,$(if $($(name)),--build-arg $(name)=$($(name)))) --tag clothing-classifier .
-
-preflight: $(SAM)/.ok ## what would stop a deployment: STACK=name PARAMS='MemoryMb=3008 ApiAuth=iam'
-	@$(SAM)/bin/python -m deploy.preflight $(STACK_OPTION) $(PARAMS)
-
-deploy: $(SAM)/.ok ## look, build, deploy to AWS; asks for every parameter the first time (YES=1 asks nothing)
-	@SAM_CLI_TELEMETRY=0 $(SAM)/bin/python -m deploy.up $(STACK_OPTION) $(if $(YES),--yes) $(PARAMS)
-
-smoke: $(if $(IAM),$(SAM)/.ok) ## ask a deployed endpoint real questions: URL=https://... (TOKEN=..., or IAM=1)
-	@$(if $(IAM),$(SAM)/bin/python,$(PYTHON)) -m deploy.smoke '$(URL)' $(if $(IAM),--iam)
-
-bulk: $(SAM)/.ok ## deploy the bulk run: STACK=name PARAMS='ImageBucket=pictures ResultBucket=results'
-	@$(SAM)/bin/python -m deploy.bulk $(STACK_OPTION) $(PARAMS)
-
-destroy: $(SAM)/.ok ## remove the stack and its images from AWS; asks first
-	SAM_CLI_TELEMETRY=0 $(SAM)/bin/sam delete $$($(SAM)/bin/python -m deploy.stack $(STACK_OPTION))
-
-costs: ## write the cost tables of docs/deploy-reference.md from what was measured; MS=milliseconds prints yours
-	@$(PYTHON) -m deploy.costs $(if $(MS),--ms $(MS),--write)
-
-sbom: ## show what the image of `make image` holds, with licences (CycloneDX)
-	@docker run --rm --entrypoint cat clothing-classifier /var/task/sbom.cdx.json
-
-audit: $(AUDIT)/.ok ## look the locked packages up in the public lists of vulnerabilities
-	$(AUDIT)/bin/python -m tools.audit
-
-# --- set-up ------------------------------------------------------------------
-
-CHECK_PYTHON := $(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if (3, 11) <= v < (3, 14) else "Python 3.11, 3.12 or 3.13 is needed; this is %d.%d. Name one: make PYTHON=python3.12" % v[:2])'
-
-$(SERVING)/.ok: requirements/serving.txt
-	@echo "setting up $(@D) (once)"
-	@$(CHECK_PYTHON)
-	@$(PYTHON) -m venv --clear $(@D)
-	@$(@D)/bin/python $(PIP_INSTALL) -r requirements/serving.txt
-	@touch $@
-
-$(TEST)/.ok: requirements/serving.txt requirements/s3.txt requirements/test.txt
-	@echo "setting up $(@D) (once, about a minute)"
-	@$(CHECK_PYTHON)
-	@$(PYTHON) -m venv --clear $(@D)
-	@$(@D)/bin/python $(PIP_INSTALL) -r requirements/serving.txt -r requirements/s3.txt -r requirements/test.txt
-	@touch $@
-
-$(TFLITE)/.ok: requirements/tflite-runtime.txt requirements/s3.txt requirements/test.txt
-	@echo "setting up $(@D) (once; tflite-runtime ends at Python 3.11: $(PYTHON311))"
-	@$(PYTHON311) -m venv --clear $(@D)
-	@$(@D)/bin/python $(PIP_INSTALL) -r requirements/tflite-runtime.txt -r requirements/s3.txt -r requirements/test.txt
-	@touch $@
-
-# SAM pins extras of packages that it names without them, which pip's hash mode does not resolve;
-# the lock is complete, so nothing has to be resolved.
-$(SAM)/.ok: requirements/sam.txt
-	@echo "setting up $(@D) (once, about a minute)"
-	@$(CHECK_PYTHON)
-	@$(PYTHON) -m venv --clear $(@D)
-	@$(@D)/bin/python $(PIP_INSTALL) --no-deps -r requirements/sam.txt
-	@touch $@
-
-$(AUDIT)/.ok: requirements/audit.txt
-	@echo "setting up $(@D) (once)"
-	@$(CHECK_PYTHON)
-	@$(PYTHON) -m venv --clear $(@D)
-	@$(@D)/bin/python $(PIP_INSTALL) -r requirements/audit.txt
-	@touch $@
-
-$(JAX)/.ok: requirements/jax.txt
-	@echo "setting up $(@D) (once, about a minute)"
-	@$(CHECK_PYTHON)
-	@$(PYTHON) -m venv --clear $(@D)
-	@$(@D)/bin/python $(PIP_INSTALL) -r requirements/jax.txt
-	@touch $@
-
-$(TRAINING)/.ok: requirements/training.txt
-	@echo "setting up $(@D) (once, some minutes: TensorFlow is large)"
-	@$(CHECK_PYTHON)
-	@$(PYTHON) -m venv --clear $(@D)
-	@$(@D)/bin/python $(PIP_INSTALL) -r requirements/training.txt
-	@touch $@
-
-$(BROWSER)/.ok: requirements/serving.txt requirements/s3.txt requirements/test.txt requirements/browser.txt
-	@echo "setting up $(@D) (once, about a minute)"
-	@$(CHECK_PYTHON)
-	@$(PYTHON) -m venv --clear $(@D)
-	@$(@D)/bin/python $(PIP_INSTALL) $(addprefix -r ,$^)
-	@touch $@
-
-$(PICTURES)/.ok: requirements/serving.txt requirements/pictures.txt
-	@echo "setting up $(@D) (once)"
-	@$(CHECK_PYTHON)
-	@$(PYTHON) -m venv --clear $(@D)
-	@$(@D)/bin/python $(PIP_INSTALL) $(addprefix -r ,$^)
-	@touch $@
-
-LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header
-lock: ## write the hash-locked requirement files anew (needs uv)
-	cd requirements && for group in serving s3 test training jax browser sam audit; do $(LOCK) $$group.in -o $$group.txt || exit 1; done
-	cd requirements && uv pip compile --quiet --python-version 3.11 --python-platform x86_64-manylinux2014 --only-binary :all: --generate-hashes --no-emit-index-url --no-emit-find-links --no-header tflite-runtime.in -o tflite-runtime.txt
-	cd requirements && uv pip compile --quiet --python-version 3.11 --python-platform x86_64-manylinux_2_28 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header peer-course.in -o peer-course.txt
-	cd requirements && for group in pictures peer-ours peer-onnx peer-tensorflow peer-build; do $(LOCK) $$group.in -o $$group.txt || exit 1; done
-	cd requirements && $(LOCK) --no-deps emulator.in -o emulator.txt
+# The other locks hold for every platform and every supported Python.
+LOCK := uv pip compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --no-header
+UNIVERSAL := --universal --python-version 3.11
+lock: ## write the hash-locked requirement files again (needs uv, 2 min)
+	cd requirements && for name in serving s3 test training jax jax-cuda browser sam benchmarks peer-ours peer-onnx peer-tensorflow; do \
+	  $(LOCK) $(UNIVERSAL) $$name.in -o $$name.txt || exit 1; done
+	cd requirements && $(LOCK) --python-version 3.11 --python-platform x86_64-manylinux2014 --only-binary :all: tflite-runtime.in -o tflite-runtime.txt
+	cd requirements && $(LOCK) --python-version 3.11 --python-platform x86_64-manylinux_2_28 peer-course.in -o peer-course.txt
 
 clean: ## remove the virtual environments and caches
 	rm -rf $(VENVS) .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+# --- virtual environments ----------------------------------------------------
+# Each is made of its locks, again when one of them changes.
+
+LOCKS_serving := serving
+LOCKS_test := serving s3 test
+LOCKS_tflite-runtime := tflite-runtime s3 test
+LOCKS_training := training
+LOCKS_jax := jax
+LOCKS_browser := serving s3 test browser
+LOCKS_sam := sam
+LOCKS_benchmarks := training benchmarks
+ENVIRONMENTS := serving test tflite-runtime training jax browser sam benchmarks
+
+# tflite-runtime has no wheels after Python 3.11.
+VENV_PYTHON = $(if $(filter tflite-runtime,$(1)),$(PYTHON311),$(PYTHON))
+# SAM requires extras of packages that it pins without them, and pip's hash mode does not resolve
+# those. The lock is complete, so pip has nothing to resolve.
+NO_DEPS_sam := --no-deps
+CHECK_PYTHON := -c 'import sys; v = sys.version_info; sys.exit(0 if (3, 11) <= v < (3, 14) else "Python 3.11, 3.12 or 3.13 is needed. This is %d.%d. Name one: make PYTHON=python3.12" % v[:2])'
+
+.SECONDEXPANSION:
+$(ENVIRONMENTS:%=$(VENVS)/%/.ok): $(VENVS)/%/.ok: $$(addprefix requirements/,$$(addsuffix .txt,$$(LOCKS_$$*)))
+	@echo "setting up $(@D) (once, up to 4 minutes)"
+	@$(call VENV_PYTHON,$*) $(CHECK_PYTHON)
+	@$(call VENV_PYTHON,$*) -m venv --clear $(@D)
+	@$(@D)/bin/python -m pip install -qq --disable-pip-version-check --require-hashes $(NO_DEPS_$*) $(addprefix -r ,$^)
+	@touch $@

@@ -28,7 +28,7 @@ from benchmarks.baselines import (
 from benchmarks.measure import at_least_one, summarise, surroundings, write_result
 from benchmarks.rounds import BATCH, MEMORY_MB, REQUESTS, SLOW_S, Run, run_rounds
 from benchmarks.table import comparison_table
-from deploy import prices
+from deploy import costs
 from lambda_function import SHIPPED_MODEL
 from lambda_function.metadata import read_metadata
 from tools.emulator import EmulatorError
@@ -88,7 +88,7 @@ def setting(rounds: int) -> dict[str, Any]:
         "memory_mb": MEMORY_MB,
         "cores_per_handler": 1,
         "slow_server_s": SLOW_S,
-        "prices": {"date": prices.DATE, "source": prices.SOURCE, "region": prices.REGION},
+        "prices": {"date": costs.DATE, "source": costs.SOURCE, "region": costs.REGION},
         "our_model": {
             "version": metadata.version,
             "recipe": metadata.recipe,
@@ -146,17 +146,17 @@ def describe_peer(peer: Peer, runs: list[Run], *, batch: int) -> dict[str, Any]:
         "installed_mb": peer.installed_bytes() / 1e6,
         "slow_pictures_per_s": dataclasses.asdict(rates),
         "usd_per_million": {
-            name: prices.usd_per_million(warm.median, memory_mb=MEMORY_MB, architecture=name)
-            for name in prices.USD_PER_GB_SECOND
+            name: costs.usd_per_million(warm.median, memory_mb=MEMORY_MB, architecture=name)
+            for name in costs.USD_PER_GB_SECOND
         },
         "usd_per_million_slow": {
-            name: prices.usd_per_million(
+            name: costs.usd_per_million(
                 slow.median / requests,
                 memory_mb=MEMORY_MB,
                 architecture=name,
-                pictures_per_request=batch // requests,
+                images_per_request=batch // requests,
             )
-            for name in prices.USD_PER_GB_SECOND
+            for name in costs.USD_PER_GB_SECOND
         },
     }
 

@@ -27,8 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.measure import REPOSITORY, RESULTS, surroundings, write_result
-from tests.docker.__main__ import STANDIN, default_base_image, in_engine
-from tools.wheels import lines_for, platforms
+from tools.container_engine import STANDIN, default_base_image, run_in_engine
 from training.files import replace_marked
 
 DOCUMENT = REPOSITORY / "docs" / "deploy-reference.md"
@@ -121,21 +120,24 @@ def put_into(document: str, result: dict[str, Any]) -> str:
     return replace_marked(document, (BEGIN, END), table(result))
 
 
-def course_lock(lock: str, machine: str) -> str:
+def course_lock(lock: str) -> str:
     """Return the lines of a lock that are the function's own."""
-    lines = lines_for(lock, machine, COURSE_PYTHON)
+    text = "\n".join(line for line in lock.splitlines() if not line.lstrip().startswith("#"))
+    lines = text.replace("\\\n", " ").splitlines()
     return "\n".join(line for line in lines if line.partition("==")[0] not in RUNTIME_CLIENT) + "\n"
 
 
 def course_context(folder: Path, model_bytes: int) -> None:
     """Write what a course-style image is built from."""
     machine = platform.machine()
-    names = [*platforms(machine, "3.13"), f"manylinux2014_{machine}"]
+    # The image of Python 3.13 has glibc 2.34.
+    names = [f"manylinux_2_{minor}_{machine}" for minor in range(34, 16, -1)]
+    names.append(f"manylinux2014_{machine}")
     options = [f"--python-version {COURSE_PYTHON} --implementation cp --abi cp311 --abi none"]
     options += [f"--platform {name}" for name in names]
     (folder / "Dockerfile").write_text(COURSE_DOCKERFILE % " ".join(options))
     lock = (REPOSITORY / "requirements" / "peer-course.txt").read_text()
-    (folder / "wanted.txt").write_text(course_lock(lock, machine))
+    (folder / "wanted.txt").write_text(course_lock(lock))
     handler = (REPOSITORY / "benchmarks" / "baselines" / "course.py").read_text()
     (folder / "lambda_function.py").write_text(handler)
     with (folder / "clothing-model.tflite").open("wb") as model:
@@ -172,7 +174,7 @@ def main() -> int:
     parser.add_argument("--write", action="store_true", help="write the result and the table")
     options = parser.parse_args()
     if STANDIN.is_dir() and "CONTAINER_BASE" not in os.environ:
-        return in_engine([sys.executable, "-m", "benchmarks.image_size", *sys.argv[1:]])
+        return run_in_engine([sys.executable, "-m", "benchmarks.image_size", *sys.argv[1:]])
     result = measure()
     print(table(result))
     if options.write:

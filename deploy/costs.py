@@ -1,13 +1,14 @@
-"""What predictions cost at AWS's list prices, from one measured figure: `make costs`, or::
+"""What predictions cost at AWS's list prices, computed from one measured figure.
 
     python -m deploy.costs --ms 250    # prints the tables for your own figure
-    python -m deploy.costs --write     # puts ours into docs/deploy-reference.md
+    python -m deploy.costs --write     # writes the tables for ours into docs/deploy-reference.md
 
-The figure is the milliseconds of one warm request for one picture on one vCPU (1,769 MB); by
-default the median in benchmarks/results/compare.json, which a test holds the document to.
-Prices are those of US East (N. Virginia), first tier, without the free tier; Lambda's are in
-deploy/prices.py, the others below, each with its page. arm64 is priced at the same duration,
-which has not been measured.
+The figure is the milliseconds of one warm request for one image on one vCPU (1,769 MB). The default
+is the median in benchmarks/results/compare.json. A test compares the document with that file.
+
+Prices are those of US East (N. Virginia), first tier, without the free tier. AWS's Lambda page
+fills its figures in by script. They were read from public quotations of the page, which agree from
+2024 to 2026. arm64 is priced at the duration of x86_64, because its duration was not measured.
 """
 
 from __future__ import annotations
@@ -17,18 +18,19 @@ import json
 import math
 import sys
 
-from deploy.prices import usd_per_million
 from lambda_function import REPOSITORY
-from training.files import replace_marked
 
-DOCUMENT = REPOSITORY / "docs" / "deploy-reference.md"
-COMPARED = REPOSITORY / "benchmarks" / "results" / "compare.json"
-BEGIN, END = "<!-- costs: written by `make costs` -->", "<!-- end of costs -->"
-MEMORY_MB = 1769
+DATE = "2026"
+SOURCE = "https://aws.amazon.com/lambda/pricing/"
+REGION = "US East (N. Virginia)"
 MILLION = 1_000_000
-HTTP_API_USD_PER_MILLION = 1.00  # https://aws.amazon.com/api-gateway/pricing/ (up to 512 KB each)
-# Of a request: our line has about 1,000, Lambda's START, END and REPORT 400, the gateway's access
-# log 500, its own 26 bytes of overhead a line included.
+USD_PER_GB_SECOND = {"x86_64": 0.0000166667, "arm64": 0.0000133334}
+USD_PER_REQUEST = 0.20 / MILLION
+# Counted in steps of 512 KB: https://aws.amazon.com/api-gateway/pricing/
+HTTP_API_USD_PER_STEP = 1.00 / MILLION
+HTTP_API_STEP_BYTES = 512 * 1024
+# Of one request. The function's line has about 1,000 bytes. Lambda's START, END and REPORT have
+# 400. The gateway's access log has 500. Each line adds 26 bytes of overhead.
 LOG_BYTES = 1900
 LOGS_USD_PER_GB = 0.50  # https://aws.amazon.com/cloudwatch/pricing/ (ingestion, standard class)
 S3_GET_USD = 0.40 / MILLION  # https://aws.amazon.com/s3/pricing/
@@ -37,61 +39,109 @@ S3_LIST_USD = 5.00 / MILLION  # of 1,000 keys each
 STANDARD_TRANSITION_USD = 25.00 / MILLION
 EXPRESS_REQUEST_USD = 1.00 / MILLION
 EXPRESS_GB_SECOND_USD = 0.00001667
-EXPRESS_MEMORY_GB = 0.0625  # 64 MB is the least that is billed
-S3_READ_MS = 5.0  # of each picture that does not overlap inference: an assumption
+EXPRESS_MEMORY_GB = 0.0625  # AWS bills at least 64 MB
+S3_READ_MS = 5.0  # of each image, not overlapped by inference (an assumption)
+MEMORY_MB = 1769
+
+DOCUMENT = REPOSITORY / "docs" / "deploy-reference.md"
+COMPARED = REPOSITORY / "benchmarks" / "results" / "compare.json"
+BEGIN, END = "<!-- costs: written by `python -m deploy.costs --write` -->", "<!-- end of costs -->"
+Row = tuple[str, float, float]
 
 
-def request_rows(ms: float) -> list[tuple[str, float, float]]:
-    """Return (what, USD on x86_64, USD on arm64) for a million single requests."""
-    compute = [
-        usd_per_million(ms / 1000, memory_mb=MEMORY_MB, architecture=a) for a in ("x86_64", "arm64")
-    ]
+def usd_per_million(
+    duration_s: float, *, memory_mb: int, architecture: str, images_per_request: int = 1
+) -> float:
+    """Return Lambda's price of a million images.
+
+    Args:
+        duration_s: of one request. Lambda bills whole milliseconds, rounded up.
+        memory_mb: of the function.
+        architecture: a key of ``USD_PER_GB_SECOND``.
+        images_per_request: how many images one such request classifies.
+
+    >>> round(usd_per_million(0.1, memory_mb=1024, architecture="x86_64"), 4)
+    1.8667
+    """
+    billed_s = math.ceil(round(duration_s * 1000, 6)) / 1000
+    gb_seconds = billed_s * memory_mb / 1024
+    request = gb_seconds * USD_PER_GB_SECOND[architecture] + USD_PER_REQUEST
+    return request / images_per_request * MILLION
+
+
+def http_api_usd_per_million(body_bytes: int = 1) -> float:
+    """Return the HTTP API's price of a million requests with a body of so many bytes.
+
+    >>> http_api_usd_per_million(4_500_000)
+    9.0
+    """
+    return max(1, math.ceil(body_bytes / HTTP_API_STEP_BYTES)) * HTTP_API_USD_PER_STEP * MILLION
+
+
+def request_rows(ms: float) -> list[Row]:
+    """Return the costs of a million requests with one image each.
+
+    Args:
+        ms: duration of one request in milliseconds.
+
+    Returns:
+        Rows of (what, USD on x86_64, USD on arm64). The last row is the sum.
+    """
+    x86, arm = (
+        usd_per_million(ms / 1000, memory_mb=MEMORY_MB, architecture=architecture)
+        for architecture in ("x86_64", "arm64")
+    )
+    api = http_api_usd_per_million()
     logs = LOG_BYTES * MILLION / 1e9 * LOGS_USD_PER_GB
-    rows = [
-        ("Lambda, duration and requests", *compute),
-        ("HTTP API", HTTP_API_USD_PER_MILLION, HTTP_API_USD_PER_MILLION),
-        ("logs", logs, logs),
-    ]
-    totals = [sum(row[i] for row in rows) for i in (1, 2)]
-    return [*rows, ("**together**", totals[0], totals[1])]
+    return _with_sum(
+        [("Lambda, duration and requests", x86, arm), ("HTTP API", api, api), ("logs", logs, logs)]
+    )
 
 
-def bulk_rows(ms: float, *, batch_size: int = 40) -> list[tuple[str, float, float]]:
-    """Return (what, USD on x86_64, USD on arm64) for a million images in a bulk run."""
+def bulk_rows(ms: float, *, batch_size: int = 40) -> list[Row]:
+    """Return the costs of a million images in a bulk run.
+
+    Args:
+        ms: duration for one image in milliseconds, without the download from S3.
+        batch_size: images in one call of the function.
+
+    Returns:
+        Rows as those of ``request_rows``.
+    """
     batches = math.ceil(MILLION / batch_size)
     batch_s = batch_size * (ms + S3_READ_MS) / 1000
-    compute = [
+    x86, arm = (
         usd_per_million(
-            batch_s, memory_mb=MEMORY_MB, architecture=a, pictures_per_request=batch_size
+            batch_s, memory_mb=MEMORY_MB, architecture=architecture, images_per_request=batch_size
         )
-        for a in ("x86_64", "arm64")
-    ]
+        for architecture in ("x86_64", "arm64")
+    )
     s3 = MILLION * S3_GET_USD + MILLION / 1000 * S3_LIST_USD
     express = batches * (EXPRESS_REQUEST_USD + batch_s * EXPRESS_MEMORY_GB * EXPRESS_GB_SECOND_USD)
     steps = batches * STANDARD_TRANSITION_USD + express
-    rows = [
-        ("Lambda, duration and requests", *compute),
-        ("Step Functions", steps, steps),
-        ("S3, reading and listing", s3, s3),
-    ]
-    totals = [sum(row[i] for row in rows) for i in (1, 2)]
-    return [*rows, ("**together**", totals[0], totals[1])]
+    return _with_sum(
+        [
+            ("Lambda, duration and requests", x86, arm),
+            ("Step Functions", steps, steps),
+            ("S3, reading and listing", s3, s3),
+        ]
+    )
 
 
 def bulk_minutes(ms: float, concurrency: int) -> float:
-    """Return how long a million images take with so many calls at once."""
+    """Return how many minutes a million images take at a number of concurrent calls."""
     return MILLION * (ms + S3_READ_MS) / 1000 / concurrency / 60
 
 
 def tables(ms: float) -> str:
-    """Return the two tables as Markdown."""
+    """Return both tables as Markdown for a request that takes so many milliseconds."""
     return "\n".join(
         [
-            f"A million requests of one picture, {ms:g} ms each at {MEMORY_MB:,} MB, in USD:",
+            f"A million requests of one image, {ms:g} ms each at {MEMORY_MB:,} MB, in USD:",
             "",
             *_table(request_rows(ms)),
             "",
-            f"A million pictures in a bulk run, batches of 40, {ms:g} + {S3_READ_MS:g} ms each:",
+            f"A million images in a bulk run, batches of 40, {ms:g} + {S3_READ_MS:g} ms each:",
             "",
             *_table(bulk_rows(ms)),
             "",
@@ -107,24 +157,32 @@ def put_into(document: str, ms: float) -> str:
     Raises:
         ValueError: the markers are not there.
     """
-    return replace_marked(document, (BEGIN, END), tables(ms))
+    before, begin, rest = document.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"The document has no {BEGIN} ... {END}")
+    return f"{before}{BEGIN}\n{tables(ms)}\n{END}{after}"
 
 
 def measured_ms() -> float:
-    """Return the median of our warm requests, as ``make benchmark`` measured it."""
+    """Return the median milliseconds of our warm requests in the committed benchmark."""
     compared = json.loads(COMPARED.read_text())
     return round(float(compared["peers"]["ours"]["warm_s"]["median"]) * 1000, 1)
 
 
-def _table(rows: list[tuple[str, float, float]]) -> list[str]:
+def _with_sum(rows: list[Row]) -> list[Row]:
+    return [*rows, ("**together**", sum(row[1] for row in rows), sum(row[2] for row in rows))]
+
+
+def _table(rows: list[Row]) -> list[str]:
     lines = ["| | x86_64 | arm64 |", "| --- | ---: | ---: |"]
     return lines + [f"| {what} | {x86:.2f} | {arm:.2f} |" for what, x86, arm in rows]
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Print or write the tables; see the module."""
+    """Print the tables, and write them with --write. Returns an exit status."""
     parser = argparse.ArgumentParser(prog="python -m deploy.costs", description=__doc__)
-    parser.add_argument("--ms", type=float, help="default: what was measured")
+    parser.add_argument("--ms", type=float, help="default: the measured figure")
     parser.add_argument("--write", action="store_true", help="into docs/deploy-reference.md")
     options = parser.parse_args(arguments)
     ms = options.ms or measured_ms()

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, UnknownRegionError
 from samtranslator.yaml_helper import yaml_parse
 
-from deploy.prices import USD_PER_GB_SECOND
+from deploy.costs import USD_PER_GB_SECOND
 from deploy.stack import (
     NOT_YET_THERE,
     REPOSITORY,

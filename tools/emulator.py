@@ -32,6 +32,7 @@ import http.client
 import json
 import os
 import platform
+import re
 import signal
 import socket
 import subprocess
@@ -51,7 +52,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 CACHE = REPOSITORY / ".cache" / "emulator"
-REQUIREMENTS = REPOSITORY / "requirements" / "emulator.txt"
+SAM_LOCK = REPOSITORY / "requirements" / "sam.txt"
 EXAMPLE = REPOSITORY / "examples" / "pants.jpg"
 HANDLER = "lambda_function.app.lambda_handler"
 INVOKE_PATH = "/2015-03-31/functions/function/invocations"
@@ -350,14 +351,31 @@ def http_event(
     return event
 
 
+def sam_requirement(lock: str) -> str:
+    """Return the entry of aws-sam-cli in a lock file, with its hashes.
+
+    Args:
+        lock: text of a requirements file that `make lock` wrote.
+
+    Raises:
+        EmulatorError: the lock has no such entry.
+    """
+    entry = re.search(r"^aws-sam-cli==\S+ \\\n(?:    --hash=\S+(?: \\)?\n)+", lock, re.MULTILINE)
+    if not entry:
+        raise EmulatorError("requirements/sam.txt holds no aws-sam-cli. Run `make lock`.")
+    return entry[0]
+
+
 def _unpack(binary: Path) -> None:
     member = f"samcli/local/rapid/{binary.name}"
     binary.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=binary.parent) as folder:
         pip = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
         options = ["--no-deps", "--only-binary", ":all:", "--require-hashes"]
+        lock = Path(folder) / "emulator.txt"
+        lock.write_text(sam_requirement(SAM_LOCK.read_text()))
         answer = subprocess.run(
-            [*pip, *options, "--dest", folder, "--requirement", str(REQUIREMENTS)],
+            [*pip, *options, "--dest", folder, "--requirement", str(lock)],
             capture_output=True,
             text=True,
             check=False,
@@ -447,7 +465,7 @@ def main() -> None:
     """Start the handler under the emulator, say how to call it, and wait for Ctrl-C."""
     parser = argparse.ArgumentParser(prog="python -m tools.emulator", description=main.__doc__)
     parser.add_argument("--handler", default=HANDLER, help=f"default: {HANDLER}")
-    parser.add_argument("--port", type=int, default=9000, help="0 picks a free one; default: 9000")
+    parser.add_argument("--port", type=int, default=8080, help="0 picks a free one; default: 8080")
     parser.add_argument("--memory-mb", type=int, default=2048)
     parser.add_argument("--timeout-s", type=int, default=30)
     arguments = parser.parse_args()
@@ -456,7 +474,7 @@ def main() -> None:
     with picture, contextlib.suppress(KeyboardInterrupt):
         emulator = Emulator(
             arguments.handler,
-            env={"TRUSTED_IMAGE_HOSTS": picture.host},
+            env={"TRUSTED_IMAGE_HOSTS": picture.host, **_model_setting()},
             timeout_s=arguments.timeout_s,
             memory_mb=arguments.memory_mb,
             port=arguments.port,
@@ -464,6 +482,11 @@ def main() -> None:
         with emulator:
             _explain(emulator.url, picture.url("/pants.jpg"))
             _print_log(emulator)
+
+
+def _model_setting() -> dict[str, str]:
+    """Return the setting MODEL_URI of this process, which names the model to serve."""
+    return {name: os.environ[name] for name in ("MODEL_URI",) if name in os.environ}
 
 
 def _explain(url: str, picture_url: str) -> None:

@@ -34,7 +34,7 @@ from benchmarks.table import (
     readme_block,
     results_page,
 )
-from deploy.prices import usd_per_million
+from deploy.costs import usd_per_million
 from tests.support.emulator import require_emulator
 from tests.support.paths import TESTS
 from tools.emulator import EmulatorError, Reply
@@ -79,7 +79,7 @@ def test_duration_is_billed_in_whole_milliseconds_rounded_up():
 
 def test_a_batch_shares_its_request():
     alone = usd_per_million(1.6, memory_mb=1769, architecture="arm64")
-    shared = usd_per_million(1.6, memory_mb=1769, architecture="arm64", pictures_per_request=16)
+    shared = usd_per_million(1.6, memory_mb=1769, architecture="arm64", images_per_request=16)
     assert shared == pytest.approx(alone / 16)
 
 

@@ -16,7 +16,7 @@ def test_a_million_requests_of_a_quarter_second() -> None:
     assert rows["**together**"] == pytest.approx((9.348, 7.909), abs=0.001)
 
 
-def test_a_million_pictures_in_bulk() -> None:
+def test_a_million_images_in_bulk() -> None:
     rows = {what: (x86, arm) for what, x86, arm in costs.bulk_rows(245)}
     # 25,000 batches of 40 x 0.25 s = 10 s; requests cost 25,000 x 0.20/1e6 = 0.005
     assert rows["Lambda, duration and requests"] == pytest.approx((7.203, 5.764), abs=0.001)
@@ -26,13 +26,20 @@ def test_a_million_pictures_in_bulk() -> None:
     assert rows["S3, reading and listing"] == pytest.approx((0.405, 0.405))
 
 
+@pytest.mark.parametrize(
+    ("body_bytes", "usd"), [(1, 1.0), (512 * 1024, 1.0), (512 * 1024 + 1, 2.0), (4_500_000, 9.0)]
+)
+def test_the_gateway_counts_a_request_once_for_each_512_kb(body_bytes: int, usd: float) -> None:
+    assert costs.http_api_usd_per_million(body_bytes) == pytest.approx(usd)
+
+
 def test_time_of_a_bulk_run() -> None:
     assert costs.bulk_minutes(295, 100) == pytest.approx(50)  # 1e6 x 0.3 s / 100 = 3,000 s
 
 
 def test_the_document_s_tables_are_made_from_what_was_measured() -> None:
     document = costs.DOCUMENT.read_text()
-    assert costs.put_into(document, costs.measured_ms()) == document, "run `make costs`"
+    assert costs.put_into(document, costs.measured_ms()) == document
 
 
 def test_a_document_without_markers_is_refused() -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.docker.__main__ import REPOSITORY
+from lambda_function import REPOSITORY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

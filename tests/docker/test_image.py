@@ -10,10 +10,9 @@ import pytest
 
 from benchmarks.image_size import bar_bytes
 from benchmarks.measure import RESULTS
-from lambda_function import SHIPPED_MODEL
+from lambda_function import REPOSITORY, SHIPPED_MODEL
 from lambda_function.classifier import Classifier
 from lambda_function.images.decode import decode_image, preprocess
-from tests.docker.__main__ import REPOSITORY
 from tests.docker.conftest import IS_STANDIN, PICTURES_PORT, Container, build
 
 if TYPE_CHECKING:
@@ -134,7 +133,7 @@ def test_it_adds_at_most_four_fifths_of_a_course_style_image(
     assert added <= bar_bytes(COUNTED)
     # Another Python's byte code, as AWS's base image has it, is of nearly the same size.
     assert added == pytest.approx(COUNTED["images"]["ours"]["added_bytes"], rel=0.02), (
-        "docs/deploy-reference.md no longer tells this image's size: `make image-size ARGS=--write`"
+        "the size in docs/deploy-reference.md is old: `python -m benchmarks.image_size --write`"
     )
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.docker.__main__ import REPOSITORY
+from lambda_function import REPOSITORY
 from tests.docker.conftest import IS_STANDIN, run
 
 if TYPE_CHECKING:

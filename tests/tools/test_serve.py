@@ -6,7 +6,6 @@ import concurrent.futures
 import http.client
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -273,25 +272,6 @@ def test_predict_without_arguments_takes_our_own_picture() -> None:
     ended = command("predict")
     assert ended.returncode == 0
     assert ended.stdout.splitlines()[0] == "examples/pants.jpg"
-
-
-@pytest.mark.skipif(not shutil.which("make"), reason="there is no make here")
-@pytest.mark.parametrize("name", ["IMAGE", "URL"])
-def test_make_predict_passes_a_name_on_as_it_is(tmp_path: Path, name: str) -> None:
-    python = tmp_path / "bin" / "python"
-    python.parent.mkdir()
-    python.write_text(f"#!{sys.executable}\nimport sys\nprint(sys.argv[-1])\n")
-    python.chmod(0o755)
-    (tmp_path / ".ok").touch()
-    odd = 'it\'s "odd" & `id`; a b.jpg'
-    ended = subprocess.run(
-        ["make", "--silent", "predict", f"SERVING={tmp_path}", f"{name}={odd}"],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert (ended.stdout, ended.stderr) == (f"{odd}\n", "")
 
 
 @pytest.mark.parametrize(

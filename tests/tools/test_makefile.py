@@ -1,0 +1,145 @@
+"""The Makefile: what it passes on, what it refuses, and what it prints."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from lambda_function import REPOSITORY
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.skipif(not shutil.which("make"), reason="there is no make here")
+
+ODD = 'it\'s "odd" & `id`; $HOME a  b.jpg'
+# Prints the arguments and the model that a recipe passes to Python.
+SPY = """#!{python}
+import os, sys
+print(*sys.argv[1:], os.environ.get("MODEL_URI", ""), sep="\\n")
+"""
+
+
+@pytest.fixture
+def environments(tmp_path: Path) -> Path:
+    """Return a folder of virtual environments whose Python prints its arguments."""
+    for name in ("serving", "test", "training", "sam"):
+        python = tmp_path / name / "bin" / "python"
+        python.parent.mkdir(parents=True)
+        python.write_text(SPY.format(python=sys.executable))
+        python.chmod(0o755)
+        (tmp_path / name / ".ok").touch()
+    return tmp_path
+
+
+def make(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["make", "--silent", *arguments],
+        cwd=REPOSITORY,
+        env={"PATH": os.environ["PATH"], **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def printed(environments: Path, *arguments: str, **environment: str) -> list[str]:
+    ended = make(*arguments, f"VENVS={environments}", **environment)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    return ended.stdout.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("target", "variable", "option"),
+    [
+        ("predict", "IMAGE", "--image"),
+        ("predict", "URL", "--url"),
+        ("train", "DATASET", "--dataset"),
+        ("train", "WEIGHTS", "--backbone-weights"),
+        ("preflight", "STACK", "--stack"),
+        ("convert", "OUTPUT", "--output"),
+        ("run", "PORT", "--port"),
+        ("emulate", "PORT", "--port"),
+    ],
+)
+def test_a_value_reaches_the_program_as_it_is(
+    environments: Path, target: str, variable: str, option: str
+) -> None:
+    lines = printed(environments, target, f"{variable}={ODD}")
+
+    assert lines[lines.index(option) + 1] == ODD
+
+
+@pytest.mark.parametrize("target", ["predict", "run", "emulate"])
+def test_model_names_the_model_to_serve(environments: Path, target: str) -> None:
+    assert printed(environments, target, f"MODEL={ODD}")[-1] == ODD
+
+
+def test_convert_writes_beside_the_model(environments: Path) -> None:
+    lines = printed(environments, "convert", "MODEL=my runs/a.b/model.keras")
+
+    assert lines[lines.index("--output") + 1] == "my runs/a.b/model.tflite"
+
+
+@pytest.mark.parametrize("target", ["run", "emulate"])
+def test_a_variable_of_the_system_does_not_count(environments: Path, target: str) -> None:
+    lines = printed(environments, target, PORT="99", MODEL="other.tflite")
+
+    assert lines[lines.index("--port") + 1] == "8080"
+    assert lines[-1] == ""  # no model
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["predict", "examples/dress.jpg"], "There is no target examples/dress.jpg."),
+        (["benchmrk"], "There is no target benchmrk."),
+        (["predict", "IMGE=a.jpg"], "There is no variable IMGE."),
+    ],
+)
+def test_what_the_makefile_does_not_know_is_refused(arguments: list[str], said: str) -> None:
+    ended = make(*arguments)
+
+    assert ended.returncode == 2
+    assert ended.stdout == ""
+    assert said in ended.stderr
+
+
+def test_the_list_begins_with_what_a_newcomer_needs() -> None:
+    lines = make().stdout.splitlines()
+
+    assert lines[0] == "Start here"
+    assert [line.split()[1] for line in lines[1:6]] == ["predict", "run", "test", "model", "deploy"]
+
+
+def test_every_target_is_in_the_list_and_has_a_rule() -> None:
+    text = (REPOSITORY / "Makefile").read_text()
+    assigned = re.search(r"^TARGETS := ((?:.*\\\n)*.*)$", text, re.MULTILINE)
+    assert assigned
+    declared = set(assigned[1].replace("\\", " ").split()) - {"help"}
+    listed = set(re.findall(r"^  make (\S+)", make().stdout, re.MULTILINE))
+
+    assert {target for target in declared if not target.startswith("test-")} == listed - {
+        "test-NAME"
+    }
+    for target in declared:
+        assert re.search(rf"^{target}:", text, re.MULTILINE), target
+
+
+def test_an_environment_is_made_again_when_its_lock_changes(environments: Path) -> None:
+    (environments / "test" / ".ok").unlink()
+
+    planned = make("--dry-run", "test", f"VENVS={environments}", "PYTHON=python3.12").stdout
+
+    assert f"python3.12 -m venv --clear {environments}/test" in planned
+    installed = re.search(r"--require-hashes +(.*)", planned)
+    assert installed and installed[1].split() == [
+        *("-r", "requirements/serving.txt", "-r", "requirements/s3.txt"),
+        *("-r", "requirements/test.txt"),
+    ]
