@@ -56,8 +56,8 @@ class Pictures(keras.utils.PyDataset):
 
 def notebook_seconds(dataset: Path, weights: Path | None, epochs: int, limit: int) -> list[float]:
     """Train the course's first model its own way; return the seconds of every epoch."""
-    training = load_split(dataset, "train").thinned(limit)
-    validation = load_split(dataset, "validation", training.class_names).thinned(limit)
+    training = load_split(dataset, "train").subsample(limit)
+    validation = load_split(dataset, "validation", training.class_names).subsample(limit)
     base = build_backbone(SIZE, SIZE, weights)
     base.trainable = False
     inputs = keras.Input((SIZE, SIZE, 3))
@@ -126,7 +126,9 @@ def main() -> None:
     extraction, ours = our_seconds(dataset, weights, parsed.limit)
     epochs = notebook_seconds(dataset, weights, parsed.epochs, parsed.limit)
     per_epoch = float(np.mean(epochs))
-    images = sum(len(load_split(dataset, s).thinned(parsed.limit)) for s in ("train", "validation"))
+    images = sum(
+        len(load_split(dataset, s).subsample(parsed.limit)) for s in ("train", "validation")
+    )
     found = {
         "images": images,
         "command": command("python -m benchmarks.tuning_speed --write", parsed, epochs=2, limit=0),

@@ -10,6 +10,7 @@ from typing import Any
 
 from converter.errors import SourceError
 from lambda_function.metadata import InputSpec, MetadataError
+from training.files import sha256_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +33,11 @@ class Source:
 
     @functools.cached_property
     def sha256(self) -> str:
+        """SHA-256 of the ``.keras`` file, hexadecimal."""
+        return sha256_of(self.path)
+
+    @functools.cached_property
+    def weights_sha256(self) -> str:
         """SHA-256 of the model's weights, hexadecimal. A ``.keras`` file itself holds a date."""
         from training.fit.backbone import weights_sha256
 

@@ -85,7 +85,7 @@ def describe(source: Source, recipe: Recipe, calibration: Calibration | None) ->
             input=source.spec,
             recipe=recipe.name,
             temperature=source.report["temperature"],
-            source_sha256=source.sha256,
+            source_sha256=source.weights_sha256,
             dataset=str(config["dataset"]),
             licence=str(config["licence"]),
             metrics=source.report.get("metrics", {}),

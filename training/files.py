@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import hashlib
+import io
 import json
-from collections.abc import Iterator
+import secrets
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a path to write to; rename it to ``path`` at the end, or remove it on any error.
+    """Give a path to write to. Rename it to ``path`` at the end, or remove it on any error.
 
-    A full disk, an error or an interrupt leaves what was at ``path`` before.
+    A full disk, an error or an interrupt leaves the file at ``path`` as it was. The temporary name
+    is unique, so two writers of one file each publish a whole file. It ends as ``path`` does,
+    because Keras and Pillow choose the format by the ending.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f"unfinished-{path.name}")
+    unfinished = path.with_name(f"unfinished-{secrets.token_hex(8)}-{path.name}")
     try:
         yield unfinished
         unfinished.replace(path)
@@ -34,6 +39,21 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write plain JSON types, indented, whole or not at all."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write a table, whole or not at all.
+
+    Args:
+        path: of the file.
+        columns: the names of the columns, in order.
+        rows: one mapping from every column to its value per line.
+    """
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, buffer.getvalue())
 
 
 def sha256_of(path: Path) -> str:

@@ -1,6 +1,20 @@
-"""What a result depends on beside its configuration: date, commit, versions, machine.
+"""The record of when, where and from which code a result was made.
 
-No host name, user name or path: results are published.
+``provenance()`` is the one record. Every result file holds it under the key ``provenance``:
+
+    date              UTC, ISO 8601
+    commit            short hash, "-dirty" added if files differed, "unknown" without git
+    python            version
+    packages          name -> version of each installed library that can change a result
+    system            name and release of the operating system
+    machine           architecture, such as x86_64
+    processor         the processor's name
+    instruction_sets  those of ``INSTRUCTION_SETS`` that the processor offers
+    cores             number of logical cores
+    memory_gib        main memory
+    load_average      of the last minute, when the process started to measure
+
+It holds no host name, user name or path, because results are published.
 """
 
 from __future__ import annotations
@@ -20,29 +34,66 @@ from lambda_function import REPOSITORY
 PACKAGES = (
     "numpy", "pillow", "keras", "tensorflow", "jax", "torch", "ai-edge-litert", "tflite-runtime"
 )  # fmt: skip
-WRITTEN_BY_MEASUREMENTS = (
-    "benchmarks/results",
-    "README.md",
-    "MODEL_CARD.md",
-    "docs/deploy-reference.md",
-)
+# As /proc/cpuinfo names them: what decides how fast matrices are multiplied on x86 and arm64.
+INSTRUCTION_SETS = (
+    "avx2", "fma", "avx512f", "avx512_vnni", "avx_vnni", "amx_bf16", "amx_int8", "asimddp", "sve"
+)  # fmt: skip
+WRITTEN_BY_MEASUREMENTS = ("benchmarks/results", "README.md", "MODEL_CARD.md", "docs")
 _CPU_INFO = Path("/proc/cpuinfo")
-_MEMORY_INFO = Path("/proc/meminfo")
 
 
-def today() -> str:
-    """Return today's date, UTC, ISO 8601."""
-    return datetime.datetime.now(datetime.UTC).date().isoformat()
+@functools.cache
+def provenance() -> dict[str, Any]:
+    """Return the record as plain JSON types.
+
+    The record is made at the first call and kept. Commands call it before they measure, because
+    the checked-out commit may change meanwhile.
+    """
+    return {
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "commit": commit(),
+        "python": platform.python_version(),
+        "packages": _versions(),
+        "system": f"{platform.system()} {platform.release()}",
+        "machine": platform.machine(),
+        "processor": _cpu_value("model name") or platform.processor() or platform.machine(),
+        "instruction_sets": _instruction_sets(),
+        "cores": os.cpu_count(),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1024**3),
+        "load_average": round(os.getloadavg()[0], 2),
+    }
+
+
+def read_provenance(result: dict[str, Any]) -> dict[str, Any]:
+    """Return the record of a result file. Older files are translated.
+
+    Args:
+        result: a result file. Older benchmarks wrote the record's keys beside the figures and
+            hardware below ``hardware``. Older runs wrote ``environment``.
+    """
+    record: dict[str, Any] = result.get("provenance") or result.get("environment") or result
+    hardware = record.get("hardware", {})
+    dirty = "-dirty" if record.get("uncommitted_changes") else ""
+    translated = {
+        "processor": hardware.get("cpu"),
+        "machine": hardware.get("machine"),
+        "cores": hardware.get("cores"),
+        "memory_gib": hardware.get("memory_gib"),
+        "load_average": record.get("load_before"),
+        "commit": f"{record['commit']}{dirty}",
+    }
+    return {**record, **{name: value for name, value in translated.items() if value is not None}}
 
 
 def commit() -> str:
-    """Return the short hash of the checked-out commit, ``-dirty`` added where code differs.
+    """Return the short hash of the checked-out commit, with ``-dirty`` if code differs.
 
-    Files that measurements write are left out: the second of a series would else be dirty by the
-    first. ``unknown`` without git or a repository, as in a training image.
+    Files that measurements write are left out. Otherwise the first measurement of a series would
+    make the second one dirty. Without git or a repository, as in a training image, the commit is
+    ``unknown``.
     """
-    found = _git("rev-parse", "--short=7", "HEAD")
-    return (found + ("-dirty" if is_dirty() else "")) if found else "unknown"
+    hash_ = _git("rev-parse", "--short=7", "HEAD")
+    return (hash_ + ("-dirty" if is_dirty() else "")) if hash_ else "unknown"
 
 
 def is_dirty() -> bool:
@@ -51,36 +102,8 @@ def is_dirty() -> bool:
     return bool(_git("status", "--porcelain", "--untracked-files=no", "--", ".", *written))
 
 
-def _git(*arguments: str) -> str:
-    try:
-        done = subprocess.run(
-            ["git", *arguments], cwd=REPOSITORY, capture_output=True, text=True, check=False
-        )
-    except OSError:  # no git
-        return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
-
-
-@functools.cache
-def provenance() -> dict[str, Any]:
-    """Return plain JSON types: date, commit, versions of what is installed, hardware.
-
-    As they are when a process first asks, which the commands do before they measure: a commit that
-    somebody makes meanwhile is not what was measured.
-    """
-    return {
-        "date": today(),
-        "commit": commit(),
-        "python": platform.python_version(),
-        "packages": _versions(),
-        "processor": _first_value(_CPU_INFO, "model name") or platform.machine(),
-        "cores": os.cpu_count(),
-        "memory_gib": _memory_gib(),
-    }
-
-
 def command(words: str, parsed: argparse.Namespace, **defaults: Any) -> str:
-    """Return what was asked for, without what the machine decides: a result file names it.
+    """Return the command line that makes a result again, without options that name local paths.
 
     Args:
         words: the command and its arguments.
@@ -96,23 +119,33 @@ def command(words: str, parsed: argparse.Namespace, **defaults: Any) -> str:
     return " ".join([words, *options])
 
 
+def _git(*arguments: str) -> str:
+    try:
+        done = subprocess.run(
+            ["git", *arguments], cwd=REPOSITORY, capture_output=True, text=True, check=False
+        )
+    except OSError:  # no git
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
 def _versions() -> dict[str, str]:
-    found = {}
+    versions = {}
     for package in PACKAGES:
         try:
-            found[package] = importlib.metadata.version(package)
+            versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
-def _memory_gib() -> int | None:
-    value = _first_value(_MEMORY_INFO, "MemTotal")
-    return round(int(value.split()[0]) / 1024**2) if value else None
+def _instruction_sets() -> list[str]:
+    offered = set((_cpu_value("flags") or _cpu_value("Features") or "").split())  # x86, arm64
+    return [name for name in INSTRUCTION_SETS if name in offered]
 
 
-def _first_value(file: Path, key: str) -> str | None:
-    if not file.is_file():  # not Linux
+def _cpu_value(key: str) -> str | None:
+    if not _CPU_INFO.is_file():  # not Linux
         return None
-    lines = (line.partition(":") for line in file.read_text().splitlines())
+    lines = (line.partition(":") for line in _CPU_INFO.read_text().splitlines())
     return next((value.strip() for name, _, value in lines if name.strip() == key), None)

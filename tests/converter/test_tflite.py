@@ -218,7 +218,7 @@ def test_artifact_says_everything_about_itself(artifacts, source, recipe):
     assert (metadata.input.height, metadata.input.width) == (support.HEIGHT, support.WIDTH)
     assert (metadata.name, metadata.version, metadata.recipe) == ("colours", "1.2.3", recipe)
     assert metadata.temperature == 1.5
-    assert metadata.source_sha256 == source.sha256
+    assert metadata.source_sha256 == source.weights_sha256
     assert metadata.training == {"seed": 7}
     assert metadata.metrics["validation"]["images"] == 9
     calibration = metadata.conversion["calibration"]

@@ -14,7 +14,6 @@ from PIL import Image
 
 from lambda_function import REPOSITORY
 from tests.support.paths import TESTS
-from training import provenance
 from training.commands import main
 from training.errors import ConfigError
 from training.experiments import course as steps
@@ -190,10 +189,3 @@ def test_a_result_names_the_options_that_made_it(
     assert main(["steps", "9", *options(tmp_path, dataset, model=TINY, image=image, limit=2)]) == 0
     found = json.loads((tmp_path / "results" / "use.json").read_text())
     assert found["command"] == "python -m training steps use --limit 2"
-
-
-def test_without_git_the_commit_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As in a training image: the training is over by then, and would be lost."""
-    assert provenance.commit() != ""
-    monkeypatch.setenv("PATH", "/nowhere")
-    assert provenance.commit() == "unknown"

@@ -54,9 +54,9 @@ def test_a_subset_keeps_paths_and_labels_together(root: Path) -> None:
 
 
 def test_a_negative_limit_is_refused(root: Path) -> None:
-    assert len(load_split(root, "train").thinned(2)) == 2
+    assert len(load_split(root, "train").subsample(2)) == 2
     with pytest.raises(DatasetError, match="limit must be 0, for all images, or more"):
-        load_split(root, "train").thinned(-3)
+        load_split(root, "train").subsample(-3)
 
 
 def test_missing_and_unknown_class_folders_are_both_named(root: Path) -> None:

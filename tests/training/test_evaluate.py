@@ -33,7 +33,7 @@ from training.evaluation.evaluate import (
 from training.evaluation.loaded_model import ModelFileError, Scorer, load_scorer, score
 from training.evaluation.model_card import MARKS, card
 from training.evaluation.report import report_html
-from training.files import replacing, sha256_of
+from training.files import sha256_of
 
 TINY = TESTS / "data" / "tiny.tflite"  # tells colours apart
 COLOURS = {
@@ -392,17 +392,6 @@ def test_a_damaged_artifact_is_refused(
     (tmp_path / "cut.tflite").write_bytes(TINY.read_bytes()[:900])
     assert main(["evaluate", str(tmp_path / "cut.tflite"), *options]) == 2
     assert "carries no metadata" in one_sentence(capsys)
-
-
-def test_a_report_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> None:
-    path = tmp_path / "report.json"
-    path.write_text("old")
-    for error in (OSError(28, "No space left on device"), KeyboardInterrupt()):
-        with pytest.raises(type(error)), replacing(path) as unfinished:
-            unfinished.write_text("half")
-            raise error
-        assert path.read_text() == "old"
-        assert list(tmp_path.iterdir()) == [path]
 
 
 # --- the test ledger ---------------------------------------------------------

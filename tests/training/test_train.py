@@ -32,7 +32,7 @@ from lambda_function.metadata import InputSpec  # noqa: E402
 from tests.support.shapes import CLASSES, draw  # noqa: E402
 from training.commands import main  # noqa: E402
 from training.config import TrainConfig  # noqa: E402
-from training.data.cached_features import CachedViews, cut_mix  # noqa: E402
+from training.data.cached_features import CachedFeatures, cut_mix  # noqa: E402
 from training.data.dataset import load_split  # noqa: E402
 from training.data.features import extract  # noqa: E402
 from training.data.imagenet import DEFAULT_WEIGHTS, find_weights  # noqa: E402
@@ -100,7 +100,7 @@ def test_a_run_says_everything_about_itself(finished: Path) -> None:
     report = json.loads((finished / "report.json").read_text())
     assert report["metrics"]["validation"]["images"] == 27
     assert report["train_images"] == 60
-    assert report["environment"]["backend"] == keras.backend.backend()
+    assert report["backend"] == keras.backend.backend()
     history = (finished / "history.csv").read_text().splitlines()
     assert history[0].startswith("epoch,")
     assert len(history) == 1 + HEAD.epochs
@@ -629,10 +629,10 @@ def test_a_first_epoch_whose_backup_was_cut_short_begins_anew(
 # --- parts -------------------------------------------------------------------
 
 
-def views(config: TrainConfig, images: int = 20) -> CachedViews:
+def views(config: TrainConfig, images: int = 20) -> CachedFeatures:
     """Views whose activations tell image and view: 10 * image + view."""
     rows = np.arange(images, dtype=np.float16)[:, None] * 10
-    return CachedViews([rows, rows + 1], np.arange(images) % 3, 3, config)
+    return CachedFeatures([rows, rows + 1], np.arange(images) % 3, 3, config)
 
 
 def test_an_epoch_shows_every_image_once_but_the_incomplete_batch() -> None:
@@ -692,7 +692,7 @@ def test_cutmix_pastes_a_rectangle_and_blends_targets_by_its_area() -> None:
 def test_where_mixup_and_cutmix_are_set_batches_get_one_of_them() -> None:
     config = dataclasses.replace(HEAD, mixup_alpha=1.0, cutmix_alpha=1.0, batch_size=4)
     spatial = np.arange(40, dtype=np.float16)[:, None, None, None] * np.ones((1, 6, 6, 1))
-    dataset = CachedViews([spatial.astype(np.float16)], np.arange(40) % 3, 3, config)
+    dataset = CachedFeatures([spatial.astype(np.float16)], np.arange(40) % 3, 3, config)
     whole = [np.ptp(dataset[i][0], axis=(1, 2, 3)).max() < 1e-4 for i in range(len(dataset))]
     assert 0 < sum(whole) < len(whole)  # MixUp leaves every image even, CutMix does not
 
@@ -715,7 +715,7 @@ def test_rand_augment_repeats_by_seed_and_stays_in_range() -> None:
 def test_stronger_augmentation_changes_random_views_alone(
     tmp_path: Path, pictures: Path, augmentation: str
 ) -> None:
-    split = load_split(pictures, "train").thinned(6)
+    split = load_split(pictures, "train").subsample(6)
     pixels = keras.Input((SIZE, SIZE, 3))
     itself = keras.Model(pixels, keras.layers.Identity()(pixels))
 

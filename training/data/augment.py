@@ -39,38 +39,38 @@ def augment(
         return image
     if view == 1:
         return ImageOps.mirror(image)
-    generator = np.random.default_rng((seed, view, index))
-    if generator.random() < 0.5:
+    rng = np.random.default_rng((seed, view, index))
+    if rng.random() < 0.5:
         image = ImageOps.mirror(image)
-    image = _rotate(image, generator)
-    image = _crop(image, generator)
-    image = _colour(image, generator)
-    return _recompress(image, generator) if recompress else image
+    image = _rotate(image, rng)
+    image = _crop(image, rng)
+    image = _colour(image, rng)
+    return _recompress(image, rng) if recompress else image
 
 
-def _rotate(image: Image.Image, generator: np.random.Generator) -> Image.Image:
-    degrees = generator.uniform(-ROTATION_DEGREES, ROTATION_DEGREES)
+def _rotate(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    degrees = rng.uniform(-ROTATION_DEGREES, ROTATION_DEGREES)
     edge = tuple(int(v) for v in np.asarray(image.resize((1, 1))).reshape(3))
     return image.rotate(degrees, Image.Resampling.BILINEAR, fillcolor=edge)
 
 
-def _crop(image: Image.Image, generator: np.random.Generator) -> Image.Image:
-    area = generator.uniform(*CROP_AREA)
-    stretch = np.exp(generator.uniform(*np.log(CROP_ASPECT)) / 2)
+def _crop(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    area = rng.uniform(*CROP_AREA)
+    stretch = np.exp(rng.uniform(*np.log(CROP_ASPECT)) / 2)
     width = max(1, min(image.width, round(image.width * np.sqrt(area) * stretch)))
     height = max(1, min(image.height, round(image.height * np.sqrt(area) / stretch)))
-    left = int(generator.integers(0, image.width - width + 1))
-    top = int(generator.integers(0, image.height - height + 1))
+    left = int(rng.integers(0, image.width - width + 1))
+    top = int(rng.integers(0, image.height - height + 1))
     return image.crop((left, top, left + width, top + height))
 
 
-def _colour(image: Image.Image, generator: np.random.Generator) -> Image.Image:
+def _colour(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     for enhancer in (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color):
-        image = enhancer(image).enhance(float(generator.uniform(*COLOUR_FACTOR)))
+        image = enhancer(image).enhance(float(rng.uniform(*COLOUR_FACTOR)))
     return image
 
 
-def _recompress(image: Image.Image, generator: np.random.Generator) -> Image.Image:
+def _recompress(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     """Return the image with what a JPEG of a random quality leaves of it."""
-    quality = int(generator.integers(*JPEG_QUALITY, endpoint=True))
+    quality = int(rng.integers(*JPEG_QUALITY, endpoint=True))
     return decode_image(encoded(image, "JPEG", quality=quality))

@@ -19,7 +19,7 @@ from training.config import TrainConfig
 Batch = tuple[NDArray[np.float32], NDArray[np.float32]]
 
 
-class CachedViews(keras.utils.PyDataset):
+class CachedFeatures(keras.utils.PyDataset):
     """Batches of cached activations: a random view per image, shuffled, blended."""
 
     def __init__(
@@ -53,24 +53,24 @@ class CachedViews(keras.utils.PyDataset):
     def start_epoch(self, epoch: int) -> None:
         """Shuffle by seed and epoch alone, so that a resumed run sees the same batches."""
         self._epoch = epoch
-        generator = np.random.default_rng((self._config.seed, epoch))
-        self._order = generator.permutation(len(self._order))
+        rng = np.random.default_rng((self._config.seed, epoch))
+        self._order = rng.permutation(len(self._order))
 
     def __getitem__(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         size = self._config.batch_size
         rows = self._order[index * size : (index + 1) * size]
-        generator = np.random.default_rng((self._config.seed, self._epoch, index))
-        chosen = generator.integers(0, len(self._views), len(rows))
+        rng = np.random.default_rng((self._config.seed, self._epoch, index))
+        chosen = rng.integers(0, len(self._views), len(rows))
         cached = self._rows[rows]
         images = np.stack([self._views[v][r] for v, r in zip(chosen, cached, strict=True)])
-        blend = _choose_blend(self._config, generator)
-        return blend(images.astype(np.float32), self._targets[rows], generator)
+        blend = _choose_blend(self._config, rng)
+        return blend(images.astype(np.float32), self._targets[rows], rng)
 
 
 def mix_up(
     images: NDArray[np.float32],
     targets: NDArray[np.float32],
-    generator: np.random.Generator,
+    rng: np.random.Generator,
     alpha: float,
 ) -> Batch:
     """Blend each image, and its target, with another one's, all by the same share.
@@ -78,19 +78,19 @@ def mix_up(
     Args:
         images: float32, (N, ...).
         targets: float32, (N, classes).
-        generator: of the dice.
+        rng: random generator.
         alpha: of the Beta distribution that the share is drawn from; the larger part stays.
     """
-    share = float(generator.beta(alpha, alpha))
+    share = float(rng.beta(alpha, alpha))
     kept = max(share, 1 - share)
-    other = generator.permutation(len(images))
+    other = rng.permutation(len(images))
     return _weigh(images, images[other], kept), _weigh(targets, targets[other], kept)
 
 
 def cut_mix(
     images: NDArray[np.float32],
     targets: NDArray[np.float32],
-    generator: np.random.Generator,
+    rng: np.random.Generator,
     alpha: float,
 ) -> Batch:
     """Put a rectangle of another image's activations into each; targets blend by its area.
@@ -98,33 +98,33 @@ def cut_mix(
     Args:
         images: float32, (N, height, width, channels).
         targets: float32, (N, classes).
-        generator: of the dice.
+        rng: random generator.
         alpha: of the Beta distribution of the share that stays.
     """
     height, width = images.shape[1:3]
-    side = np.sqrt(1 - float(generator.beta(alpha, alpha)))
-    rows, columns = (_stretch(length, side, generator) for length in (height, width))
-    other = generator.permutation(len(images))
+    side = np.sqrt(1 - float(rng.beta(alpha, alpha)))
+    rows, columns = (_stretch(length, side, rng) for length in (height, width))
+    other = rng.permutation(len(images))
     pasted = images.copy()
     pasted[:, rows, columns] = images[other, rows, columns]
     area = (rows.stop - rows.start) * (columns.stop - columns.start)
     return pasted, _weigh(targets, targets[other], 1 - area / (height * width))
 
 
-def _choose_blend(config: TrainConfig, generator: np.random.Generator) -> Callable[..., Batch]:
+def _choose_blend(config: TrainConfig, rng: np.random.Generator) -> Callable[..., Batch]:
     """Return what one batch gets: MixUp, CutMix or neither; a coin decides between the two."""
     alphas = {mix_up: config.mixup_alpha, cut_mix: config.cutmix_alpha}
     wanted = [(blend, alpha) for blend, alpha in alphas.items() if alpha]
     if not wanted:
         return lambda images, targets, _: (images, targets)
-    blend, alpha = wanted[int(generator.integers(len(wanted)))] if wanted[1:] else wanted[0]
-    return lambda images, targets, dice: blend(images, targets, dice, alpha)
+    blend, alpha = wanted[int(rng.integers(len(wanted)))] if wanted[1:] else wanted[0]
+    return lambda images, targets, rng: blend(images, targets, rng, alpha)
 
 
-def _stretch(length: int, side: float, generator: np.random.Generator) -> slice:
+def _stretch(length: int, side: float, rng: np.random.Generator) -> slice:
     """Return a random stretch of about ``side * length`` places, cut off at the edges."""
     half = side * length / 2
-    centre = generator.uniform(0, length)
+    centre = rng.uniform(0, length)
     return slice(max(0, round(centre - half)), min(length, round(centre + half)))
 
 

@@ -40,7 +40,7 @@ class Split:
         """Return the images at ``indices``, in that order."""
         return Split(tuple(self.paths[i] for i in indices), self.labels[indices], self.class_names)
 
-    def thinned(self, limit: int) -> Split:
+    def subsample(self, limit: int) -> Split:
         """Return about ``limit`` images, evenly spread over the classes; 0 is all.
 
         Raises:

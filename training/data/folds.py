@@ -71,8 +71,8 @@ def load_parts(dataset: Path, *, limit: int = 0, fold: Fold | None = None) -> tu
     Raises:
         DatasetError: a split is missing, or not laid out as it must be.
     """
-    training = load_split(dataset, "train").thinned(limit)
-    validation = load_split(dataset, "validation", training.class_names).thinned(limit)
+    training = load_split(dataset, "train").subsample(limit)
+    validation = load_split(dataset, "validation", training.class_names).subsample(limit)
     if fold is None:
         return Part.all_of(training), Part.all_of(validation)
     pool = Split(
@@ -109,9 +109,9 @@ def assign_folds(labels: NDArray[np.int64], count: int, seed: int) -> NDArray[np
     """
     if count > len(labels):
         raise ConfigError(f"{count} folds of {len(labels)} images leave some empty: take fewer")
-    generator = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     assigned = np.empty(len(labels), dtype=np.int64)
     for label in np.unique(labels):
-        rows = generator.permutation(np.flatnonzero(labels == label))
+        rows = rng.permutation(np.flatnonzero(labels == label))
         assigned[rows] = (np.arange(len(rows)) + label) % count
     return assigned

@@ -19,7 +19,7 @@ def rand_augment(images: NDArray[np.float32], *, seed: str) -> NDArray[np.float3
 
     Args:
         images: float32, (N, height, width, 3), RGB, -1..1.
-        seed: hexadecimal digits; the dice of this batch depend on nothing else.
+        seed: hexadecimal digits. They decide every random operation of this batch.
     """
     layer = keras.layers.RandAugment(
         value_range=(-1, 1), num_ops=OPERATIONS, factor=FACTOR, seed=int(seed, 16) % 2**31

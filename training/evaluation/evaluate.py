@@ -167,7 +167,7 @@ def _per_class(confusion: NDArray[np.int64], names: tuple[str, ...]) -> list[dic
                 "images": images,
                 "precision": float(figures["precision"][index]),
                 "recall": float(figures["recall"][index]),
-                # a thinned split may hold no picture of a class
+                # a subsample may hold no picture of a class
                 "recall_interval_95": list(metrics.wilson_interval(right, images))
                 if images
                 else [0.0, 1.0],

@@ -9,8 +9,6 @@ never read, and nothing is edited.
 from __future__ import annotations
 
 import argparse
-import csv
-import io
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -20,7 +18,7 @@ from numpy.typing import NDArray
 
 from training.data.dataset import find_dataset, load_split
 from training.data.folds import Fold, assign_folds
-from training.files import write_json, write_text
+from training.files import write_csv, write_json, write_text
 from training.options import add_dataset_option, add_limit_option, add_weights_option
 from training.provenance import provenance
 
@@ -63,10 +61,10 @@ def run(parsed: argparse.Namespace) -> None:
     paths = [
         path
         for split in ("train", "validation")
-        for path in load_split(dataset, split, features.class_names).thinned(parsed.limit).paths
+        for path in load_split(dataset, split, features.class_names).subsample(parsed.limit).paths
     ]
     rows = suspects(paths, labels, probabilities, features.class_names)
-    write_text(parsed.out / "suspects.csv", _csv(rows))
+    write_csv(parsed.out / "suspects.csv", COLUMNS, rows)
     summary = {
         "images": len(labels),
         "suspects": len(rows),
@@ -143,14 +141,6 @@ def suspects(
             }
         )
     return sorted(rows, key=lambda found: (found["margin"], found["file"]))
-
-
-def _csv(rows: list[dict[str, Any]]) -> str:
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return buffer.getvalue()
 
 
 def _page(rows: list[dict[str, Any]], summary: dict[str, Any], dataset: Path) -> str:

@@ -145,7 +145,7 @@ def run(parsed: argparse.Namespace) -> None:
     """
     if parsed.split == "test":
         _refuse_unless_recorded(parsed.model)
-    split = load_split(find_dataset(parsed.dataset), parsed.split).thinned(parsed.limit)
+    split = load_split(find_dataset(parsed.dataset), parsed.split).subsample(parsed.limit)
     scorer = load_scorer(parsed.model)
     rows = measure(scorer, split)
     print("\n" + to_markdown(rows))

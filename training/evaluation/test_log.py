@@ -7,13 +7,12 @@ must repeat it, which makes scoring in CI a regression check.
 from __future__ import annotations
 
 import csv
-import io
 from pathlib import Path
 from typing import Any
 
 from lambda_function import REPOSITORY
 from training.errors import TrainingError
-from training.files import write_text
+from training.files import write_csv
 
 LEDGER = REPOSITORY / "benchmarks" / "results" / "test_ledger.csv"
 COLUMNS = (
@@ -86,7 +85,7 @@ def record(row: dict[str, str], ledger: Path = LEDGER, *, must_be_recorded: bool
             f"artifact {row['sha256'][:12]} is not in {ledger.name}. Score it once with "
             "`python -m training evaluate MODEL --split test` and commit the new row."
         )
-    write_text(ledger, _to_csv([*rows, row]))
+    write_csv(ledger, COLUMNS, [*rows, row])
     return f"recorded as artifact {len(rows) + 1} in {ledger.name}"
 
 
@@ -102,11 +101,3 @@ def _compare(known: dict[str, str], row: dict[str, str]) -> None:
             f"artifact {row['sha256'][:12]} no longer scores as recorded on {known['date']}: "
             f"{shown}. Its bytes are the same, so the images or the code around it changed."
         )
-
-
-def _to_csv(rows: list[dict[str, str]]) -> str:
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return buffer.getvalue()

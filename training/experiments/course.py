@@ -247,7 +247,7 @@ def augmentation(parsed: argparse.Namespace, folder: Path) -> dict[str, Any]:
     from training.experiments.plots import learning_curves, picture_grid
     from training.fit.heads import HeadConfig, pooled_features, train_head
 
-    split = load_split(find_dataset(parsed.dataset), "train").thinned(parsed.limit)
+    split = load_split(find_dataset(parsed.dataset), "train").subsample(parsed.limit)
     chosen = np.linspace(0, len(split) - 1, 5).astype(int)
     rows = {
         f"view {view}": [
@@ -305,7 +305,7 @@ def use(parsed: argparse.Namespace, folder: Path) -> dict[str, Any]:
     from training.evaluation.loaded_model import load_scorer
 
     scorer = load_scorer(parsed.model)
-    split = load_split(find_dataset(parsed.dataset), "validation").thinned(parsed.limit)
+    split = load_split(find_dataset(parsed.dataset), "validation").subsample(parsed.limit)
     figures = evaluate(scorer, split).to_dict()
     print(to_text(figures))
     path = _image(parsed)

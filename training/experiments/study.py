@@ -34,7 +34,7 @@ from training.options import (
     add_runs_option,
     add_weights_option,
 )
-from training.provenance import command, provenance
+from training.provenance import command, provenance, read_provenance
 
 OUTPUT = Path("runs") / "study"
 SIZES = (150, 224, 299)
@@ -187,7 +187,7 @@ def _measure(variant: Variant, parsed: argparse.Namespace) -> dict[str, Any]:
     return {
         "title": variant.title,
         "settings": variant.config.to_dict(),
-        "commits": [report["environment"]["commit"] for report in reports],
+        "commits": [read_provenance(report)["commit"] for report in reports],
         "gmacs": round(gmacs, 3),
         "images": images,
         "interval_95": [round(edge, 4) for edge in wilson_interval(correct, images)],

@@ -8,10 +8,8 @@ in SQLite; an interrupted search goes on with the trials that are missing.
 from __future__ import annotations
 
 import argparse
-import csv
 import dataclasses
 import hashlib
-import io
 import itertools
 import time
 from pathlib import Path
@@ -23,7 +21,7 @@ from training.config import fingerprint
 from training.data.dataset import find_dataset
 from training.errors import ConfigError
 from training.evaluation.metrics import wilson_interval
-from training.files import write_json, write_text
+from training.files import write_csv, write_json, write_text
 from training.options import add_dataset_option, add_limit_option, add_weights_option
 from training.provenance import command, provenance
 
@@ -170,7 +168,7 @@ def report(
     title = f"{search['title']} ({base})"
     text = f"# {title}\n\n{images} validation images, 95 % Wilson intervals.\n\n" + markdown(table)
     write_text(folder / name / "leaderboard.md", text)
-    write_text(folder / name / "leaderboard.csv", _csv(table))
+    write_csv(folder / name / "leaderboard.csv", list(table[0]), table)
     names = [_short(row["config"], search["field"]) for row in rows]
     histories = dict(zip(names, (row["history"] for row in rows), strict=True))
     best = {key: max(history["val_accuracy"]) for key, history in histories.items()}
@@ -298,11 +296,3 @@ def _short(config: dict[str, Any], field: str | None) -> str:
     if field:
         return f"{config[field]:g}"
     return ", ".join(f"{name.split('_')[0]} {config[name]:g}" for name in _TYPES)
-
-
-def _csv(table: list[dict[str, Any]]) -> str:
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, list(table[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(table)
-    return buffer.getvalue()

@@ -110,8 +110,8 @@ def pooled_features(
         cache: folder of cached activations.
     """
     started = time.monotonic()
-    training = load_split(dataset, "train").thinned(limit)
-    validation = load_split(dataset, "validation", training.class_names).thinned(limit)
+    training = load_split(dataset, "train").subsample(limit)
+    validation = load_split(dataset, "validation", training.class_names).subsample(limit)
     base, block = frozen_base(spec, weights)
     identity = weights_sha256(base)[:16]
 

@@ -6,8 +6,6 @@ import argparse
 import dataclasses
 import json
 import math
-import os
-import platform
 import time
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,7 @@ from numpy.typing import NDArray
 
 from lambda_function.metadata import InputSpec
 from training.config import TrainConfig, warmup_for
-from training.data.cached_features import CachedViews
+from training.data.cached_features import CachedFeatures
 from training.data.dataset import Split, find_dataset
 from training.data.features import CACHE, extract
 from training.data.folds import Fold, Part, load_parts, refuse_fold
@@ -174,7 +172,7 @@ def predict_logits(model: keras.Model, split: Split, config: TrainConfig) -> NDA
 
 
 class _EpochStarter(keras.callbacks.Callback):
-    def __init__(self, dataset: CachedViews) -> None:
+    def __init__(self, dataset: CachedFeatures) -> None:
         super().__init__()
         self._dataset = dataset
 
@@ -255,7 +253,7 @@ _Batch = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
 
 def _activations(
     network: Network, config: TrainConfig, training: Part, validation: Part, cache: Path
-) -> tuple[CachedViews, _Batch]:
+) -> tuple[CachedFeatures, _Batch]:
     """Return what the trained part learns from, and what judges it: images, targets, weights."""
     identity = weights_sha256(network.frozen)[:16]
 
@@ -275,12 +273,12 @@ def _activations(
     views = [cached(training, view, "train") for view in range(config.views)]
     held_out = cached(validation, 0, "validation")[validation.rows].astype(np.float32)
     classes = len(training.whole.class_names)
-    learned = CachedViews(views, training.labels, classes, config, training.rows)
+    learned = CachedFeatures(views, training.labels, classes, config, training.rows)
     return learned, _weighted(held_out, np.eye(classes, dtype=np.float32)[validation.labels])
 
 
 def _fit(
-    model: keras.Model, config: TrainConfig, dataset: CachedViews, held_out: _Batch, folder: Path
+    model: keras.Model, config: TrainConfig, dataset: CachedFeatures, held_out: _Batch, folder: Path
 ) -> Path:
     """Train on cached activations and return the best checkpoint."""
     model.compile(
@@ -299,7 +297,7 @@ def _fit(
             dataset,
             validation_data=held_out,
             epochs=config.epochs,
-            shuffle=False,  # the dataset does; Keras would order batches by the process's own dice
+            shuffle=False,  # the dataset does; Keras would shuffle with the process-wide generator
             callbacks=[*_callbacks(dataset, config, folder), history, _StopAtNaN(config)],
             verbose=2,
         )
@@ -344,7 +342,7 @@ def _optimizer(config: TrainConfig, steps_per_epoch: int) -> keras.optimizers.Op
 
 
 def _callbacks(
-    dataset: CachedViews, config: TrainConfig, folder: Path
+    dataset: CachedFeatures, config: TrainConfig, folder: Path
 ) -> list[keras.callbacks.Callback]:
     """Order matters: the backup holds the raw weights, the checkpoint the averaged ones."""
     (folder / backup.CHECKPOINTS).mkdir(exist_ok=True)
@@ -405,23 +403,10 @@ def calibrate(
             ),
             "validation": metrics.summary(metrics.softmax(logits / temperature), validation.labels),
         },
-        "environment": environment(),
+        "backend": keras.backend.backend(),
+        "provenance": provenance(),
     }
     return with_probabilities(whole, temperature), report
-
-
-def environment() -> dict[str, Any]:
-    """Return what a result depends on beside its configuration."""
-    origin = provenance()  # of when the training began
-    return {
-        "date": origin["date"],
-        "commit": origin["commit"],
-        "python": platform.python_version(),
-        "keras": keras.__version__,
-        "backend": keras.backend.backend(),
-        "machine": platform.machine(),
-        "cores": os.cpu_count(),
-    }
 
 
 def print_report(report: dict[str, Any]) -> None:

@@ -1,0 +1,49 @@
+"""A file is whole or not there, whatever happens while it is written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from training.files import replacing, write_csv
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_an_error_leaves_the_old_file(tmp_path: Path, error: BaseException) -> None:
+    path = tmp_path / "report.json"
+    path.write_text("old")
+
+    with pytest.raises(type(error)), replacing(path) as unfinished:
+        unfinished.write_text("half")
+        raise error
+
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_two_writers_of_one_file_each_publish_a_whole_file(tmp_path: Path) -> None:
+    path = tmp_path / "model.keras"
+
+    with replacing(path) as first:
+        first.write_text("first, half")
+        with replacing(path) as second:
+            assert second != first
+            second.write_text("second")
+        assert path.read_text() == "second"
+        first.write_text("first, whole")
+
+    assert path.read_text() == "first, whole"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_temporary_name_keeps_the_ending(tmp_path: Path) -> None:
+    with replacing(tmp_path / "model.keras") as unfinished:
+        assert unfinished.suffix == ".keras"
+        unfinished.touch()
+
+
+def test_a_table_is_written_with_its_columns_in_order(tmp_path: Path) -> None:
+    write_csv(tmp_path / "rows.csv", ["b", "a"], [{"a": 1, "b": "x, y"}, {"a": 2, "b": "é"}])
+
+    assert (tmp_path / "rows.csv").read_text(encoding="utf-8") == 'b,a\n"x, y",1\né,2\n'
