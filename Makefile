@@ -54,11 +54,11 @@ WITH_MODEL = $${MODEL:+env MODEL_URI="$$MODEL"}
 
 ##@ Start here
 
-predict: $(VENVS)/serving/.ok ## classify an example image, or yours: IMAGE=path or URL=https://... MODEL=...
-	@$(WITH_MODEL) $(call python,serving) -m tools.serve predict $${URL:+--url "$$URL"} $${IMAGE:+--image "$$IMAGE"}
+predict: $(VENVS)/serving/.ok ## classify an example, or IMAGE=file, folder or pattern, or URL=...: FORMAT=json or csv, MODEL=...
+	@$(WITH_MODEL) $(call python,serving) -m tools.predict $${URL:+--url "$$URL"} $${FORMAT:+--format "$$FORMAT"} -- $${IMAGE:+"$$IMAGE"}
 
 run: $(VENVS)/serving/.ok ## serve the HTTP API and the demo page: PORT=8080 MODEL=...
-	@$(WITH_MODEL) $(call python,serving) -m tools.serve serve --port "$${PORT:-8080}"
+	@$(WITH_MODEL) $(call python,serving) -m tools.serve --port "$${PORT:-8080}"
 
 test: $(VENVS)/test/.ok ## test everything that is deployed (3 min)
 	$(call python,test) -m pytest -m "not training and not browser and not container" $(ARGS)

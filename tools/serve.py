@@ -1,22 +1,18 @@
-"""The function without AWS and without Docker, for a look and for development::
+"""Serve the HTTP API and the demo page on this machine, without AWS: `make run`, or::
 
-    python -m tools.serve serve              # the HTTP API on http://127.0.0.1:8080
-    python -m tools.serve predict --url https://example.com/pants.jpg
-    python -m tools.serve predict --image pants.jpg
+    python -m tools.serve --port 8080
 
-``serve`` turns each HTTP request into the API Gateway event (payload 2.0) that the deployed
-function would get and hands it to the real handler, one at a time, as one Lambda environment
-does. It is no web server for the internet.
+Each HTTP request becomes the API Gateway event (payload 2.0) that the deployed function would get.
+The real handler responds to one event at a time, as one Lambda environment does. This is no web
+server for the internet.
 """
 
 from __future__ import annotations
 
 import argparse
 import base64
-import contextlib
 import http
 import json
-import os
 import re
 import sys
 import threading
@@ -25,36 +21,30 @@ import urllib.parse
 import uuid
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from lambda_function import REPOSITORY, app
+from lambda_function import app
 from lambda_function.classifier import ArtifactError
 from lambda_function.fetching.s3 import ModelDownloadError
 from lambda_function.metadata import MetadataError
 from lambda_function.settings import SettingsError
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-EXAMPLE_IMAGE = REPOSITORY / "examples" / "pants.jpg"
-MAX_EVENT_BYTES = 6 * 1024**2  # Lambda's limit for a synchronous invoke; base64 adds a third
-TIMEOUT_S = 30.0  # that an HTTP API waits for its function
-BAR_WIDTH = 30
+MAX_EVENT_BYTES = 6 * 1024**2  # Lambda's limit for a synchronous invoke. base64 adds a third
+TIMEOUT_S = 30.0  # an HTTP API waits as long for its function
 Handler = Callable[[Any, Any], dict[str, Any]]
 _TEXT_TYPES = ("text/", "application/json", "application/javascript", "application/xml")
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
 class LocalContext:
-    """As much of Lambda's context object as the handler uses."""
+    """The part of Lambda's context object that the handler uses."""
 
     def __init__(self, timeout_s: float = TIMEOUT_S) -> None:
         self.aws_request_id = str(uuid.uuid4())
         self._end = time.monotonic() + timeout_s
 
     def get_remaining_time_in_millis(self) -> int:
-        """Return what is left of the time that Lambda would give."""
+        """Return the rest of the time that Lambda would give."""
         return max(0, int((self._end - time.monotonic()) * 1000))
 
 
@@ -65,7 +55,7 @@ def build_event(method: str, target: str, headers: dict[str, str], body: bytes) 
         method: upper case.
         target: path and query string, as on the request line.
         headers: of the request.
-        body: its bytes; passed on in base64 unless the content type is one of text.
+        body: its bytes. They are base64 in the event, unless the content type is a text type.
 
     Returns:
         An event of payload format 2.0.
@@ -93,26 +83,25 @@ def build_event(method: str, target: str, headers: dict[str, str], body: bytes) 
 
 
 class LocalServer(ThreadingHTTPServer):
-    """Hands HTTP requests to the handler, one at a time."""
+    """Pass HTTP requests to the handler, one at a time."""
 
     daemon_threads = True
 
     def __init__(self, address: tuple[str, int], handler: Handler) -> None:
-        """Listen; ``handler`` is called with (event, context)."""
+        """Listen. ``handler`` is called with (event, context)."""
         super().__init__(address, _RequestHandler)
         self._handler = handler
         self._one_at_a_time = threading.Lock()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing of a client that has gone: pages do that when another picture is chosen."""
+        """Ignore a client that has gone. A page does that when the user chooses another image."""
         if not isinstance(sys.exception(), ConnectionError):
             super().handle_error(request, client_address)
 
-    def answer(self, event: dict[str, Any]) -> dict[str, Any]:
+    def respond(self, event: dict[str, Any]) -> dict[str, Any]:
         """Return the handler's response object."""
         with self._one_at_a_time:
-            response: dict[str, Any] = self._handler(event, LocalContext())
-        return response
+            return self._handler(event, LocalContext())
 
 
 class _RequestHandler(BaseHTTPRequestHandler):
@@ -122,13 +111,13 @@ class _RequestHandler(BaseHTTPRequestHandler):
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("do_") and name[3:] in _METHODS:
-            return self._answer
+            return self._respond
         raise AttributeError(name)
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base's name
-        """The handler logs a line of its own."""
+        """Print nothing, because the handler logs a line of its own."""
 
-    def _answer(self) -> None:
+    def _respond(self) -> None:
         length = self.headers.get("content-length", "0")
         if not re.fullmatch("[0-9]{1,15}", length) or "transfer-encoding" in self.headers:
             self._refuse(http.HTTPStatus.LENGTH_REQUIRED, "Length Required")
@@ -140,13 +129,13 @@ class _RequestHandler(BaseHTTPRequestHandler):
         if not event or len(json.dumps(event)) > MAX_EVENT_BYTES:
             self._refuse(http.HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "Request Entity Too Large")
             return
-        response = self.server.answer(event)
+        response = self.server.respond(event)
         self._send(response["statusCode"], response["headers"], response["body"].encode())
 
     def _refuse(self, status: http.HTTPStatus, message: str) -> None:
-        """Answer as the gateway does: its own JSON, not ours; the connection cannot be reused.
+        """Send the gateway's own JSON. The connection cannot be used again.
 
-        Its own words too: ``HTTPStatus.phrase`` of 413 is another since Python 3.13.
+        The words are the gateway's too. ``HTTPStatus.phrase`` of 413 changed in Python 3.13.
         """
         self.close_connection = True
         headers = {"content-type": "application/json", "connection": "close"}
@@ -163,7 +152,12 @@ class _RequestHandler(BaseHTTPRequestHandler):
 
 
 def serve(host: str, port: int) -> None:
-    """Serve until interrupted."""
+    """Serve until interrupted.
+
+    Raises:
+        SystemExit: the port cannot be used. Carries one sentence.
+        SettingsError, ArtifactError, MetadataError, ModelDownloadError: no model can be served.
+    """
     predictor = app.predictor()
 
     def handler(event: Any, context: Any) -> dict[str, Any]:
@@ -174,7 +168,8 @@ def serve(host: str, port: int) -> None:
     except (OSError, OverflowError) as error:
         reason = error.strerror if isinstance(error, OSError) else "ports are 0 to 65535"
         raise SystemExit(
-            f"Cannot listen on {host}:{port}: {reason}. --port names another."
+            f"Cannot listen on {host}:{port}: {reason}. "
+            "--port (or make run PORT=...) names another."
         ) from error
     with server:
         print(f"Listening on http://{host}:{server.server_port}  (Ctrl-C ends it)", flush=True)
@@ -186,7 +181,7 @@ def _print_brief(line: str) -> None:
 
 
 def brief(line: str) -> str:
-    """Return the handler's log line as a person at a terminal likes it.
+    """Return the handler's log line in short, for a person at a terminal.
 
     >>> brief('{"status": 200, "route": "GET /health", "Latency": 240.2}')
     '200  GET /health  240.2 ms'
@@ -199,82 +194,22 @@ def brief(line: str) -> str:
     return "\n".join([shown, *fields.get("exception", "").splitlines()])
 
 
-def predict(url: str | None = None, image: Path | None = None) -> str:
-    """Return a prediction in readable text, made by the real handler.
-
-    Args:
-        url: of an image, or None.
-        image: path of one; without either, our example picture.
-
-    Raises:
-        SystemExit: no prediction; carries one sentence that says why.
-    """
-    path = image or Path(os.path.relpath(EXAMPLE_IMAGE))
-    event = {"url": url} if url else {"image": _read_base64(path)}
-    with _native_chatter_hidden():
-        predictor = app.predictor()
-    answer = app.handle(event, LocalContext(), predictor, write=lambda _: None)
-    if "predictions" not in answer:
-        raise SystemExit(f"{answer['title']}: {answer['detail']} ({answer['code']})")
-    return render(url or str(path), answer)
-
-
-def render(source: str, answer: dict[str, Any]) -> str:
-    """Return a prediction as lines of text, with bars."""
-    width = max(len(item["label"]) for item in answer["predictions"])
-    lines = [source, ""]
-    for item in answer["predictions"]:
-        bar = "#" * round(item["score"] * BAR_WIDTH)
-        lines.append(f"  {item['label']:<{width}}  {item['score']:7.2%}  {bar}".rstrip())
-    timings = "  ".join(f"{name} {ms:g}" for name, ms in answer["timings_ms"].items())
-    unsure = ["", "  uncertain: the best score is below MIN_SCORE"] if "uncertain" in answer else []
-    model = f"  model {answer['model']['name']} {answer['model']['version']}"
-    return "\n".join([*lines, *unsure, "", model, f"  ms    {timings}"])
-
-
 def main(arguments: list[str] | None = None) -> None:
-    """Run one command; see the module."""
-    parser = argparse.ArgumentParser(prog="python -m tools.serve", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
-    one = commands.add_parser("predict", help="classify one picture and print the result")
-    which = one.add_mutually_exclusive_group()
-    which.add_argument("--url", help="of an image")
-    which.add_argument("--image", type=Path, help="path of an image")
-    many = commands.add_parser("serve", help="serve the HTTP API and the demo page")
-    many.add_argument("--host", default="127.0.0.1")
-    many.add_argument("--port", type=int, default=8080)
+    """Serve on the address of the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.serve",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=8080)
     options = parser.parse_args(arguments)
     try:
-        if options.command == "serve":
-            serve(options.host, options.port)
-        else:
-            print(predict(options.url, options.image))
+        serve(options.host, options.port)
     except (SettingsError, ArtifactError, MetadataError, ModelDownloadError) as error:
         raise SystemExit(f"Cannot start: {error}") from error
     except KeyboardInterrupt:
         sys.exit(130)
-
-
-@contextlib.contextmanager
-def _native_chatter_hidden() -> Iterator[None]:
-    """Keep the interpreter's own INFO line, written by C++ to file descriptor 2, off the screen."""
-    sys.stderr.flush()
-    kept = os.dup(2)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
-
-
-def _read_base64(path: Path) -> str:
-    try:
-        return base64.b64encode(path.read_bytes()).decode()
-    except OSError as error:
-        raise SystemExit(f"Cannot read {path}: {error.strerror}.") from error
 
 
 if __name__ == "__main__":

@@ -142,7 +142,7 @@ def origin(pictures: ImageServer) -> Iterator[str]:
 @contextlib.contextmanager
 def serve(model: Path, *, port: int = 0, **settings: str) -> Iterator[str]:
     """Run the local server in a process of its own; port 0 is any that is free."""
-    command = [sys.executable, "-m", "tools.serve", "serve", "--port", str(port)]
+    command = [sys.executable, "-m", "tools.serve", "--port", str(port)]
     environment = {"PATH": os.environ["PATH"], "MODEL_URI": str(model), **settings}
     process = subprocess.Popen(
         command, cwd=REPOSITORY, env=environment, stdout=subprocess.PIPE, text=True

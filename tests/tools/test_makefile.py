@@ -58,7 +58,7 @@ def printed(environments: Path, *arguments: str, **environment: str) -> list[str
 @pytest.mark.parametrize(
     ("target", "variable", "option"),
     [
-        ("predict", "IMAGE", "--image"),
+        ("predict", "IMAGE", "--"),
         ("predict", "URL", "--url"),
         ("train", "DATASET", "--dataset"),
         ("train", "WEIGHTS", "--backbone-weights"),
