@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks.measure import at_least_one, summarise, surroundings, write_result
 from lambda_function.app import handle
-from lambda_function.predictor import Predictor, load_predictor
+from lambda_function.service import Service, load_service
 from lambda_function.settings import Settings
 from tools.emulator import REPOSITORY
 from tools.image_server import ImageServer, Resource
@@ -50,34 +50,34 @@ def main() -> None:
         print(f"written: {write_result('batch', {**context, 'ratio': found, 'bar': BAR})}")
 
 
-def measure(rounds: int, *, predictor: Predictor | None = None) -> list[float]:
+def measure(rounds: int, *, service: Service | None = None) -> list[float]:
     """Return each round's (batch - first download) / bare work.
 
     Args:
         rounds: after one that warms up.
-        predictor: whose settings are replaced; the shipped model by default.
+        service: whose settings are replaced; the shipped model by default.
     """
     photos = [photo.read_bytes() for photo in EXAMPLES]
     photos = list(itertools.islice(itertools.cycle(photos), PICTURES))
     resources = {f"/{n}.jpg": Resource(photo, delay_s=DELAY_S) for n, photo in enumerate(photos)}
     with ImageServer(resources) as server:
         settings = Settings(trusted_image_hosts=frozenset({server.host}))
-        loaded = predictor or load_predictor(settings)
-        ready = Predictor(settings, loaded.classifier)
+        loaded = service or load_service(settings)
+        ready = Service(settings, loaded.classifier)
         urls = [server.url(path) for path in resources]
         return [_ratio(ready, urls, photos) for _ in range(rounds + 1)][1:]
 
 
-def _ratio(predictor: Predictor, urls: list[str], photos: Sequence[bytes]) -> float:
+def _ratio(service: Service, urls: list[str], photos: Sequence[bytes]) -> float:
     start = time.perf_counter()
     for photo in photos:
-        predictor.classify(photo)
+        service.predict(photo)
     bare_s = time.perf_counter() - start
     start = time.perf_counter()
-    predictor.load(urls[0], deadline=None, allow_s3=False)
+    service.fetch(urls[0], deadline=None, allow_s3=False)
     first_download_s = time.perf_counter() - start
     start = time.perf_counter()
-    answer = handle({"urls": urls}, None, predictor, write=lambda _: None)
+    answer = handle({"urls": urls}, None, service, write=lambda _: None)
     batch_s = time.perf_counter() - start
     assert all("predictions" in item for item in answer["results"]), answer
     return (batch_s - first_download_s) / bare_s

@@ -2,7 +2,7 @@
 
     python -m benchmarks.overhead --write
 
-The handler runs in this process with a predictor that has its answer ready, so that nothing but
+The handler runs in this process with a service that has its answer ready, so that nothing but
 the overhead is left. The bar is 5 ms.
 """
 
@@ -16,7 +16,7 @@ from benchmarks.measure import at_least_one, summarise, surroundings, write_resu
 from lambda_function import SHIPPED_MODEL
 from lambda_function.app import handle
 from lambda_function.classifier import Classifier
-from lambda_function.predictor import Prediction, Predictor
+from lambda_function.service import Prediction, Service
 from lambda_function.settings import Settings
 from tools.emulator import http_event
 
@@ -26,14 +26,19 @@ if TYPE_CHECKING:
 BAR_MS = 5.0
 
 
-class ReadyPredictor(Predictor):
-    """A predictor whose picture is fetched, decoded and classified already."""
+class ReadyService(Service):
+    """A service whose image is fetched, decoded and classified already."""
 
-    def predict_url(self, url: str, **_: object) -> Prediction:
-        """Return an answer of full size at once."""
+    def fetch(self, url: str, **_: object) -> bytes:
+        """Return some bytes at once."""
+        return url.encode()
+
+    def predict(self, data: bytes, *, fetch_ms: float = 0.0) -> Prediction:
+        """Return a prediction of full size at once."""
         labels = self.classifier.metadata.labels
         scores = tuple((label, 1 / len(labels)) for label in labels)
-        return Prediction(scores, dict.fromkeys(STAGES, 1.0), len(url), (533, 400))
+        timings_ms = dict.fromkeys(STAGES, 1.0) | {"fetch": fetch_ms}
+        return Prediction(scores, timings_ms, len(data), (533, 400))
 
 
 STAGES = ("fetch", "decode", "preprocess", "inference")
@@ -63,12 +68,12 @@ def main() -> None:
 
 def handler_ms(requests: int, write: Callable[[str], None]) -> list[float]:
     """Return the milliseconds of each request; the first tenth, warming up, is left out."""
-    predictor = ReadyPredictor(Settings(), Classifier(SHIPPED_MODEL))
+    service = ReadyService(Settings(), Classifier(SHIPPED_MODEL))
     event = http_event("POST", "/predict", json_body={"url": "https://example.com/pants.jpg"})
     taken = []
     for _ in range(requests):
         start = time.perf_counter()
-        answer = handle(event, None, predictor, write=write)
+        answer = handle(event, None, service, write=write)
         taken.append((time.perf_counter() - start) * 1e3)
         assert answer["statusCode"] == 200, answer
     return taken[requests // 10 :]

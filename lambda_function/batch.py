@@ -1,10 +1,10 @@
-"""Many pictures in one request: downloads run side by side and overlap inference.
+"""Many images in one request: downloads run side by side and overlap inference.
 
-Servers are waited for side by side; a picture's bytes are read only in one of few slots, and a slot
-is free again when its picture is classified. So a slow server costs no slot, and at most ``slots``
-pictures are in memory, whatever the order in which they arrive. Inference stays in the calling
-thread, which takes whichever picture is there first. All threads have ended when ``run_batch``
-returns: Lambda freezes what is left running, and it would wake inside the next request.
+All servers are waited for at the same time. An image's bytes are read only in one of few slots, and
+a slot is free again when its image is classified. So a slow server takes no slot, and at most
+``slots`` images are in memory, in whatever order they arrive. Inference stays in the calling
+thread, which takes the next image that has arrived. All threads have ended when ``run_batch``
+returns: Lambda would freeze a running thread and wake it inside the next request.
 """
 
 from __future__ import annotations
@@ -13,152 +13,165 @@ import queue
 import threading
 import time
 import traceback
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from lambda_function.errors import DeadlineError
+from lambda_function.stopwatch import Stopwatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 T = TypeVar("T")
-SLOTS = 4  # 4 pictures of 50 megapixels are 600 MB as RGB, were all decoded at once
-GRACE_S = 0.5  # that a picture may take beyond the deadline: the caller keeps a second to answer in
+SLOTS = 4  # 4 images of 50 megapixels are 600 MB as RGB, if all were decoded at once
+GRACE_S = 0.5  # that an image may take beyond the deadline. A second is kept for the response
 CONNECTIONS = 16  # so that servers taking 200 ms keep an inference of 20 ms busy
 
 
+class _Arrival(NamedTuple):
+    """An image or an error that has arrived, with the slot that it may hold."""
+
+    position: int
+    data: bytes | Exception
+    fetch_ms: float
+    holds_slot: bool
+
+
 def run_batch(
-    urls: Sequence[str],
+    sources: Sequence[str | bytes],
     *,
-    load: Callable[[str, Callable[[], None]], bytes],
+    fetch: Callable[[str, Callable[[], None]], bytes],
     classify: Callable[[bytes, float], T],
-    refuse: Callable[[Exception], T],
+    on_error: Callable[[Exception], T],
     deadline: float,
     slots: int = SLOTS,
     connections: int = CONNECTIONS,
 ) -> list[T]:
-    """Load and classify each address.
+    """Fetch and classify each image.
 
     Args:
-        urls: of the pictures.
-        load: of (address, admit); returns a picture's bytes. Must call ``admit`` before it holds
-            them, which waits for a slot, and must itself give up at the deadline, since it is
-            waited for. Called in several threads.
-        classify: of (bytes, milliseconds that the download took); called in this thread.
-        refuse: turns what went wrong into the item's result, at once: an exception kept would
-            keep its traceback, and that the picture. A failed download's traceback still prints,
-            but its frames are empty.
-        deadline: ``time.monotonic()`` moment; what is not done by then is a ``DeadlineError``.
-            No picture is begun that, taking as long as the longest so far, would end more than
-            ``GRACE_S`` later.
-        slots: most pictures in memory at once.
+        sources: URLs, or images that are here already.
+        fetch: of (URL, admit). Returns an image's bytes. Must call ``admit`` before it holds
+            them, which waits for a slot. Must itself give up at the deadline, since ``run_batch``
+            waits for it. Called in several threads.
+        classify: of (bytes, milliseconds that the download took). Called in this thread.
+        on_error: turns an error into the item's result at once. A kept exception would keep its
+            traceback, and the traceback the image. A failed download's traceback still prints, but
+            its frames are empty.
+        deadline: ``time.monotonic()`` moment. An image that is not done by then is a
+            ``DeadlineError``. No image is started that would end more than ``GRACE_S`` later if it
+            took as long as the longest so far.
+        slots: most fetched images in memory at once.
         connections: most servers waited for at once.
 
     Returns:
-        For each address, in order, what ``classify`` or ``refuse`` made of it.
+        For each source, in order, the result of ``classify`` or ``on_error``.
     """
     from concurrent.futures import ThreadPoolExecutor  # imported here: only batches need it
 
     results: dict[int, T] = {}
-    arrived: queue.SimpleQueue[tuple[int, bytes | Exception, float, bool]] = queue.SimpleQueue()
-    free = threading.Semaphore(slots)
+    arrivals: queue.SimpleQueue[_Arrival] = queue.SimpleQueue()
+    free_slots = threading.Semaphore(slots)
 
     def download(index: int) -> None:
-        slot = _Slot(free, deadline)
-        start = time.perf_counter()
-        loaded = _try(load, urls[index], slot, deadline)
-        fetch_ms = _since_ms(start + slot.waited_s)
-        if isinstance(loaded, Exception):
-            _let_go(loaded)  # else the frames keep what had arrived of the picture
+        source = sources[index]
+        if isinstance(source, bytes):
+            arrivals.put(_Arrival(index, source, 0.0, holds_slot=False))
+            return
+        slot = _Slot(free_slots, deadline)
+        stopwatch = Stopwatch()
+        data = _fetch_or_error(fetch, source, slot, deadline)
+        fetch_ms = round(stopwatch.total_ms() - slot.waited_ms, 1)
+        if isinstance(data, Exception):
+            _clear_frames(data)  # the frames would keep the received part of the image
             slot.give_back()
-        arrived.put((index, loaded, fetch_ms, slot.is_held))
+        arrivals.put(_Arrival(index, data, fetch_ms, slot.is_held))
 
     longest_s = 0.0
     with ThreadPoolExecutor(connections, "download") as pool:
-        for index in range(len(urls)):
+        for index in range(len(sources)):
             pool.submit(download, index)
-        for _ in urls:
-            index, loaded, fetch_ms, is_held = arrived.get()
-            start = time.perf_counter()
+        for _ in sources:
+            arrival = arrivals.get()
+            start = time.monotonic()
             start_by = deadline - max(0.0, longest_s - GRACE_S)
-            results[index] = _settle(loaded, fetch_ms, classify, refuse, start_by)
-            longest_s = max(longest_s, time.perf_counter() - start)
-            del loaded  # before its slot is given away
-            if is_held:
-                free.release()
-    return [results[index] for index in range(len(urls))]
+            results[arrival.position] = _classify_or_error(arrival, classify, on_error, start_by)
+            longest_s = max(longest_s, time.monotonic() - start)
+            holds_slot = arrival.holds_slot
+            del arrival  # frees the image before its slot
+            if holds_slot:
+                free_slots.release()
+    return [results[index] for index in range(len(sources))]
 
 
 class _Slot:
-    """One download's claim to a place in memory; calling it is ``admit``.
+    """One download's place in memory. Calling it is ``admit``.
 
     Attributes:
-        is_held: whether the claim was granted and not given back.
-        waited_s: for the grant.
+        is_held: whether the place was granted and not given back.
+        waited_ms: until it was granted.
     """
 
-    def __init__(self, free: threading.Semaphore, deadline: float) -> None:
-        self._free = free
+    def __init__(self, free_slots: threading.Semaphore, deadline: float) -> None:
+        self._free_slots = free_slots
         self._deadline = deadline
         self.is_held = False
-        self.waited_s = 0.0
+        self.waited_ms = 0.0
 
     def __call__(self) -> None:
         if self.is_held:
             return
-        start = time.perf_counter()
-        self.is_held = self._free.acquire(timeout=max(0.0, self._deadline - time.monotonic()))
-        self.waited_s = time.perf_counter() - start
-        if not self.is_held:  # not left to the clock: a wait may end a hair before its timeout
-            raise _late()
+        stopwatch = Stopwatch()
+        remaining_s = max(0.0, self._deadline - time.monotonic())
+        self.is_held = self._free_slots.acquire(timeout=remaining_s)
+        self.waited_ms = stopwatch.lap_ms()
+        if (
+            not self.is_held
+        ):  # the clock alone does not tell: a wait may end just before its timeout
+            raise _too_late()
         _check_time(self._deadline)
 
     def give_back(self) -> None:
         if self.is_held:
             self.is_held = False
-            self._free.release()
+            self._free_slots.release()
 
 
-def _let_go(error: BaseException | None) -> None:
-    """Empty the frames of an error and of those that led to it."""
+def _fetch_or_error(
+    fetch: Callable[[str, Callable[[], None]], bytes], url: str, slot: _Slot, deadline: float
+) -> bytes | Exception:
+    try:
+        _check_time(deadline)
+        return fetch(url, slot)
+    except Exception as error:
+        return error
+
+
+def _classify_or_error(
+    arrival: _Arrival,
+    classify: Callable[[bytes, float], T],
+    on_error: Callable[[Exception], T],
+    start_by: float,
+) -> T:
+    if isinstance(arrival.data, Exception):
+        return on_error(arrival.data)
+    try:
+        _check_time(start_by)
+        return classify(arrival.data, arrival.fetch_ms)
+    except Exception as error:
+        return on_error(error)
+
+
+def _clear_frames(error: BaseException | None) -> None:
+    """Empty the frames of an error and of the errors that led to it."""
     while error is not None:
         traceback.clear_frames(error.__traceback__)
         error = error.__context__
 
 
-def _try(
-    load: Callable[[str, Callable[[], None]], bytes], url: str, slot: _Slot, deadline: float
-) -> bytes | Exception:
-    try:
-        _check_time(deadline)
-        return load(url, slot)
-    except Exception as error:
-        return error
-
-
-def _settle(
-    loaded: bytes | Exception,
-    fetch_ms: float,
-    classify: Callable[[bytes, float], T],
-    refuse: Callable[[Exception], T],
-    start_by: float,
-) -> T:
-    if isinstance(loaded, Exception):
-        return refuse(loaded)
-    try:
-        _check_time(start_by)
-        return classify(loaded, fetch_ms)
-    except Exception as error:
-        return refuse(error)
-
-
 def _check_time(deadline: float) -> None:
     if time.monotonic() >= deadline:
-        raise _late()
+        raise _too_late()
 
 
-def _late() -> DeadlineError:
+def _too_late() -> DeadlineError:
     return DeadlineError("The time for this request ran out before this image's turn.")
-
-
-def _since_ms(start: float) -> float:
-    return round((time.perf_counter() - start) * 1e3, 1)

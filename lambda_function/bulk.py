@@ -1,18 +1,18 @@
 """A batch from Step Functions' Distributed Map: many S3 objects, one result or error for each.
 
-The event is what ItemBatcher makes of a listing (deploy/bulk.yaml)::
+ItemBatcher makes this event of a listing (deploy/bulk.yaml)::
 
-    {"BatchInput": {"bucket": "pictures"},
+    {"BatchInput": {"bucket": "images"},
      "Items": [{"Key": "2026/1.jpg", "Size": 31712}, {"Key": "2026/", "Size": 0}]}
 
-and the answer's ``results`` become lines of JSON in S3::
+The response's ``results`` become lines of JSON in S3::
 
-    {"bucket": "pictures", "key": "2026/1.jpg", "predictions": [...], "model": {...}}
-    {"bucket": "pictures", "key": "2026/2.jpg", "error": {"code": "undecodable_image", ...}}
+    {"bucket": "images", "key": "2026/1.jpg", "predictions": [...], "model": {...}}
+    {"bucket": "images", "key": "2026/2.jpg", "error": {"code": "undecodable_image", ...}}
 
-A picture that cannot be had or read is a line like the second. What concerns the whole batch is
-raised instead, and the error's name tells Step Functions what to do: a ``RetryBatchError`` is
-tried again, a ``RefusedBatchError`` would fail again.
+An image that cannot be fetched or decoded is a line like the second. An error that concerns the
+whole batch is raised. Its name tells Step Functions what to do: a ``RetryBatchError`` is tried
+again, a ``RefusedBatchError`` would fail again.
 """
 
 from __future__ import annotations
@@ -27,24 +27,24 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 ITEMS = "Items"  # the key that tells such an event
-# S3's answers about one object; 403 is also what a missing one gets without s3:ListBucket.
-_OF_ONE_OBJECT = frozenset({301, 307, 403, 404})
+# S3's statuses about one object. A missing one also gets 403 without s3:ListBucket.
+_STATUSES_OF_ONE_OBJECT = frozenset({301, 307, 403, 404})
 
 
 class BatchError(Exception):
-    """The batch as a whole has failed; never raised itself."""
+    """The batch as a whole has failed. The base, never raised itself."""
 
 
 class RetryBatchError(BatchError):
-    """S3 was throttled or failed, or credentials are not there (yet): another try may do."""
+    """S3 was throttled or failed, or credentials are missing (yet). Another try may succeed."""
 
 
 class RefusedBatchError(BatchError):
-    """The batch cannot be done as it is: the event, the bucket or the function's role is wrong."""
+    """The batch would fail again: the event, the bucket or the function's role is wrong."""
 
 
 class Batch(NamedTuple):
-    """What an event asks for.
+    """The objects that an event names.
 
     Attributes:
         bucket: that all objects are in.
@@ -55,11 +55,11 @@ class Batch(NamedTuple):
     keys: tuple[str, ...]
 
 
-def read_event(event: dict[str, Any]) -> Batch:
+def read_bulk_event(event: dict[str, Any]) -> Batch:
     """Read a Distributed Map's event.
 
     Raises:
-        RefusedBatchError: not of the module's form; says what is missing.
+        RefusedBatchError: the event has another form. The message says what is missing.
     """
     shared = event.get("BatchInput")
     bucket = shared.get("bucket") if isinstance(shared, dict) else None
@@ -71,47 +71,46 @@ def read_event(event: dict[str, Any]) -> Batch:
     return Batch(bucket, tuple(_key(item) for item in items if not _is_folder(item)))
 
 
-def classify_batch(
+def classify_objects(
     batch: Batch,
     *,
-    load: Callable[[str], bytes],
+    fetch: Callable[[str], bytes],
     classify: Callable[[bytes, float], dict[str, Any]],
-    refuse: Callable[[Exception], dict[str, Any]],
+    on_error: Callable[[Exception], dict[str, Any]],
     deadline: float,
 ) -> list[dict[str, Any]]:
     """Classify every object of a batch.
 
     Args:
         batch: the objects.
-        load: returns the bytes behind an ``s3://`` address.
-        classify: of (bytes, milliseconds of the download): the item's part of the result.
-        refuse: turns what was wrong with one object into its part of the result.
-        deadline: a ``time.monotonic()`` moment; objects not done by then are errors of their own.
+        fetch: returns the bytes that an ``s3://`` URL names.
+        classify: of (bytes, milliseconds of the download). Returns the object's part of the result.
+        on_error: turns the error of one object into its part of the result.
+        deadline: a ``time.monotonic()`` moment. Later objects get an error of their own.
 
     Returns:
         One result per key, in order.
 
     Raises:
-        RetryBatchError: S3 or the credentials failed; nothing is said about any object.
-        RefusedBatchError: the bucket is not allowed, or not one of several objects was readable.
+        RetryBatchError: S3 or the credentials failed. No object has a result.
+        RefusedBatchError: the bucket is not allowed, or none of several objects was readable.
     """
-    gate = _Gate(load)
+    guard = FatalErrorGuard(fetch)
 
-    def settle(error: Exception) -> dict[str, Any]:
-        # A batch that is lost says nothing about its objects, so nothing is logged for them.
-        return {} if gate.lost else refuse(error)
+    def on_item_error(error: Exception) -> dict[str, Any]:
+        # A failed batch has no results, so its objects are not logged.
+        return {} if guard.fatal else on_error(error)
 
-    def load_admitted(address: str, admit: Callable[[], None]) -> bytes:
-        admit()
-        return gate(address)
-
-    addresses = [f"s3://{batch.bucket}/{key}" for key in batch.keys]
     parts = run_batch(
-        addresses, load=load_admitted, classify=classify, refuse=settle, deadline=deadline
+        [f"s3://{batch.bucket}/{key}" for key in batch.keys],
+        fetch=guard.fetch,
+        classify=classify,
+        on_error=on_item_error,
+        deadline=deadline,
     )
-    if gate.lost:
-        raise gate.lost
-    if len(parts) > 1 and gate.unreadable == len(parts):
+    if guard.fatal:
+        raise guard.fatal
+    if len(parts) > 1 and guard.unreadable == len(parts):
         raise RefusedBatchError(
             f"None of {len(parts)} objects of the bucket {batch.bucket!r} could be read. May the "
             "function read it (the template's parameter ImageBuckets)?"
@@ -122,42 +121,49 @@ def classify_batch(
     ]
 
 
-class _Gate:
-    """Loads objects until one fails in a way that concerns all; then the rest fail at once.
+class FatalErrorGuard:
+    """Fetches objects until one error concerns the whole batch. Then the rest fails at once.
 
     Attributes:
-        lost: why the batch is lost, or None.
-        unreadable: how many objects S3 did not give.
+        fatal: the error that ended the batch, or None.
+        unreadable: how many objects S3 refused.
     """
 
-    def __init__(self, load: Callable[[str], bytes]) -> None:
-        self.lost: BatchError | None = None
+    def __init__(self, fetch: Callable[[str], bytes]) -> None:
+        self.fatal: BatchError | None = None
         self.unreadable = 0
-        self._load = load
+        self._fetch = fetch
 
-    def __call__(self, address: str) -> bytes:
-        if self.lost:
-            raise self.lost
+    def fetch(self, url: str, admit: Callable[[], None]) -> bytes:
+        """Return an object's bytes, once there is memory for them.
+
+        Raises:
+            BatchError: an earlier error has ended the batch.
+            ServiceError: of this object.
+        """
+        admit()
+        if self.fatal:
+            raise self.fatal
         try:
-            return self._load(address)
+            return self._fetch(url)
         except AddressNotAllowedError as error:
-            self.lost = RefusedBatchError(
-                f"{error.detail} The template's parameter ImageBuckets lists those that are."
+            self.fatal = RefusedBatchError(
+                f"{error.detail} The template's parameter ImageBuckets lists the allowed ones."
             )
             raise
         except UnusableResponseError:
-            raise  # S3 gave what it holds: an empty object, or one stored with an encoding
+            raise  # S3 sent what it holds: an empty object, or one stored with an encoding
         except FetchError as error:
             self.unreadable += 1
-            if _status(error) not in _OF_ONE_OBJECT:
-                self.lost = RetryBatchError(error.detail)
+            if _status(error) not in _STATUSES_OF_ONE_OBJECT:
+                self.fatal = RetryBatchError(error.detail)
             raise
 
 
 def _status(error: FetchError) -> int | None:
-    """Return the status that S3 answered with, or None where there was no answer."""
-    told: Sequence[BaseException | None] = (error, error.__cause__)
-    return next((e.server_status for e in told if isinstance(e, ServerStatusError)), None)
+    """Return the status that S3 sent, or None if it sent no response."""
+    chain: Sequence[BaseException | None] = (error, error.__cause__)
+    return next((e.server_status for e in chain if isinstance(e, ServerStatusError)), None)
 
 
 def _is_folder(item: Any) -> bool:

@@ -1,7 +1,7 @@
 """The interpreter and the artifact's metadata, checked against each other.
 
-The one import of a TFLite runtime in the serving code is here: ai-edge-litert by default,
-tflite-runtime where that is what is installed. Both have the same API.
+Only this module imports a TFLite runtime: ai-edge-litert by default, tflite-runtime where that is
+installed. Both have the same API.
 """
 
 from __future__ import annotations
@@ -20,14 +20,13 @@ if TYPE_CHECKING:
 
 
 class ArtifactError(RuntimeError):
-    """The artifact cannot be served: it cannot be loaded, or contradicts its metadata."""
+    """The artifact cannot be loaded, or contradicts its metadata."""
 
 
 class Classifier:
-    """A loaded model that answers with class probabilities.
+    """A loaded model that returns class probabilities.
 
-    Safe to call from several threads; calls are run one after another, since an
-    interpreter owns its tensors.
+    Several threads may call it. Calls run one after another, since an interpreter owns its tensors.
     """
 
     def __init__(self, artifact: Path | bytes, *, num_threads: int = 1) -> None:
@@ -39,7 +38,7 @@ class Classifier:
 
         Raises:
             MetadataError: no usable metadata in the artifact.
-            ArtifactError: not loadable, or tensors and metadata disagree.
+            ArtifactError: not loadable, or tensors and metadata differ.
             OSError: the file cannot be read.
         """
         self.metadata: ModelMetadata = read_metadata(artifact)

@@ -1,8 +1,8 @@
-"""Every error that a caller of the service may see, and nothing else.
+"""Every error that a caller of the service may see.
 
-One family, one place (``app``) that turns a member into a response::
+``app`` turns each of them into a response::
 
-    ServiceError                     never raised itself
+    ServiceError                     the base, never raised itself
     ├── BadRequestError         400  bad_request
     │   └── AddressNotAllowedError   400  address_not_allowed
     ├── NotFoundError           404  not_found
@@ -19,7 +19,7 @@ Messages speak of the caller's request, never of our network, files or code.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class ServiceError(Exception):
@@ -27,7 +27,7 @@ class ServiceError(Exception):
 
     Attributes:
         status: HTTP status code.
-        code: stable machine-readable name; part of the API, never reworded.
+        code: stable machine-readable name. It is part of the API and never changes.
         title: short human-readable summary, the same for every occurrence.
         detail: what was wrong with this request, with the value and what to do.
     """
@@ -39,6 +39,16 @@ class ServiceError(Exception):
     def __init__(self, detail: str) -> None:
         super().__init__(detail)
         self.detail = detail
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the RFC 9457 problem object, without the request's id."""
+        return {
+            "type": f"/docs#{self.code}",
+            "title": self.title,
+            "status": self.status,
+            "detail": self.detail,
+            "code": self.code,
+        }
 
 
 class BadRequestError(ServiceError):
@@ -97,7 +107,7 @@ class UndecodableImageError(ServiceError):
 
 
 class InternalError(ServiceError):
-    """Ours. Logged with its traceback; the caller sees only this."""
+    """The service itself failed. The log has the traceback, the caller sees only this."""
 
     status = 500
     code = "internal_error"
@@ -118,3 +128,12 @@ class DeadlineError(ServiceError):
     status = 504
     code = "deadline_exceeded"
     title = "Image took too long"
+
+
+def to_service_error(error: Exception) -> ServiceError:
+    """Return the error that the caller may see: an unexpected one becomes a plain 500."""
+    if isinstance(error, ServiceError) and not isinstance(error, InternalError):
+        return error
+    return InternalError(
+        "Something went wrong on our side. Quote the request_id when you report it."
+    )

@@ -1,16 +1,15 @@
 """One JSON line per request, which is log entry and CloudWatch metrics in one.
 
-The line follows CloudWatch's embedded metric format (EMF): its ``_aws`` part tells CloudWatch
-which of the fields are metrics. Three metrics by function; by version, for the alarms that roll a
-deployment back, the server errors once more and the time that a prediction took without its
-download. No more, since each combination costs money: routes, classes and error codes are fields,
-to be counted with Logs Insights. Names are those of Powertools' Logger (level, timestamp, service,
-cold_start, exception).
+The line follows CloudWatch's embedded metric format (EMF). Its ``_aws`` part tells CloudWatch
+which fields are metrics. There are three metrics by function. Two more are by version, for the
+alarms that roll a deployment back: the server errors, and the time of a prediction without its
+download. Each combination costs money, so routes, classes and error codes are plain fields. Count
+them with Logs Insights. Field names are those of Powertools' Logger (level, timestamp, service).
 
 https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html
 
-A picture is never logged, and of an address neither credentials nor query string: signed URLs
-are keys.
+Images are never logged. URLs are logged without credentials and query string, since a signed URL
+is a key.
 """
 
 from __future__ import annotations
@@ -23,12 +22,13 @@ import traceback
 import urllib.parse
 from typing import TYPE_CHECKING, Any
 
+from lambda_function.errors import DeadlineError, FetchError, to_service_error
+
 if TYPE_CHECKING:
-    from lambda_function.errors import ServiceError
     from lambda_function.settings import Settings
 
 MAX_URL_CHARS = 500
-MAX_REASONS = 5  # of a batch's pictures, each once
+MAX_REASONS = 5  # of a batch's images, each once
 _SERVER_ERROR = {"Name": "ServerError", "Unit": "Count"}
 _OWN_TIME = {"Name": "OwnTime", "Unit": "Milliseconds"}
 _METRICS = (
@@ -39,66 +39,75 @@ _METRICS = (
 
 
 class RequestLog:
-    """Gathers what is known about one request; ``write`` makes the line.
+    """Collects the fields of one request's log line.
+
+    Attributes:
+        fields: so far. None values are left out of the line.
 
     Example::
 
-        log = RequestLog(settings, request_id="c6af", cold_start=True)
-        log.add(route="POST /predict", status=200)
-        log.write(write_line)
+        log = RequestLog(settings, request_id="c6af", model_version="1.0.0", cold_start=True)
+        log.fields["status"] = 200
+        write_line(log.line(latency_ms=31.2))
     """
 
-    def __init__(self, settings: Settings, *, request_id: str, cold_start: bool) -> None:
+    def __init__(
+        self, settings: Settings, *, request_id: str, model_version: str, cold_start: bool
+    ) -> None:
         self._settings = settings
         self._cold_start = cold_start
-        self._fields: dict[str, Any] = {"request_id": request_id}
+        self.fields: dict[str, Any] = {"request_id": request_id, "model_version": model_version}
         self._failed = False
 
-    def add(self, **fields: Any) -> None:
-        """Add fields to the line; None is left out."""
-        self._fields |= {name: value for name, value in fields.items() if value is not None}
+    def add_error(self, error: Exception) -> None:
+        """Add what an error tells the operator.
 
-    def add_own_time(self, own_ms: float) -> None:
-        """Count what one prediction took, strangers' servers left out: a metric by version."""
-        self._fields["OwnTime"] = round(own_ms, 1)
-
-    def add_reason(self, error: ServiceError) -> None:
-        """Add why a picture was not to be had, with the class of what lay beneath.
-
-        Such a text is in our own words; of the caller's it holds a host's name at most.
+        A failed download adds its reason, an unexpected error its traceback. Other errors of the
+        service add nothing.
         """
-        beneath = type(error.__cause__).__name__ if error.__cause__ else type(error).__name__
-        reasons: list[str] = self._fields.setdefault("reasons", [])
-        text = f"{error.detail} ({beneath})"
-        if text not in reasons and len(reasons) < MAX_REASONS:
-            reasons.append(text)
+        if to_service_error(error) is not error:
+            self._add_failure(error)
+        elif isinstance(error, FetchError | DeadlineError):
+            self._add_reason(error)
 
-    def add_failure(self, error: BaseException) -> None:
-        """Add an unexpected error's traceback: makes this a server error."""
+    def _add_reason(self, error: FetchError | DeadlineError) -> None:
+        """Record why the image could not be fetched, with the type of the underlying exception.
+
+        Of the caller's text such a reason holds at most a host name.
+        """
+        reasons: list[str] = self.fields.setdefault("reasons", [])
+        reason = f"{error.detail} ({type(error.__cause__ or error).__name__})"
+        if reason not in reasons and len(reasons) < MAX_REASONS:
+            reasons.append(reason)
+
+    def _add_failure(self, error: Exception) -> None:
         self._failed = True
-        self._fields["exception_name"] = type(error).__name__
-        self._fields["exception"] = "".join(traceback.format_exception(error))
+        self.fields["exception_name"] = type(error).__name__
+        self.fields["exception"] = "".join(traceback.format_exception(error))
 
     def line(self, latency_ms: float) -> str:
-        """Return the JSON line."""
-        now = time.time()
-        stamp = datetime.datetime.fromtimestamp(now, datetime.UTC).isoformat(
-            timespec="milliseconds"
-        )
+        """Return the JSON line.
+
+        Args:
+            latency_ms: how long the request took.
+        """
+        now_s = time.time()
+        moment = datetime.datetime.fromtimestamp(now_s, datetime.UTC)
         fields = {
             "level": "ERROR" if self._failed else "INFO",
-            "timestamp": stamp.replace("+00:00", "Z"),
+            "timestamp": moment.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             "message": "request failed" if self._failed else "request",
             "service": self._settings.function_name,
             "function_version": self._settings.function_version,
             "cold_start": self._cold_start,
-            **self._fields,
+            **{name: value for name, value in self.fields.items() if value is not None},
             "Latency": latency_ms,
             "ServerError": int(self._failed),
             "ColdStart": int(self._cold_start),
         }
         if self._settings.metrics_namespace:
-            fields["_aws"] = _emf(self._settings.metrics_namespace, now, own="OwnTime" in fields)
+            by_version = [_SERVER_ERROR, _OWN_TIME] if "OwnTime" in fields else [_SERVER_ERROR]
+            fields["_aws"] = _emf(self._settings.metrics_namespace, now_s, by_version)
         return json.dumps(fields, default=str)
 
 
@@ -109,10 +118,10 @@ def write_line(line: str) -> None:
 
 
 def redact_url(url: str) -> str:
-    """Return an address without credentials and with its query string blacked out.
+    """Return a URL without credentials and with its query string blacked out.
 
-    Of anything but http, https and s3 nothing is shown: a ``data:`` address is a picture. Nor of
-    one whose host and port do not parse: a ``/`` in a password makes them look like this.
+    Only http, https and s3 are shown: a ``data:`` URL is an image. A URL whose host and port do
+    not parse is not shown either: a ``/`` in a password has that effect.
 
     >>> redact_url("https://me:secret@example.com/a.jpg?X-Amz-Signature=1f#x")
     'https://example.com/a.jpg?REDACTED'
@@ -129,14 +138,19 @@ def redact_url(url: str) -> str:
     return f"{parts.scheme}://{host}{parts.path}{query}"[:MAX_URL_CHARS]
 
 
-def _emf(namespace: str, now_s: float, *, own: bool) -> dict[str, Any]:
-    def directive(dimensions: list[str], metrics: list[dict[str, str]]) -> dict[str, Any]:
-        return {"Namespace": namespace, "Dimensions": [dimensions], "Metrics": metrics}
-
+def _emf(namespace: str, now_s: float, by_version: list[dict[str, str]]) -> dict[str, Any]:
     return {
         "Timestamp": int(now_s * 1000),
         "CloudWatchMetrics": [
-            directive(["service"], list(_METRICS)),
-            directive(["service", "function_version"], [_SERVER_ERROR, *([_OWN_TIME] * own)]),
+            {
+                "Namespace": namespace,
+                "Dimensions": [["service"]],
+                "Metrics": list(_METRICS),
+            },
+            {
+                "Namespace": namespace,
+                "Dimensions": [["service", "function_version"]],
+                "Metrics": by_version,
+            },
         ],
     }

@@ -1,11 +1,11 @@
-"""What a ``.tflite`` says about itself: read, written and checked here only.
+"""The metadata inside a ``.tflite``: only this module reads, writes and checks it.
 
-The artifact follows TFLite's own metadata convention: a ZIP archive appended to
-the flatbuffer. The interpreter ignores trailing bytes; ``zipfile`` finds the
-archive from the end of the file. It holds ``labels.txt`` (one label a line, in
-model order, for other tools) and ``metadata.json`` (everything, labels included).
+The artifact follows TFLite's own metadata convention: a ZIP archive appended to the flatbuffer. The
+interpreter ignores trailing bytes, and ``zipfile`` finds the archive from the end of the file. The
+archive holds ``labels.txt`` (one label a line, in model order, for other tools) and
+``metadata.json`` (everything, labels included).
 
-Timestamps in the archive are fixed, so that equal input gives equal bytes.
+Timestamps in the archive are fixed, so equal input gives equal bytes.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _TEXTS = (
     "subject",
 )
 _OBJECTS = ("metrics", "training", "conversion")
-# What reading a damaged archive raises: also for "encrypted" and for an unknown compression.
+# A damaged archive raises one of these, also if it claims encryption or an unknown compression.
 _ZIP_ERRORS = (zipfile.BadZipFile, RuntimeError, NotImplementedError, zlib.error, OSError)
 _ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time a ZIP can hold
 
@@ -87,7 +87,7 @@ class InputSpec:
 
 @dataclasses.dataclass(frozen=True)
 class ModelMetadata:
-    """Everything the artifact says about itself.
+    """The artifact's metadata.
 
     Attributes:
         name: of the model.
@@ -95,8 +95,8 @@ class ModelMetadata:
         labels: class names in the order of the output tensor.
         input: how an image becomes the input tensor.
         recipe: converter recipe that made the file, such as ``"int8"``.
-        temperature: that the logits were divided by before the softmax (in the graph).
-        source_sha256: SHA-256 of the weights that were converted; of the file up to 1.0.0.
+        temperature: divides the logits before the softmax, inside the graph.
+        source_sha256: SHA-256 of the weights that were converted. Up to 1.0.0 of the file.
         dataset: name of the training data.
         licence: SPDX identifier of the weights, or ``NOT_STATED``.
         metrics: measured figures with their sample sizes and intervals.
@@ -177,7 +177,7 @@ def embed_metadata(model: bytes, metadata: ModelMetadata) -> bytes:
 
     Args:
         model: the flatbuffer, without metadata.
-        metadata: what it shall say about itself.
+        metadata: to append.
 
     Returns:
         The self-describing artifact. Equal arguments give equal bytes.
@@ -191,13 +191,13 @@ def embed_metadata(model: bytes, metadata: ModelMetadata) -> bytes:
 
 
 def read_metadata(artifact: bytes | Path) -> ModelMetadata:
-    """Read what an artifact says about itself.
+    """Read an artifact's metadata.
 
     Args:
         artifact: the ``.tflite`` file, or its bytes.
 
     Raises:
-        MetadataError: there is none, or it cannot be used; the message says why.
+        MetadataError: there is none, or it cannot be used. The message says why.
         OSError: the file cannot be read.
     """
     source = io.BytesIO(artifact) if isinstance(artifact, bytes) else artifact
@@ -205,7 +205,7 @@ def read_metadata(artifact: bytes | Path) -> ModelMetadata:
         archive = zipfile.ZipFile(source)
     except zipfile.BadZipFile as error:
         raise MetadataError(
-            "the artifact carries no metadata: not made by `python -m converter`, or cut short"
+            "the artifact carries no metadata: it is cut short, or not from `python -m converter`"
         ) from error
     try:
         with archive:

@@ -1,119 +1,271 @@
-"""What is asked -> the body of the answer: one prediction, a batch, or a bulk run's batch."""
+"""What lives as long as the process (``Service``), and what lives as long as one request.
+
+``Service`` is built once per cold start: settings, model, and the two ways to an image's bytes.
+``RequestContext`` belongs to one request: its id, its deadline and its log line.
+Tests build their own of both.
+"""
 
 from __future__ import annotations
 
-import collections
+import dataclasses
+import os
+import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lambda_function.batch import run_batch
-from lambda_function.bulk import classify_batch, read_event
-from lambda_function.context import problem
-from lambda_function.logs import redact_url
+import numpy as np
+
+from lambda_function import SHIPPED_MODEL
+from lambda_function.classifier import ArtifactError, Classifier
+from lambda_function.errors import BadRequestError, TooLargeError
+from lambda_function.fetching.client import FetchLimits, fetch_image
+from lambda_function.images.decode import decode_image, preprocess
+from lambda_function.logs import RequestLog
+from lambda_function.stopwatch import Stopwatch
 
 if TYPE_CHECKING:
-    from lambda_function.context import Call
-    from lambda_function.http.request_body import Asked
-    from lambda_function.predictor import Prediction
+    from collections.abc import Callable
+
+    from lambda_function.settings import Settings
+
+DEADLINE_MARGIN_S = 1.0  # of the function's remaining time, kept to send the response
+DEFAULT_REMAINING_S = 30.0  # without a Lambda context: the longest that an HTTP API waits
+_S3 = "s3://"
+_cold_start = iter([True])  # has one item, for the process's first request
 
 
-def answer(asked: Asked, call: Call) -> dict[str, Any]:
-    """Return an answer's body: one prediction, or one result per address.
+@dataclasses.dataclass(frozen=True)
+class Prediction:
+    """The prediction for one image.
 
-    Raises:
-        ServiceError: for a single image; a batch carries its errors per item.
+    Attributes:
+        scores: (label, probability) of every class, best first. They sum to 1.
+        timings_ms: of fetch, decode, preprocess and inference.
+        image_bytes: of the encoded image.
+        image_size: (height, width) of the upright image as it was encoded, in pixels.
     """
-    if asked.urls is not None:
-        return _answer_batch(asked.urls, asked.top_k, call)
-    if asked.url is not None:
-        call.log.add(image_url=redact_url(asked.url))
-        prediction = call.predictor.predict_url(
-            asked.url, deadline=call.deadline, allow_s3=call.allow_s3
+
+    scores: tuple[tuple[str, float], ...]
+    timings_ms: dict[str, float]
+    image_bytes: int
+    image_size: tuple[int, int]
+
+    def to_dict(self, *, top_k: int, min_score: float | None = None) -> dict[str, Any]:
+        """Return the part of a response that is about this image.
+
+        Args:
+            top_k: how many classes to show.
+            min_score: a best score below it is marked as uncertain. None marks nothing.
+        """
+        shown = [{"label": label, "score": score} for label, score in self.scores[:top_k]]
+        part: dict[str, Any] = {"predictions": shown}
+        if min_score is not None and self.scores[0][1] < min_score:
+            part["uncertain"] = True
+        return part | {"timings_ms": self.timings_ms}
+
+
+class Service:
+    """A loaded model, its settings, and the ways to an image.
+
+    Attributes:
+        settings: of this function.
+        classifier: the loaded model.
+        model: its name and version, as every response carries them.
+        class_count: how many classes it knows.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        classifier: Classifier,
+        *,
+        fetch: Callable[..., bytes] = fetch_image,
+        read_object: Callable[..., bytes] | None = None,
+    ) -> None:
+        """Put the parts together.
+
+        Args:
+            settings: of this function.
+            classifier: the loaded model.
+            fetch: ``client.fetch_image``, or a test's.
+            read_object: ``s3.read_object``, or a test's. None imports the real one when needed.
+        """
+        self.settings = settings
+        self.classifier = classifier
+        self.model = {"name": classifier.metadata.name, "version": classifier.metadata.version}
+        self.class_count = len(classifier.metadata.labels)
+        self._fetch_image = fetch
+        self._read_object = read_object
+        self._limits = FetchLimits(
+            max_bytes=settings.max_image_bytes,
+            timeout_s=settings.fetch_timeout_s,
+            trusted_hosts=settings.trusted_image_hosts,
         )
-    else:
-        prediction = call.predictor.classify(asked.image or b"")
-    call.log.add(
-        image_bytes=prediction.image_bytes,
-        image_size=list(prediction.image_size),
-        timings_ms=prediction.timings_ms,
-        label=prediction.scores[0][0],
-        score=round(prediction.scores[0][1], 4),
-    )
-    call.log.add_own_time(call.watch.total_ms() - prediction.timings_ms["fetch"])
-    return _whole(_item(prediction, asked.top_k, call), call)
+
+    def fetch(
+        self,
+        url: str,
+        *,
+        deadline: float | None,
+        allow_s3: bool,
+        admit: Callable[[], None] | None = None,
+    ) -> bytes:
+        """Return the bytes that a URL names.
+
+        Args:
+            url: http, https, or s3 where allowed.
+            deadline: a ``time.monotonic()`` moment.
+            allow_s3: whether this caller may name S3 objects.
+            admit: called before the bytes are read. May wait until there is memory for them.
+
+        Raises:
+            ServiceError: refused, or could not be fetched. The message says why.
+        """
+        if not url.lower().startswith(_S3):
+            return self._fetch_image(url, self._limits, deadline=deadline, admit=admit)
+        if not allow_s3:
+            raise BadRequestError(
+                "s3:// addresses are accepted from direct invokes, and over HTTP only where "
+                "the API authorises its callers."
+            )
+        if admit:
+            admit()
+        latest = time.monotonic() + self.settings.fetch_timeout_s
+        return self._object_reader()(
+            url,
+            buckets=self.settings.image_buckets,
+            max_bytes=self.settings.max_image_bytes,
+            deadline=latest if deadline is None else min(latest, deadline),
+        )
+
+    def predict(self, data: bytes, *, fetch_ms: float = 0.0) -> Prediction:
+        """Classify an encoded image: decode, preprocess, infer.
+
+        Args:
+            data: as fetched or uploaded.
+            fetch_ms: how long the download took, for the timings.
+
+        Raises:
+            ServiceError: too large, not an image, or damaged.
+        """
+        if len(data) > self.settings.max_image_bytes:
+            raise TooLargeError(
+                f"The image has {len(data):,} bytes. "
+                f"At most {self.settings.max_image_bytes:,} are accepted."
+            )
+        metadata = self.classifier.metadata
+        stopwatch = Stopwatch()
+        image = decode_image(data, max_pixels=self.settings.max_image_pixels, target=metadata.input)
+        decode_ms = stopwatch.lap_ms()
+        tensor = preprocess(image, metadata.input)
+        preprocess_ms = stopwatch.lap_ms()
+        probabilities = self.classifier.predict(tensor)
+        inference_ms = stopwatch.lap_ms()
+        return Prediction(
+            scores=_rank(metadata.labels, probabilities),
+            timings_ms={
+                "fetch": fetch_ms,
+                "decode": decode_ms,
+                "preprocess": preprocess_ms,
+                "inference": inference_ms,
+            },
+            image_bytes=len(data),
+            image_size=image.info["encoded_size"],
+        )
+
+    def self_test_ms(self) -> float:
+        """Run the model once on a grey image and return how long it took.
+
+        Raises:
+            ValueError: the output is not a set of probabilities.
+        """
+        metadata = self.classifier.metadata
+        stopwatch = Stopwatch()
+        grey = np.zeros((1, metadata.input.height, metadata.input.width, 3), np.float32)
+        _rank(metadata.labels, self.classifier.predict(grey))
+        return stopwatch.lap_ms()
+
+    def _object_reader(self) -> Callable[..., bytes]:
+        if self._read_object is None:
+            from lambda_function.fetching.s3 import read_object  # imported here: it brings boto3
+
+            self._read_object = read_object
+        return self._read_object
 
 
-def answer_bulk(event: dict[str, Any], call: Call) -> dict[str, Any]:
-    """Return the results of a batch of S3 objects, for Step Functions; see ``bulk``.
+class RequestContext:
+    """One request: who asks, until when, and what is logged.
+
+    Attributes:
+        service: the model, the settings and the ways to an image.
+        request_id: Lambda's.
+        deadline: the ``time.monotonic()`` moment to be done by.
+        allow_s3: whether this caller may name S3 objects.
+        log: the log line of this request.
+        stopwatch: started with the request.
+    """
+
+    def __init__(self, service: Service, lambda_context: Any, *, is_http: bool) -> None:
+        """Start a request.
+
+        Args:
+            service: the model, the settings and the ways to an image.
+            lambda_context: has ``aws_request_id`` and ``get_remaining_time_in_millis``, or not.
+            is_http: False for a direct invoke.
+        """
+        self.stopwatch = Stopwatch()
+        self.service = service
+        self.request_id = str(
+            getattr(lambda_context, "aws_request_id", None) or os.urandom(16).hex()
+        )
+        remaining_ms = getattr(lambda_context, "get_remaining_time_in_millis", None)
+        remaining_s = remaining_ms() / 1000 if callable(remaining_ms) else DEFAULT_REMAINING_S
+        self.deadline = time.monotonic() + remaining_s - DEADLINE_MARGIN_S
+        self.allow_s3 = not is_http or service.settings.api_auth != "none"
+        self.log = RequestLog(
+            service.settings,
+            request_id=self.request_id,
+            model_version=service.model["version"],
+            cold_start=next(_cold_start, False) and not service.settings.started_in_advance,
+        )
+
+
+def load_service(settings: Settings) -> Service:
+    """Load the model that the settings name.
 
     Raises:
-        BatchError: of the batch as a whole.
+        ArtifactError: the model cannot be read, or contradicts its metadata.
+        MetadataError: the artifact has no usable metadata.
+        ModelDownloadError: the model cannot be read from S3, or is not what its name says.
     """
-    call.log.add(route="bulk")
-    batch = read_event(event)
-    results = classify_batch(
-        batch,
-        load=lambda uri: call.predictor.load(uri, deadline=call.deadline, allow_s3=True),
-        classify=lambda data, fetch_ms: _bulk_item(call, data, fetch_ms),
-        refuse=lambda error: {"error": problem(call.known(error))},
-        deadline=call.deadline,
-    )
-    _log_items(results, call)
-    return {"results": results}
+    artifact: bytes | Path
+    if settings.model_uri.startswith(_S3):
+        from lambda_function.fetching.s3 import download_model  # imported here: it brings boto3
+
+        artifact = download_model(settings.model_uri)
+    else:
+        artifact = Path(settings.model_uri or SHIPPED_MODEL)
+    try:
+        classifier = Classifier(artifact, num_threads=settings.interpreter_threads)
+    except OSError as error:
+        name = settings.model_uri or SHIPPED_MODEL.name
+        raise ArtifactError(
+            f"the model {name} cannot be read ({error.strerror}). MODEL_URI names another."
+        ) from error
+    return Service(settings, classifier)
 
 
-def _answer_batch(urls: tuple[str, ...], top_k: int, call: Call) -> dict[str, Any]:
-    sizes: list[int] = []
-    codes: set[str] = set()
+def _rank(
+    labels: tuple[str, ...], probabilities: np.ndarray[Any, Any]
+) -> tuple[tuple[str, float], ...]:
+    """Pair labels and scores, best first.
 
-    def classify(data: bytes, fetch_ms: float) -> dict[str, Any]:
-        prediction = call.predictor.classify(data, fetch_ms=fetch_ms)
-        sizes.append(prediction.image_bytes)
-        return _item(prediction, top_k, call)
-
-    def refuse(error: Exception) -> dict[str, Any]:
-        known = call.known(error)
-        codes.add(known.code)
-        return {"error": problem(known)}
-
-    different = list(dict.fromkeys(urls))  # nobody's server is asked twice for one picture
-    found = run_batch(
-        different,
-        load=lambda url, admit: call.predictor.load(
-            url, deadline=call.deadline, allow_s3=call.allow_s3, admit=admit
-        ),
-        classify=classify,
-        refuse=refuse,
-        deadline=call.deadline,
-    )
-    by_url = dict(zip(different, found, strict=True))
-    results = [by_url[url] for url in urls]
-    _log_items(results, call)
-    call.log.add(item_codes=sorted(codes), image_bytes=sum(sizes))
-    return _whole({"results": results}, call)
-
-
-def _log_items(results: list[dict[str, Any]], call: Call) -> None:
-    done = [result for result in results if "error" not in result]
-    labels = collections.Counter(result["predictions"][0]["label"] for result in done)
-    call.log.add(items=len(results), items_done=len(done), labels=dict(labels))
-
-
-def _whole(part: dict[str, Any], call: Call) -> dict[str, Any]:
-    """Complete an answer with what it says about the request as a whole."""
-    timings_ms = part.pop("timings_ms", {})
-    return {
-        **part,
-        "model": call.model,
-        "timings_ms": {**timings_ms, "total": call.watch.total_ms()},
-        "request_id": call.request_id,
-    }
-
-
-def _bulk_item(call: Call, data: bytes, fetch_ms: float) -> dict[str, Any]:
-    item = _item(call.predictor.classify(data, fetch_ms=fetch_ms), call.classes, call)
-    del item["timings_ms"]  # a million of them help nobody
-    return item | {"model": call.model}
-
-
-def _item(prediction: Prediction, top_k: int, call: Call) -> dict[str, Any]:
-    return prediction.to_json(top_k=top_k, min_score=call.predictor.settings.min_score)
+    The sum of a quantised softmax is only close to 1, and JSON has no float32. So the scores are
+    divided by their sum in float64 and rounded to seven decimals, the precision of float32.
+    """
+    values = probabilities.astype(np.float64)
+    total = float(values.sum())
+    if not np.isfinite(values).all() or (values < 0).any() or not 0.9 < total < 1.1:
+        raise ValueError(f"the model's output is not a set of probabilities: {values.tolist()}")
+    best_first = np.argsort(-values, kind="stable")
+    return tuple([(labels[i], round(float(values[i]) / total, 7)) for i in best_first])

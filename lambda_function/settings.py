@@ -1,7 +1,7 @@
-"""Environment variables -> one frozen ``Settings``: read once, here only, bad values named.
+"""Environment variables become one frozen ``Settings``. Errors name a wrong variable and value.
 
-``VARIABLES`` is the whole list; ``docs/settings.md`` shows it and a test keeps them equal.
-An empty value means the default, since deployment templates cannot leave a variable out.
+``VARIABLES`` is the whole list. ``docs/settings.md`` shows it, and a test keeps them equal. An
+empty value means the default, since deployment templates cannot leave a variable out.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 MEMORY_PER_VCPU_MB = 1769  # AWS: "at 1,769 MB, a function has the equivalent of one vCPU"
 MAX_PIXELS = 50_000_000  # above any phone's
-# Decoding takes up to 18 bytes a pixel (16-bit PNG with transparency, WebP; November 2026); the
-# process, four downloads and a copy of one take 200 MB. More would end the environment.
+# Decoding takes up to 18 bytes a pixel (16-bit PNG with transparency, WebP, November 2026). The
+# process, four downloads and a copy of one take 200 MB. With more, Lambda ends the environment.
 PIXELS_PER_MB = 50_000
 MEMORY_BESIDE_PIXELS_MB = 200
 MAX_THREADS = 6  # Lambda's largest function, 10,240 MB, has six vCPUs
@@ -28,7 +28,7 @@ _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 
 
 class SettingsError(ValueError):
-    """An environment variable has a value that cannot be used; names it and what is allowed."""
+    """An environment variable has a wrong value. The message names it and what is allowed."""
 
 
 class Variable(NamedTuple):
@@ -38,7 +38,7 @@ class Variable(NamedTuple):
         name: of the variable.
         default: what an unset or empty variable means, as text.
         allowed: the values, in words.
-        meaning: what it does, in one sentence.
+        meaning: its effect, in one sentence.
     """
 
     name: str
@@ -125,16 +125,16 @@ class Settings:
         trusted_image_hosts: ``host:port`` exempt from the public-address rule.
         image_buckets: that ``s3://`` images may come from.
         api_auth: one of ``API_AUTHS``.
-        min_score: best scores below it are called uncertain; None is off.
-        metrics_namespace: of the embedded metrics; None is off.
+        min_score: best scores below it are marked as uncertain. None is off.
+        metrics_namespace: of the embedded metrics. None is off.
         function_name: the metrics' dimension ``service``.
-        function_version: of what alarms roll back by a second one: a new version has its own.
-        started_in_advance: the environment is one that AWS keeps warm; nobody waited for its start.
+        function_version: the second dimension of the metrics that roll a deployment back.
+        started_in_advance: AWS keeps this environment warm, so nobody waited for its start.
     """
 
     model_uri: str = ""
     interpreter_threads: int = 1
-    max_image_bytes: int = 20 * 1024**2  # 20 MiB: above any phone's JPEG; 4 of them fit in memory
+    max_image_bytes: int = 20 * 1024**2  # 20 MiB: above any phone's JPEG. 4 fit in memory
     max_image_pixels: int = MAX_PIXELS
     fetch_timeout_s: float = 10.0
     trusted_image_hosts: frozenset[str] = frozenset()
@@ -154,7 +154,7 @@ class Settings:
             environ: ``os.environ``, or a test's dict.
 
         Raises:
-            SettingsError: a value is not allowed; the message names variable, value and rule.
+            SettingsError: a value is not allowed. The message names variable, value and rule.
         """
         given = {v.name: environ.get(v.name, "").strip() for v in VARIABLES}
         chosen: dict[str, Any] = {
@@ -182,7 +182,7 @@ def _threads_for(memory_mb: str) -> int:
 
 
 def _pixels_for(memory_mb: str) -> int:
-    """Return how many pixels a function of that memory can decode, whatever the picture."""
+    """Return how many pixels a function of that memory can decode, for every kind of image."""
     if not memory_mb.isdecimal():
         return MAX_PIXELS
     spare_mb = int(memory_mb) - MEMORY_BESIDE_PIXELS_MB

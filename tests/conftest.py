@@ -20,7 +20,7 @@ from PIL import Image
 
 from lambda_function import app
 from lambda_function.classifier import Classifier
-from lambda_function.predictor import Predictor
+from lambda_function.service import Service
 from lambda_function.settings import Settings
 from tests.support.paths import TESTS
 from tests.support.shapes import write_dataset
@@ -64,16 +64,16 @@ class Reply:
 
 
 class Api:
-    """The handler with a predictor, asked over HTTP or directly; keeps its log lines."""
+    """The handler with a service, asked over HTTP or directly; keeps its log lines."""
 
-    def __init__(self, predictor: Predictor, *, remaining_s: float = 30.0) -> None:
-        self.predictor = predictor
+    def __init__(self, service: Service, *, remaining_s: float = 30.0) -> None:
+        self.service = service
         self.lines: list[dict[str, Any]] = []
         self.remaining_s = remaining_s
 
     def invoke(self, event: Any) -> dict[str, Any]:
         """Give the handler an event as it is."""
-        return app.handle(event, Context(self.remaining_s), self.predictor, write=self._keep)
+        return app.handle(event, Context(self.remaining_s), self.service, write=self._keep)
 
     def send(self, method: str, path: str, **parts: Any) -> Reply:
         """Send an HTTP request; parts as for ``http_event``."""
@@ -181,7 +181,7 @@ def api(tiny: Classifier, server: ImageServer) -> Api:
 def make_api(tiny: Classifier, server: ImageServer, **changed: Any) -> Api:
     """Return the handler with some settings changed."""
     settings = Settings(trusted_image_hosts=frozenset({server.host}), **changed)
-    return Api(Predictor(settings, tiny))
+    return Api(Service(settings, tiny))
 
 
 @pytest.fixture(scope="session")

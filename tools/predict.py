@@ -182,7 +182,7 @@ WRITERS: dict[str, Writer] = {"text": write_text, "json": write_json, "csv": wri
 
 def classify(event: dict[str, Any]) -> dict[str, Any]:
     """Return the handler's body for a direct invoke, without its log line."""
-    return app.handle(event, LocalContext(), app.predictor(), write=lambda _: None)
+    return app.handle(event, LocalContext(), app.process_service(), write=lambda _: None)
 
 
 def classify_file(path: Path) -> Result:
@@ -218,7 +218,7 @@ def run(options: argparse.Namespace) -> int:
     names = [name for name in options.images if name]
     files, left_out = find_files(names or [os.path.relpath(EXAMPLE_IMAGE)])
     with _native_messages_hidden():
-        app.predictor()
+        app.process_service()
     results = (
         iter([Result(options.url, classify({"url": options.url}))])
         if options.url

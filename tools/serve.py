@@ -158,10 +158,10 @@ def serve(host: str, port: int) -> None:
         SystemExit: the port cannot be used. Carries one sentence.
         SettingsError, ArtifactError, MetadataError, ModelDownloadError: no model can be served.
     """
-    predictor = app.predictor()
+    service = app.process_service()
 
     def handler(event: Any, context: Any) -> dict[str, Any]:
-        return app.handle(event, context, predictor, write=_print_brief)
+        return app.handle(event, context, service, write=_print_brief)
 
     try:
         server = LocalServer((host, port), handler)

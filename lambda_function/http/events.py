@@ -1,9 +1,9 @@
-"""Three kinds of HTTP event -> one ``Request``; one ``Response`` -> what they all accept.
+"""Three kinds of HTTP event become one ``Request``, one ``Response`` what they all accept.
 
 API Gateway's HTTP API (payload 2.0), its REST API (payload 1.0) and Lambda Function URLs
-(which send payload 2.0) differ in names and in small habits; this module knows them, so that
-nothing else has to. It believes nothing about an event: any JSON value may be passed in, and
-what is missing or of a wrong type is a ``BadRequestError`` or an empty value, never a crash.
+(payload 2.0) differ in names and in small habits. Only this module knows the differences. Any JSON
+value may be passed in. A missing value or a wrong type gives a ``BadRequestError`` or an empty
+value, never a crash.
 
 Why not Powertools: docs/decisions.md.
 """
@@ -14,18 +14,30 @@ import binascii
 import dataclasses
 import json
 import urllib.parse
-from typing import Any
+from typing import Any, NamedTuple
 
 from lambda_function.errors import BadRequestError
 
-_GATEWAY_KEYS = ("requestContext", "httpMethod", "rawPath", "routeKey")
+_GATEWAY_KEYS = frozenset({"requestContext", "httpMethod", "rawPath", "routeKey"})
 _BINARY_TYPES = ("image/", "multipart/", "application/octet-stream")
 _DEFAULT_STAGE = "$default"
 _DAMAGED = (
     "The body's bytes were damaged on the way: the gateway passed binary content on as text. "
-    "Let it pass binary types on (REST APIs: binaryMediaTypes), or send JSON with the image "
-    "in base64."
+    "Configure it to pass binary types on (REST APIs: binaryMediaTypes), or send JSON with the "
+    "image in base64."
 )
+
+
+class Route(NamedTuple):
+    """Method and path, empty strings where the event does not say.
+
+    Attributes:
+        method: upper case.
+        path: without stage and trailing slash, at least ``/``.
+    """
+
+    method: str
+    path: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +46,7 @@ class Request:
 
     Attributes:
         method: upper case.
-        path: without stage and trailing slash; ``/`` at least.
+        path: without stage and trailing slash, at least ``/``.
         query: decoded pairs, in order.
         headers: names in lower case.
         body: bytes as the caller sent them.
@@ -56,7 +68,7 @@ class Request:
 
 @dataclasses.dataclass(frozen=True)
 class Response:
-    """An HTTP answer with a text body.
+    """An HTTP response with a text body.
 
     Attributes:
         status: HTTP status code.
@@ -87,53 +99,59 @@ class Response:
         }
 
 
-def json_response(status: int, content: dict[str, Any], **headers: str) -> Response:
-    """Return a JSON answer that no cache keeps.
+def json_response(
+    status: int,
+    body: dict[str, Any],
+    *,
+    content_type: str = "application/json",
+    headers: dict[str, str] | None = None,
+) -> Response:
+    """Return a JSON response that no cache keeps.
 
     Raises:
-        ValueError: NaN or infinity in the content, which JSON cannot say.
+        ValueError: NaN or infinity in the body, which JSON does not have.
     """
-    return Response(
-        status,
-        json.dumps(content, allow_nan=False),
-        headers={"cache-control": "no-store", **headers},
-    )
+    text = json.dumps(body, allow_nan=False)
+    return Response(status, text, content_type, {"cache-control": "no-store", **(headers or {})})
 
 
 def is_gateway_event(event: Any) -> bool:
-    """Tell an HTTP event from a direct invoke."""
-    return isinstance(event, dict) and any(key in event for key in _GATEWAY_KEYS)
+    """Return whether this is an HTTP event and not a direct invoke."""
+    return isinstance(event, dict) and not _GATEWAY_KEYS.isdisjoint(event)
 
 
-def read_route(event: dict[str, Any]) -> tuple[str, str]:
-    """Return (method, path), empty strings where the event does not say."""
-    context = _mapping(event.get("requestContext"))
-    http = _mapping(context.get("http"))
+def read_route(event: dict[str, Any]) -> Route:
+    """Read an event's method and path."""
     if "httpMethod" in event:
-        method, path = _text(event.get("httpMethod")), _text(event.get("path"))
+        method, path = _text(event["httpMethod"]), _text(event.get("path"))
     else:
+        context = _mapping(event.get("requestContext"))
+        http = _mapping(context.get("http"))
         method, path = _text(http.get("method")), _text(event.get("rawPath") or http.get("path"))
         path = _without_stage(path, _text(context.get("stage")))
-    return method.upper(), path.rstrip("/") or "/"
+    return Route(method.upper(), path.rstrip("/") or "/")
 
 
-def read_request(event: dict[str, Any]) -> Request:
+def read_request(event: dict[str, Any], route: Route) -> Request:
     """Read an event of payload version 1.0 or 2.0.
+
+    Args:
+        event: the event.
+        route: of this event, from ``read_route``.
 
     Raises:
         BadRequestError: no method, or a body that cannot be what the caller sent.
     """
-    method, path = read_route(event)
-    if not method:
-        raise BadRequestError("The event has no HTTP method; is it a real API Gateway event?")
+    if not route.method:
+        raise BadRequestError("The event has no HTTP method. Is it a real API Gateway event?")
     headers = {
         name.lower(): value
         for name, value in _mapping(event.get("headers")).items()
         if isinstance(value, str)
     }
     return Request(
-        method=method,
-        path=path,
+        method=route.method,
+        path=route.path,
         query=_query(event),
         headers=headers,
         body=_body(event, headers.get("content-type", "").lower()),
@@ -142,7 +160,7 @@ def read_request(event: dict[str, Any]) -> Request:
 
 
 def decode_base64(text: str) -> bytes:
-    """Decode standard base64, in which whitespace and missing padding are forgiven.
+    """Decode standard base64. Whitespace and missing padding are accepted.
 
     Raises:
         ValueError: anything else in the text.
@@ -150,7 +168,7 @@ def decode_base64(text: str) -> bytes:
     packed = "".join(text.split()) if any(c in text for c in " \r\n\t") else text
     packed += "=" * (-len(packed) % 4)
     try:
-        # b64decode(validate=True) runs a regular expression over all of it first
+        # b64decode(validate=True) would run a regular expression over the whole text first
         return binascii.a2b_base64(packed, strict_mode=True)
     except ValueError as error:  # binascii.Error is one, and so is text outside ASCII
         raise ValueError("not base64") from error
@@ -158,7 +176,7 @@ def decode_base64(text: str) -> bytes:
 
 def _query(event: dict[str, Any]) -> tuple[tuple[str, str], ...]:
     if "rawQueryString" in event:
-        # v2's queryStringParameters joins repeated values with commas: no use for URLs
+        # v2's queryStringParameters joins repeated values with commas, which URLs may hold too
         raw = _text(event["rawQueryString"])
         try:
             pairs = urllib.parse.parse_qsl(raw, keep_blank_values=True, max_num_fields=100)

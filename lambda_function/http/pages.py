@@ -1,7 +1,7 @@
 """The files that are served as they are: demo page, docs, OpenAPI document.
 
-Each HTML page is one file with its own style and script inside; the Content-Security-Policy
-allows exactly those, by their hashes, and nothing from anywhere else.
+Each HTML page is one file with its own style and script inside. The Content-Security-Policy
+allows exactly those, by their hashes, and nothing else.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ def serve(path: str) -> Response:
 def content_security_policy(html: str) -> str:
     """Return the policy that lets a page run its own inline script and style only.
 
-    Pictures may come from anywhere, since the page shows what it was asked about; requests
-    may go to this API only.
+    Images may come from anywhere, since the page shows the image that a user names. Requests may
+    go to this API only.
     """
     hashes: dict[str, list[str]] = {"script": [], "style": []}
     for kind, content in _INLINE.findall(html):

@@ -1,7 +1,7 @@
-"""What a caller asks to have predicted: read from JSON, a raw body, a form or a query string.
+"""Decode a request for predictions: from JSON, a raw body, a form or a query string.
 
-All ways in end in one ``Asked``. Wrong keys and values are named, so that a caller can
-correct the request without reading these lines.
+All of them end in one ``PredictionRequest``. Error messages name the wrong key or value, so that
+callers can correct their request.
 """
 
 from __future__ import annotations
@@ -24,37 +24,35 @@ SOURCES = ("url", "urls", "image")
 KEYS = (*SOURCES, "top_k")
 FORM_KEYS = ("image", "url", "top_k")  # a form has no lists
 _DATA_URL = re.compile(r"data:[\w.+/-]{0,100}(?:;[\w=.+-]{1,100})*;base64,", re.ASCII)
-_FORM_LINE = re.compile(rb"(?:url|urls|image|top_k)=")  # as no picture begins
+_FORM_LINE = re.compile(rb"(?:url|urls|image|top_k)=")  # no image begins like this
 _EXAMPLE = '{"url": "https://example.com/pants.jpg"}'
 
 
 @dataclasses.dataclass(frozen=True)
-class Asked:
-    """One request for a prediction; exactly one of ``url``, ``urls`` and ``image`` is set.
+class PredictionRequest:
+    """The images to classify.
 
     Attributes:
-        url: of an image; http, https or s3.
-        urls: of 1 to ``MAX_URLS`` images.
-        image: encoded bytes.
-        top_k: how many classes to answer with, 1..classes.
+        sources: one or more, each a URL (http, https or s3) or an encoded image.
+        top_k: how many classes to return, 1 to all.
+        is_batch: whether the response is a list of results.
     """
 
+    sources: tuple[str | bytes, ...]
     top_k: int
-    url: str | None = None
-    urls: tuple[str, ...] | None = None
-    image: bytes | None = None
+    is_batch: bool = False
 
 
-def read_asked(request: Request, classes: int) -> Asked:
-    """Read an HTTP request to ``/predict``.
+def read_prediction_request(request: Request, class_count: int) -> PredictionRequest:
+    """Decode an HTTP request to ``/predict``.
 
     Args:
-        request: GET with a query string, or POST with a body (and perhaps ``?top_k=``).
-        classes: how many the model knows.
+        request: GET with a query string, or POST with a body and perhaps ``?top_k=``.
+        class_count: how many classes the model knows.
 
     Raises:
-        BadRequestError: what is asked cannot be understood; says what and why.
-        UnsupportedImageError: the body's content type is not read here.
+        BadRequestError: the request is malformed. The message says where.
+        UnsupportedImageError: the body has a content type that is not read.
     """
     fields = _query_fields(request)
     if request.method != "POST" and "url" not in fields:
@@ -68,32 +66,32 @@ def read_asked(request: Request, classes: int) -> Asked:
             if name in body_fields:
                 raise BadRequestError(f"{name!r} is given twice: in the body and in the query.")
         fields |= body_fields
-    return read_fields(fields, classes)
+    return read_fields(fields, class_count)
 
 
-def read_fields(fields: Mapping[str, Any], classes: int) -> Asked:
-    """Read the keys of a JSON object: the body of a POST, or a direct invoke's event.
+def read_fields(fields: Mapping[str, Any], class_count: int) -> PredictionRequest:
+    """Decode a JSON object: the body of a POST, or a direct invoke's event.
 
     Args:
-        fields: one of ``SOURCES``, and perhaps ``top_k``. ``image`` may be base64 text or bytes.
-        classes: how many the model knows.
+        fields: one of ``SOURCES``, and perhaps ``top_k``. ``image`` is base64 text or bytes.
+        class_count: how many classes the model knows.
 
     Raises:
-        BadRequestError: unknown key, no source or several, or a wrong value.
+        BadRequestError: an unknown key, no source or several, or a wrong value.
     """
-    unknown = sorted(str(key) for key in fields if key not in KEYS)
-    if unknown:
-        raise BadRequestError(f"Unknown key {_shown(unknown[0])}. Known: {', '.join(KEYS)}.")
+    if not fields.keys() <= set(KEYS):
+        unknown = min(str(key) for key in fields if key not in KEYS)
+        raise BadRequestError(f"Unknown key {_shown(unknown)}. Known: {', '.join(KEYS)}.")
     given = [name for name in SOURCES if name in fields]
     if len(given) != 1:
-        found = f"Received: {' and '.join(given)}." if given else f"Example: {_EXAMPLE}."
-        raise BadRequestError(f"Give exactly one of url, urls and image. {found}")
-    top_k = _top_k(fields.get("top_k", classes), classes)
+        received = f"Received: {' and '.join(given)}." if given else f"Example: {_EXAMPLE}."
+        raise BadRequestError(f"Give exactly one of url, urls and image. {received}")
+    top_k = _top_k(fields.get("top_k", class_count), class_count)
     if "url" in fields:
-        return Asked(top_k, url=_url("url", fields["url"]))
+        return PredictionRequest((_url("url", fields["url"]),), top_k)
     if "urls" in fields:
-        return Asked(top_k, urls=_urls(fields["urls"]))
-    return Asked(top_k, image=_image(fields["image"]))
+        return PredictionRequest(_urls(fields["urls"]), top_k, is_batch=True)
+    return PredictionRequest((_image(fields["image"]),), top_k)
 
 
 def _query_fields(request: Request) -> dict[str, Any]:
@@ -123,7 +121,7 @@ def _body_fields(request: Request) -> dict[str, Any]:
         return _json_fields(request.body)
     if kind.startswith("image/") or kind == "application/octet-stream":
         return {"image": request.body}
-    # curl's -d and --data-binary say application/x-www-form-urlencoded, whatever they send
+    # curl's -d and --data-binary say application/x-www-form-urlencoded for every body
     if kind in ("", "application/x-www-form-urlencoded"):
         if request.body.lstrip()[:1] in (b"{", b"["):
             return _json_fields(request.body)
@@ -174,14 +172,14 @@ def _form_fields(request: Request) -> dict[str, Any]:
 
 
 def _number(text: str) -> int | str:
-    """Return the number that a query string or form spells, or the text for the error message."""
+    """Return a query's or form's number, or the text itself for the error message."""
     return int(text) if re.fullmatch(r"[0-9]{1,4}", text) else text
 
 
-def _top_k(value: Any, classes: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= classes:
+def _top_k(value: Any, class_count: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= class_count:
         raise BadRequestError(
-            f"top_k must be an integer, 1 to {classes}. Received: {_shown(value)}."
+            f"top_k must be an integer, 1 to {class_count}. Received: {_shown(value)}."
         )
     return value
 
@@ -194,35 +192,33 @@ def _url(name: str, value: Any) -> str:
 
 def _urls(value: Any) -> tuple[str, ...]:
     if not isinstance(value, list) or not 1 <= len(value) <= MAX_URLS:
-        found = f"{len(value)} of them" if isinstance(value, list) else _shown(value)
-        raise BadRequestError(f"urls must be a list of 1 to {MAX_URLS}. Received: {found}.")
+        received = f"{len(value)} of them" if isinstance(value, list) else _shown(value)
+        raise BadRequestError(f"urls must be a list of 1 to {MAX_URLS}. Received: {received}.")
     return tuple(_url(f"urls[{i}]", url) for i, url in enumerate(value))
 
 
 def _image(value: Any) -> bytes:
-    if isinstance(value, bytes):
-        data = value
-    elif isinstance(value, str):
+    if isinstance(value, str):
         prefix = _DATA_URL.match(value)
         try:
-            data = decode_base64(value[prefix.end() :] if prefix else value)
+            value = decode_base64(value[prefix.end() :] if prefix else value)
         except ValueError as error:
-            raise BadRequestError(
-                f"image must be the picture's bytes in base64. Received: {_shown(value)}."
-            ) from error
-    else:
-        raise BadRequestError(
-            f"image must be the picture's bytes in base64. Received: {_shown(value)}."
-        )
-    if not data:
+            raise _not_base64(value) from error
+    if not isinstance(value, bytes):
+        raise _not_base64(value)
+    if not value:
         raise BadRequestError("The image is empty.")
-    return data
+    return value
+
+
+def _not_base64(value: Any) -> BadRequestError:
+    return BadRequestError(f"image must be the image's bytes in base64. Received: {_shown(value)}.")
 
 
 def _shown(value: Any) -> str:
     """Return a value as a message may show it: short, on one line."""
     try:
         text = repr(value)
-    except (ValueError, RecursionError):  # thousands of digits, or of brackets in brackets
+    except (ValueError, RecursionError):  # thousands of digits, or of nested brackets
         return f"a very large {type(value).__name__}"
     return text if len(text) <= 60 else f"{text[:57]}..."

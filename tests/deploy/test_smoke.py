@@ -11,7 +11,7 @@ import pytest
 from deploy import smoke as smoking
 from deploy.smoke import Endpoint, signer, smoke
 from lambda_function import app
-from lambda_function.predictor import Predictor
+from lambda_function.service import Service
 from lambda_function.settings import Settings
 from tools.serve import LocalServer
 
@@ -42,8 +42,8 @@ def serve(tiny: Classifier) -> Iterator[Callable[[Any], str]]:
 
 @pytest.fixture
 def handler(tiny: Classifier) -> Callable[[Any, Any], dict[str, Any]]:
-    predictor = Predictor(Settings(), tiny)
-    return lambda event, context: app.handle(event, context, predictor, write=lambda _: None)
+    service = Service(Settings(), tiny)
+    return lambda event, context: app.handle(event, context, service, write=lambda _: None)
 
 
 def test_the_real_handler_passes_every_check(

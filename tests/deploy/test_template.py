@@ -294,9 +294,12 @@ def test_an_alarm_watches_a_metric_that_the_function_writes(name: str, by_versio
         **function()["Environment"]["Variables"],
     }
     log = app.logs.RequestLog(
-        Settings.from_environment(environment), request_id="r", cold_start=False
+        Settings.from_environment(environment),
+        request_id="r",
+        model_version="1",
+        cold_start=False,
     )
-    log.add_own_time(12.3)
+    log.fields["OwnTime"] = 12.3
     line = json.loads(log.line(1.0))
     written = [
         (m["Namespace"], {name: line[name] for name in m["Dimensions"][0]}, metric["Name"])

@@ -19,7 +19,7 @@ from lambda_function import REPOSITORY, app
 from lambda_function.classifier import Classifier
 from lambda_function.http import pages
 from lambda_function.images.decode import decode_image, preprocess
-from lambda_function.predictor import Predictor
+from lambda_function.service import Service
 from lambda_function.settings import Settings
 from tests.conftest import (
     FORMATS,
@@ -124,7 +124,7 @@ def test_a_recorded_event_s_url_reaches_the_fetch(tiny: Classifier, name: str) -
         asked.append(url)
         return picture("blue")
 
-    api = Api(Predictor(Settings(), tiny, fetch=fetch))
+    api = Api(Service(Settings(), tiny, fetch=fetch))
     assert api.invoke(recorded(name))["statusCode"] == 200
     query = "?size=2,3&x=1" if name.endswith("_get") else ""
     assert asked == [f"https://images.example.com/pants.jpg{query}"]
@@ -134,7 +134,7 @@ def test_upload_fetches_nothing(tiny: Classifier) -> None:
     def fetch(*_: Any, **__: Any) -> bytes:
         raise AssertionError("fetched")
 
-    api = Api(Predictor(Settings(), tiny, fetch=fetch))
+    api = Api(Service(Settings(), tiny, fetch=fetch))
     reply = post_form(api, ("image", picture("blue")), ("top_k", b"2"))
     assert next(item["label"] for item in reply.json["predictions"]) == "blue"
     assert len(reply.json["predictions"]) == 2
@@ -200,7 +200,7 @@ def test_health_is_500_when_the_model_answers_nonsense(tiny: Classifier) -> None
         def predict(self, tensor: Any) -> Any:
             return tensor.sum(axis=(0, 1))[:, 0][:4] * float("nan")
 
-    api = Api(Predictor(Settings(), Broken()))  # type: ignore[arg-type]
+    api = Api(Service(Settings(), Broken()))  # type: ignore[arg-type]
     check_problem(api.get("/health"), 500, "internal_error")
 
 
@@ -341,7 +341,7 @@ def test_s3_is_for_direct_invokes_and_authorised_apis(
         return picture("red")
 
     chosen = Settings(api_auth=api_auth, image_buckets=frozenset({"pics"}))
-    api = Api(Predictor(chosen, tiny, read_object=read_object))
+    api = Api(Service(chosen, tiny, read_object=read_object))
     body = {"url": "s3://pics/a.png"}
     answer = api.post_json(body).json if over_http else api.invoke(body)
     if allowed:
@@ -372,7 +372,7 @@ def test_unexpected_error_is_500_logged_and_not_shown(tiny: Classifier) -> None:
     def fetch(*_: Any, **__: Any) -> bytes:
         raise ZeroDivisionError("secret detail")
 
-    api = Api(Predictor(Settings(), tiny, fetch=fetch))
+    api = Api(Service(Settings(), tiny, fetch=fetch))
     over_http = api.post_json({"url": "https://x"})
     check_problem(over_http, 500, "internal_error")
     direct = api.invoke({"url": "https://x"})
@@ -403,7 +403,7 @@ def start(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_model_is_loaded_by_lambda_s_init_and_not_by_a_plain_import() -> None:
-    code = "from lambda_function import app; print(app.predictor.cache_info().currsize)"
+    code = "from lambda_function import app; print(app.process_service.cache_info().currsize)"
     assert start(code).stdout == "0\n"
     in_lambda = start(code, AWS_LAMBDA_RUNTIME_API="127.0.0.1:9", MODEL_URI=str(TINY_MODEL))
     assert in_lambda.stdout == "1\n"
@@ -451,11 +451,11 @@ def test_rare_things_are_not_imported_at_start() -> None:
 def test_warm_overhead_around_inference_is_at_most_5_ms(tiny: Classifier) -> None:
     """Routing, JSON and logging; the least of many, since this machine does other things too."""
     data = picture("red", (533, 400), "JPEG")
-    predictor = Predictor(Settings(), tiny, fetch=lambda *_, **__: data)
+    service = Service(Settings(), tiny, fetch=lambda *_, **__: data)
     event = http_event(
         "POST", "/predict", body=b'{"url": "https://example.com"}', content_type="application/json"
     )
-    whole = least_ms(lambda: app.handle(event, Context(), predictor, write=lambda _: None))
+    whole = least_ms(lambda: app.handle(event, Context(), service, write=lambda _: None))
     spec = tiny.metadata.input
     bare = least_ms(lambda: tiny.predict(preprocess(decode_image(data, target=spec), spec)))
     assert whole - bare < 5.0

@@ -16,7 +16,7 @@ import pytest
 from benchmarks.batch import BAR, measure
 from lambda_function.batch import run_batch
 from lambda_function.errors import DeadlineError
-from lambda_function.predictor import Predictor
+from lambda_function.service import Service
 from lambda_function.settings import Settings
 from tests.conftest import Api
 
@@ -31,32 +31,32 @@ def far() -> float:
     return time.monotonic() + 30
 
 
-def run(urls: list[str], load: Callable[[str], bytes], **changed: Any) -> list[Any]:
+def run(urls: list[str], fetch: Callable[[str], bytes], **changed: Any) -> list[Any]:
     """Run a batch whose results are (bytes) or the error's class name."""
     options: dict[str, Any] = {
         "classify": lambda data, fetch_ms: data,
-        "refuse": lambda error: type(error).__name__,
+        "on_error": lambda error: type(error).__name__,
         "deadline": far(),
     }
 
-    def load_admitted(url: str, admit: Callable[[], None]) -> bytes:
+    def fetch_admitted(url: str, admit: Callable[[], None]) -> bytes:
         admit()
-        return load(url)
+        return fetch(url)
 
-    return run_batch(urls, load=load_admitted, **options | changed)
+    return run_batch(urls, fetch=fetch_admitted, **options | changed)
 
 
 def test_results_keep_the_order_of_the_addresses() -> None:
-    def load(url: str) -> bytes:
+    def fetch(url: str) -> bytes:
         time.sleep(0.05 if url == "0" else 0)  # the first arrives last
         return url.encode()
 
     urls = [str(i) for i in range(8)]
-    assert run(urls, load) == [url.encode() for url in urls]
+    assert run(urls, fetch) == [url.encode() for url in urls]
 
 
 def test_each_item_gets_its_own_error() -> None:
-    def load(url: str) -> bytes:
+    def fetch(url: str) -> bytes:
         if url == "bad":
             raise LookupError
         return url.encode()
@@ -68,11 +68,11 @@ def test_each_item_gets_its_own_error() -> None:
 
     urls = ["a", "bad", "b", "damaged", "c"]
     expected = [b"a", "LookupError", b"b", "ArithmeticError", b"c"]
-    assert run(urls, load, classify=classify) == expected
+    assert run(urls, fetch, classify=classify) == expected
 
 
 def test_downloads_run_side_by_side_and_overlap_inference() -> None:
-    def load(url: str) -> bytes:
+    def fetch(url: str) -> bytes:
         time.sleep(0.05)
         return b"x"
 
@@ -81,7 +81,7 @@ def test_downloads_run_side_by_side_and_overlap_inference() -> None:
         return data
 
     start = time.perf_counter()
-    run(["u"] * 12, load, classify=classify)
+    run(["u"] * 12, fetch, classify=classify)
     elapsed_s = time.perf_counter() - start
     # one download, then twelve inferences: 0.65 s; one after another it would be 1.2 s
     assert 0.6 < elapsed_s < 0.95
@@ -90,7 +90,7 @@ def test_downloads_run_side_by_side_and_overlap_inference() -> None:
 def test_at_most_four_pictures_are_in_memory() -> None:
     lock, held, most = threading.Lock(), 0, 0
 
-    def load(url: str) -> bytes:
+    def fetch(url: str) -> bytes:
         nonlocal held, most
         with lock:
             held += 1
@@ -104,14 +104,14 @@ def test_at_most_four_pictures_are_in_memory() -> None:
         with lock:
             held -= 1
 
-    run(["u"] * 32, load, classify=classify)
+    run(["u"] * 32, fetch, classify=classify)
     assert most == 4
 
 
 def test_servers_are_waited_for_without_a_slot_and_pictures_are_not_held_without_one() -> None:
     lock, waiting, most_waiting, held, most_held = threading.Lock(), 0, 0, 0, 0
 
-    def load(url: str, admit: Callable[[], None]) -> bytes:
+    def fetch(url: str, admit: Callable[[], None]) -> bytes:
         nonlocal waiting, most_waiting, held, most_held
         with lock:
             waiting += 1
@@ -134,9 +134,9 @@ def test_servers_are_waited_for_without_a_slot_and_pictures_are_not_held_without
 
     results = run_batch(
         ["u"] * 16,
-        load=load,
+        fetch=fetch,
         classify=classify,
-        refuse=lambda error: pytest.fail(str(error)),
+        on_error=lambda error: pytest.fail(str(error)),
         deadline=far(),
     )
     assert (most_waiting, most_held) == (16, 4)
@@ -144,7 +144,7 @@ def test_servers_are_waited_for_without_a_slot_and_pictures_are_not_held_without
 
 
 def test_a_picture_that_no_slot_is_free_for_is_a_deadline_error() -> None:
-    def load(url: str, admit: Callable[[], None]) -> bytes:
+    def fetch(url: str, admit: Callable[[], None]) -> bytes:
         admit()
         return b"x"
 
@@ -154,9 +154,9 @@ def test_a_picture_that_no_slot_is_free_for_is_a_deadline_error() -> None:
 
     results = run_batch(
         ["u"] * 4,
-        load=load,
+        fetch=fetch,
         classify=classify,
-        refuse=lambda error: type(error).__name__,
+        on_error=lambda error: type(error).__name__,
         deadline=time.monotonic() + 0.1,
         slots=1,
     )
@@ -164,10 +164,10 @@ def test_a_picture_that_no_slot_is_free_for_is_a_deadline_error() -> None:
 
 
 def test_a_failed_download_gives_its_slot_back() -> None:
-    def load(url: str) -> bytes:
+    def fetch(url: str) -> bytes:
         raise LookupError
 
-    assert run(["u"] * 32, load) == ["LookupError"] * 32
+    assert run(["u"] * 32, fetch) == ["LookupError"] * 32
 
 
 class Held(bytearray):
@@ -181,7 +181,7 @@ def test_a_failed_download_keeps_nothing_of_its_picture(error: type[Exception]) 
     alive_when_classified: list[int] = []
     all_failed = threading.Event()
 
-    def load(url: str) -> bytes:
+    def fetch(url: str) -> bytes:
         if url == "good":
             all_failed.wait(5)
             time.sleep(0.05)  # the last of them has still to be put away
@@ -195,17 +195,17 @@ def test_a_failed_download_keeps_nothing_of_its_picture(error: type[Exception]) 
         except OSError as cause:
             raise error("broken off") from cause
 
-    def refuse(error: Exception) -> str:
+    def on_error(error: Exception) -> str:
         time.sleep(0.05)  # the others are waiting
         alive_when_classified.append(sum(body() is not None for body in began))
-        return "in load\n" if "in load\n" in "".join(traceback.format_exception(error)) else "?"
+        return "in fetch\n" if "in fetch\n" in "".join(traceback.format_exception(error)) else "?"
 
     gc.disable()  # nothing may be left for it to find
     try:
-        results = run(["bad"] * 15 + ["good"], load, refuse=refuse, connections=16)
+        results = run(["bad"] * 15 + ["good"], fetch, on_error=on_error, connections=16)
     finally:
         gc.enable()
-    assert results == ["in load\n"] * 15 + [b"x"]
+    assert results == ["in fetch\n"] * 15 + [b"x"]
     assert alive_when_classified[-1] == 0
 
 
@@ -213,14 +213,14 @@ def test_what_is_not_done_by_the_deadline_is_a_deadline_error() -> None:
     started = []
     deadline = time.monotonic() + 0.3
 
-    def load(url: str) -> bytes:
+    def fetch(url: str) -> bytes:
         started.append(url)
         if url == "quick":
             return b"x"
         time.sleep(max(0.0, deadline - time.monotonic()))  # as fetch_image: gives up in time
         raise DeadlineError("too slow")
 
-    results = run(["quick", *["slow"] * 15], load, deadline=deadline)
+    results = run(["quick", *["slow"] * 15], fetch, deadline=deadline)
     assert results == [b"x", *["DeadlineError"] * 15]
     assert time.monotonic() - deadline < 0.2
     assert len(started) <= 5  # no download starts after the deadline
@@ -326,8 +326,8 @@ def test_sixteen_slow_servers_cost_one_download(tiny: Classifier) -> None:
 
     One round in five has to keep it: nothing then stands in a batch's way but the machine.
     """
-    dozing = Predictor(Settings(), Dozing(tiny))  # type: ignore[arg-type]
-    assert any(measure(1, predictor=dozing)[0] <= BAR for _ in range(5))
+    dozing = Service(Settings(), Dozing(tiny))  # type: ignore[arg-type]
+    assert any(measure(1, service=dozing)[0] <= BAR for _ in range(5))
 
 
 @pytest.mark.slow

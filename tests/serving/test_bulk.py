@@ -12,11 +12,11 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from lambda_function import app
-from lambda_function.bulk import Batch, RefusedBatchError, RetryBatchError, read_event
+from lambda_function.bulk import Batch, RefusedBatchError, RetryBatchError, read_bulk_event
 from lambda_function.errors import FetchError, TooLargeError
 from lambda_function.fetching import s3
 from lambda_function.fetching.response import ServerStatusError
-from lambda_function.predictor import Predictor
+from lambda_function.service import Service
 from lambda_function.settings import Settings
 from tests.conftest import Api, picture, recorded
 
@@ -36,7 +36,7 @@ def event(*keys: str, bucket: Any = "pictures") -> dict[str, Any]:
 def make_api(
     tiny: Classifier, read: Callable[..., bytes] | None = None, *, remaining_s: float = 30.0
 ) -> Api:
-    return Api(Predictor(SETTINGS, tiny, read_object=read), remaining_s=remaining_s)
+    return Api(Service(SETTINGS, tiny, read_object=read), remaining_s=remaining_s)
 
 
 def stored(uri: str, **_: Any) -> bytes:
@@ -64,7 +64,7 @@ def not_there(status: int) -> FetchError:
 
 
 def test_documented_event_is_read_and_the_empty_folder_keys_left_out() -> None:
-    batch = read_event(recorded("step_functions_batch"))
+    batch = read_bulk_event(recorded("step_functions_batch"))
     assert batch == Batch("pictures", ("2026/red.png", "2026/sub dir/blue+é.png", "2026/file/"))
 
 
@@ -85,7 +85,7 @@ def test_documented_event_is_read_and_the_empty_folder_keys_left_out() -> None:
 )
 def test_an_event_of_another_form_is_refused_with_a_sentence(wrong: dict[str, Any]) -> None:
     with pytest.raises(RefusedBatchError, match=r"must be|must have"):
-        read_event(wrong)
+        read_bulk_event(wrong)
 
 
 # --- results --------------------------------------------------------------------------------
@@ -195,7 +195,7 @@ def test_a_role_that_may_read_nothing_refuses_the_batch(tiny: Classifier) -> Non
 def test_the_handler_raises_what_step_functions_shall_see(
     tiny: Classifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(app, "predictor", lambda: Predictor(SETTINGS, tiny, read_object=stored))
+    monkeypatch.setattr(app, "process_service", lambda: Service(SETTINGS, tiny, read_object=stored))
     with pytest.raises(RefusedBatchError):
         app.lambda_handler({"Items": []}, None)
     assert app.lambda_handler(event("red.png"), None)["results"][0]["key"] == "red.png"

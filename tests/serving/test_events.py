@@ -18,7 +18,7 @@ from lambda_function.http.events import (
     read_request,
     read_route,
 )
-from lambda_function.predictor import Predictor
+from lambda_function.service import Service
 from lambda_function.settings import Settings
 from tests.conftest import TINY_MODEL, Api, http_event, picture, recorded
 from tests.support.requests import BOUNDARY, form
@@ -75,15 +75,16 @@ def test_event_without_a_method_is_refused(api: Api) -> None:
 def test_header_names_are_case_blind_and_values_kept() -> None:
     event = recorded("rest_api_v1_image")
     event["headers"]["X-Custom"] = "A b"
-    request = read_request(event)
+    request = read_request(event, read_route(event))
     assert request.headers["x-custom"] == "A b"
     assert request.content_type == "image/png"
     assert request.body == base64.b64decode(event["body"])
 
 
 def test_too_many_query_fields_are_refused() -> None:
+    event = recorded("http_api_v2_get") | {"rawQueryString": "a=1&" * 200}
     with pytest.raises(BadRequestError, match="too many fields"):
-        read_request(recorded("http_api_v2_get") | {"rawQueryString": "a=1&" * 200})
+        read_request(event, read_route(event))
 
 
 @pytest.mark.parametrize("text", ["AAEC/w==", "AAEC/w", "AAEC\r\n/w==", " AAEC/w== "])
@@ -221,4 +222,4 @@ def _no_fetch(url: str, limits: Any, **_: Any) -> bytes:
     return picture("red")
 
 
-FUZZED = Predictor(Settings(), Classifier(TINY_MODEL), fetch=_no_fetch)
+FUZZED = Service(Settings(), Classifier(TINY_MODEL), fetch=_no_fetch)

@@ -13,7 +13,7 @@ import pytest
 
 from lambda_function import REPOSITORY
 from lambda_function.logs import RequestLog, redact_url, write_line
-from lambda_function.predictor import Predictor
+from lambda_function.service import Service
 from lambda_function.settings import Settings
 from tests.conftest import TINY_MODEL, Api, picture
 from tools.image_server import Resource
@@ -118,7 +118,9 @@ def test_why_a_picture_could_not_be_had_is_in_the_line(
 
 
 def test_metrics_can_be_off() -> None:
-    log = RequestLog(Settings(metrics_namespace=None), request_id="r", cold_start=False)
+    log = RequestLog(
+        Settings(metrics_namespace=None), request_id="r", model_version="1", cold_start=False
+    )
     assert "_aws" not in json.loads(log.line(1.0))
 
 
@@ -164,7 +166,7 @@ def test_very_long_addresses_are_cut() -> None:
 def test_line_breaks_in_a_request_stay_inside_the_line(
     api: Api, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    log = RequestLog(Settings(), request_id="a\nb\r\u2028", cold_start=False)
+    log = RequestLog(Settings(), request_id="a\nb\r\u2028", model_version="1", cold_start=False)
     write_line(log.line(1.0))
     assert len(capsys.readouterr().out.splitlines()) == 1
 
@@ -173,7 +175,7 @@ def test_failure_is_an_error_line_with_the_traceback(tiny: Classifier) -> None:
     def fetch(*_: Any, **__: Any) -> bytes:
         raise RuntimeError("disk on fire")
 
-    api = Api(Predictor(Settings(), tiny, fetch=fetch))
+    api = Api(Service(Settings(), tiny, fetch=fetch))
     api.invoke({"url": "https://x"})
     (line,) = api.lines
     assert (line["level"], line["ServerError"], line["status"]) == ("ERROR", 1, 500)

@@ -101,10 +101,10 @@ def test_problems_fit_their_schema_and_the_operation_lists_their_status(
 def test_schema_and_handler_agree_on_requests(
     tiny: Classifier, request_body: dict[str, Any], fits: bool
 ) -> None:
-    from lambda_function.predictor import Predictor
+    from lambda_function.service import Service
     from lambda_function.settings import Settings
 
-    api = Api(Predictor(Settings(), tiny, fetch=lambda *_, **__: picture("red")))
+    api = Api(Service(Settings(), tiny, fetch=lambda *_, **__: picture("red")))
     schema = {"$ref": "#/components/schemas/PredictRequest", "components": DOCUMENT["components"]}
     assert Draft202012Validator(schema).is_valid(request_body) is fits
     assert (api.post_json(request_body).status == 200) is fits

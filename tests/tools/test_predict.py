@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 def _tiny_model(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Let this process serve the tiny model, which tells colours apart."""
     monkeypatch.setenv("MODEL_URI", str(TINY_MODEL))
-    app.predictor.cache_clear()
+    app.process_service.cache_clear()
     yield
-    app.predictor.cache_clear()
+    app.process_service.cache_clear()
 
 
 @pytest.fixture

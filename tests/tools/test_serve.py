@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from lambda_function import REPOSITORY
-from lambda_function.http.events import read_request
+from lambda_function.http.events import read_request, read_route
 from tests.conftest import TINY_MODEL, Api, picture
 from tools import serve as local
 
@@ -162,7 +162,8 @@ def test_built_event_carries_what_was_sent(kind: str | None, body: bytes) -> Non
     headers = {"Content-Type": kind} if kind else {}
     event = local.build_event("POST", "/predict?a=%20b&a=c", headers, body)
     assert event["isBase64Encoded"] is (kind != "application/json")
-    request = read_request(json.loads(json.dumps(event)))
+    event = json.loads(json.dumps(event))
+    request = read_request(event, read_route(event))
     assert (request.method, request.path, request.body) == ("POST", "/predict", body)
     assert request.query == (("a", " b"), ("a", "c"))
 

@@ -1,4 +1,4 @@
-"""The predictor: honest probabilities, and a model from a file or from S3."""
+"""The service: honest probabilities, and a model from a file or from S3."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 
 from lambda_function import REPOSITORY
 from lambda_function.classifier import ArtifactError
-from lambda_function.predictor import Predictor, load_predictor
+from lambda_function.service import Service, load_service
 from lambda_function.settings import Settings
 from tests.conftest import TINY_MODEL, picture
 
@@ -37,8 +37,8 @@ class Answering:
 
 
 def scores(tiny: Classifier, *probabilities: float) -> tuple[tuple[str, float], ...]:
-    predictor = Predictor(Settings(), Answering(tiny, *probabilities))  # type: ignore[arg-type]
-    return predictor.classify(picture("red")).scores
+    service = Service(Settings(), Answering(tiny, *probabilities))  # type: ignore[arg-type]
+    return service.predict(picture("red")).scores
 
 
 def test_scores_are_paired_with_their_labels_best_first(tiny: Classifier) -> None:
@@ -60,39 +60,39 @@ def test_a_quantised_softmax_is_made_to_sum_to_one(tiny: Classifier) -> None:
 def test_what_is_no_set_of_probabilities_is_an_error(
     tiny: Classifier, answer: tuple[float, ...]
 ) -> None:
-    with pytest.raises(ValueError, match="no set of probabilities"):
+    with pytest.raises(ValueError, match="not a set of probabilities"):
         scores(tiny, *answer)
 
 
 def test_only_a_score_below_the_lowest_is_uncertain(tiny: Classifier) -> None:
     half = Answering(tiny, 0.5, 0.5, 0, 0)
-    prediction = Predictor(Settings(), half).classify(picture("red"))  # type: ignore[arg-type]
-    assert "uncertain" not in prediction.to_json(top_k=4, min_score=0.5)
-    assert prediction.to_json(top_k=4, min_score=0.5000001)["uncertain"] is True
+    prediction = Service(Settings(), half).predict(picture("red"))  # type: ignore[arg-type]
+    assert "uncertain" not in prediction.to_dict(top_k=4, min_score=0.5)
+    assert prediction.to_dict(top_k=4, min_score=0.5000001)["uncertain"] is True
 
 
 def test_size_is_height_and_width_of_the_picture(tiny: Classifier) -> None:
-    prediction = Predictor(Settings(), tiny).classify(picture("red", (30, 50)))
+    prediction = Service(Settings(), tiny).predict(picture("red", (30, 50)))
     assert prediction.image_size == (30, 50)
 
 
 def test_size_is_that_of_the_sent_picture_where_it_is_reduced_while_decoding(
     tiny: Classifier,
 ) -> None:
-    prediction = Predictor(Settings(), tiny).classify(picture("red", (2400, 2600)))
+    prediction = Service(Settings(), tiny).predict(picture("red", (2400, 2600)))
     assert prediction.image_size == (2400, 2600)
 
 
 def test_the_settings_choose_model_and_threads() -> None:
-    predictor = load_predictor(Settings(model_uri=str(TINY_MODEL), interpreter_threads=2))
-    assert predictor.classifier.metadata.name == "tiny"
+    service = load_service(Settings(model_uri=str(TINY_MODEL), interpreter_threads=2))
+    assert service.classifier.metadata.name == "tiny"
 
 
 def test_a_damaged_model_is_not_loaded(tmp_path: Path) -> None:
     path = tmp_path / "model.tflite"
     path.write_bytes(b"\x00" * 100 + TINY_MODEL.read_bytes()[100:])
     with pytest.raises(ArtifactError, match="not a loadable TFLite model"):
-        load_predictor(Settings(model_uri=str(path)))
+        load_service(Settings(model_uri=str(path)))
 
 
 @pytest.mark.parametrize(("remaining_s", "expected_s"), [(None, 4), (30, 4), (2, 2)])
@@ -106,9 +106,9 @@ def test_an_object_of_s3_has_the_time_that_any_download_has(
         return b""
 
     settings = Settings(fetch_timeout_s=4)
-    predictor = Predictor(settings, tiny, read_object=read_object)
+    service = Service(settings, tiny, read_object=read_object)
     deadline = None if remaining_s is None else time.monotonic() + remaining_s
-    predictor.load("s3://bucket/key", deadline=deadline, allow_s3=True)
+    service.fetch("s3://bucket/key", deadline=deadline, allow_s3=True)
     assert given == [pytest.approx(expected_s, abs=0.5)]
 
 
@@ -152,7 +152,7 @@ def init(address: str, key: str) -> subprocess.CompletedProcess[str]:
         "AWS_SECRET_ACCESS_KEY": "test",
         "MODEL_URI": f"s3://models/{key}",
     }
-    code = "from lambda_function import app; print(app.predictor().classifier.metadata.name)"
+    code = "from lambda_function import app; print(app.process_service().classifier.metadata.name)"
     return subprocess.run(
         [sys.executable, "-c", code],
         env=environment,
