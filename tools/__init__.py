@@ -1,1 +1,1 @@
-"""Small programs that make files of this repository: pictures, the API document, tables."""
+"""Programs for developers: the local server, `make predict`, the emulator, generators of files."""

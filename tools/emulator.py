@@ -1,21 +1,20 @@
-"""The real Lambda Runtime Interface Emulator (RIE) in our hands.
+"""Run the handler under AWS's Lambda Runtime Interface Emulator (RIE).
 
-AWS's RIE is the program that stands for the Lambda service inside AWS's own base images: it
-starts the handler's process through awslambdaric, keeps it warm, and hands it events. It is
-published on PyPI inside aws-sam-cli's wheel, from which only this one file is taken, checked
-by its SHA-256 and kept in ``.cache/emulator``.
+The RIE stands for the Lambda service inside AWS's base images. It starts the handler's process
+through awslambdaric, keeps it warm, and passes it events. PyPI has it inside aws-sam-cli's wheel.
+Only this one file is taken from the wheel, checked by its SHA-256 and kept in ``.cache/emulator``.
 
     with Emulator("lambda_function.app.lambda_handler") as emulator:
         reply = emulator.invoke({"url": "https://example.com/pants.jpg"})
 
-What to know about it (version 1.170.0 of the wheel, observed):
+Observed with version 1.170.0 of the wheel:
 
-* the handler's init phase runs with the first invoke, not before;
-* an exception in the handler is HTTP 200 with ``errorType`` in the body, a timeout is HTTP 200
-  and plain text, and both are returned here as they are;
-* requests over 6 MB are silently cut: refused here, as Lambda does;
-* overlapping invokes crash it: serialised here;
-* memory is not enforced, so limits have to be measured: see ``peak_resident_bytes``.
+* The handler's init phase runs with the first invoke.
+* An exception in the handler is HTTP 200 with ``errorType`` in the body. A timeout is HTTP 200 and
+  plain text. ``invoke`` returns both as they are.
+* The RIE silently cuts requests over 6 MB. ``invoke`` refuses them, as Lambda does.
+* Overlapping invokes crash the RIE. ``invoke`` sends one at a time.
+* The RIE does not enforce memory. Measure it: ``peak_resident_bytes``.
 
 ``python -m tools.emulator`` (``make emulate``) starts one and prints commands to paste.
 """
@@ -66,16 +65,16 @@ _PASSED_ON = ("PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "TZ")
 
 
 class EmulatorError(RuntimeError):
-    """The emulator could not be fetched, started or asked."""
+    """The emulator could not be fetched, started or reached."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Reply:
-    """What came back from one invoke.
+    """The reply to one invoke.
 
     Attributes:
-        body: the decoded JSON; the text itself where it is not JSON (a timeout).
-        elapsed_s: from sending the request to the last byte of the answer.
+        body: the decoded JSON, or the text where it is not JSON (a timeout).
+        elapsed_s: from sending the request to the last byte of the reply.
     """
 
     body: Any
@@ -83,7 +82,7 @@ class Reply:
 
     @property
     def crashed(self) -> bool:
-        """Whether the handler raised, ended or ran out of time instead of answering."""
+        """Whether the handler raised, ended or ran out of time instead of replying."""
         return not isinstance(self.body, dict) or "errorType" in self.body
 
 
@@ -91,7 +90,7 @@ class Emulator:
     """A handler running under the RIE on loopback, for the length of a ``with`` block.
 
     Attributes:
-        log: what the handler and the RIE wrote, line by line, the newest ``LOG_LINES``.
+        log: the newest ``LOG_LINES`` lines that the handler and the RIE wrote.
         url: where to POST events.
         started_at: ``time.perf_counter()`` just before the emulator's process was started.
     """
@@ -108,17 +107,17 @@ class Emulator:
         port: int = 0,
         core: int | None = None,
     ) -> None:
-        """Prepare; nothing starts before the ``with`` block.
+        """Prepare. The ``with`` block starts the processes.
 
         Args:
             handler: dotted name of the function, importable from ``cwd``.
             python: interpreter of an environment that has awslambdaric.
             cwd: working directory of the handler: Lambda's ``LAMBDA_TASK_ROOT``.
-            env: added to a small clean environment; nothing else of ours reaches the handler.
-            timeout_s: of one invoke, enforced by the RIE.
-            memory_mb: told to the handler (``AWS_LAMBDA_FUNCTION_MEMORY_SIZE``), not enforced.
-            port: to listen on; 0 picks a free one.
-            core: the one processor core that all of it may use; any by default.
+            env: added to a small clean environment. Other variables do not reach the handler.
+            timeout_s: of one invoke. The RIE enforces it.
+            memory_mb: ``AWS_LAMBDA_FUNCTION_MEMORY_SIZE`` of the handler. Nothing enforces it.
+            port: to listen on. 0 picks a free one.
+            core: the processor core that all processes may use. The default is any.
         """
         self.log: collections.deque[str] = collections.deque(maxlen=LOG_LINES)
         self.started_at = 0.0
@@ -136,7 +135,7 @@ class Emulator:
     def __enter__(self) -> Emulator:
         binary = emulator_binary()
         if self._chosen_port and _taken(self._chosen_port):
-            raise EmulatorError(f"port {self._chosen_port} is in use; 0 picks a free one")
+            raise EmulatorError(f"port {self._chosen_port} is in use. 0 picks a free one")
         for _ in range(3):  # a port found free may be taken before the RIE binds it
             self._start(binary)
             if self._listening():
@@ -149,23 +148,23 @@ class Emulator:
 
     @property
     def url(self) -> str:
-        """Where to send an invocation."""
+        """The URL that takes invocations."""
         return f"http://127.0.0.1:{self.port}{INVOKE_PATH}"
 
     def invoke(self, event: Any, *, timeout_s: float | None = None) -> Reply:
-        """Send one event and wait for the answer; calls wait for each other.
+        """Send one event and wait for the reply. Concurrent calls wait for each other.
 
         Args:
-            event: anything that JSON can hold.
-            timeout_s: how long to wait; by default a little longer than the function may take.
+            event: any JSON value.
+            timeout_s: how long to wait. The default is a little longer than the function may take.
 
         Raises:
-            EmulatorError: the event is over Lambda's 6 MB, or the emulator is gone.
+            EmulatorError: the event is over Lambda's 6 MB, or the emulator has ended.
         """
         payload = json.dumps(event).encode()
         if len(payload) > MAX_REQUEST_BYTES:
             raise EmulatorError(
-                f"the event has {len(payload):,} bytes; Lambda accepts {MAX_REQUEST_BYTES:,}"
+                f"the event has {len(payload):,} bytes. Lambda accepts {MAX_REQUEST_BYTES:,}"
             )
         wait_s = timeout_s or self._timeout_s + 15  # the init phase may take 10 s before it
         with self._lock:
@@ -173,19 +172,19 @@ class Emulator:
             start = time.perf_counter()
             try:
                 connection.request("POST", INVOKE_PATH, payload)
-                answer = connection.getresponse().read()
+                reply = connection.getresponse().read()
             except (OSError, http.client.HTTPException) as error:
-                raise EmulatorError(f"no answer from the emulator: {error!r}") from error
+                raise EmulatorError(f"no reply from the emulator: {error!r}") from error
             finally:
                 connection.close()
             elapsed_s = time.perf_counter() - start
-        return Reply(_decoded(answer), elapsed_s)
+        return Reply(_decoded(reply), elapsed_s)
 
     def handler_pid(self) -> int:
-        """Return the id of the handler's process; there is one from the first invoke on.
+        """Return the id of the handler's process. The first invoke starts it.
 
         Raises:
-            EmulatorError: it is not running.
+            EmulatorError: the process is not running.
         """
         if self._process:
             for pid in _descendants(self._process.pid):
@@ -216,7 +215,7 @@ class Emulator:
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def close(self) -> None:
-        """End the emulator, the handler and whatever they started; harmless when ended."""
+        """End the emulator, the handler and their processes. May be called twice."""
         process, self._process = self._process, None
         if process is None:
             return
@@ -276,15 +275,15 @@ class Emulator:
 
 
 def emulator_binary(cache: Path = CACHE) -> Path:
-    """Return the RIE's path, fetching it once.
+    """Return the RIE's path. The first call fetches the file.
 
     Raises:
-        EmulatorError: there is none for this machine, it cannot be fetched, or it is not the
-            file that it should be.
+        EmulatorError: there is no RIE for this machine, it cannot be fetched, or its SHA-256 is
+            wrong.
     """
     architecture = {"aarch64": "arm64", "arm64": "arm64"}.get(platform.machine(), "x86_64")
     if sys.platform != "linux":
-        raise EmulatorError(f"the emulator is a Linux program; this is {sys.platform}")
+        raise EmulatorError(f"the emulator is a Linux program. This is {sys.platform}")
     binary = cache / f"aws-lambda-rie-{architecture}"
     if not binary.exists():
         _unpack(binary)
@@ -292,7 +291,7 @@ def emulator_binary(cache: Path = CACHE) -> Path:
     if found != SHA256[architecture]:
         raise EmulatorError(
             f"{binary} is not the expected emulator: SHA-256 {found}, expected "
-            f"{SHA256[architecture]}. Delete it to have it fetched again."
+            f"{SHA256[architecture]}. Delete it, and the next start fetches it again."
         )
     return binary
 
@@ -306,7 +305,7 @@ def http_event(
     headers: Mapping[str, str] | None = None,
     query: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Build what API Gateway's HTTP API sends for a request: payload format 2.0.
+    """Build the event that an HTTP API sends for a request (payload format 2.0).
 
     https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-develop-integrations-lambda.html
     """
@@ -374,18 +373,18 @@ def _unpack(binary: Path) -> None:
         options = ["--no-deps", "--only-binary", ":all:", "--require-hashes"]
         lock = Path(folder) / "emulator.txt"
         lock.write_text(sam_requirement(SAM_LOCK.read_text()))
-        answer = subprocess.run(
+        reply = subprocess.run(
             [*pip, *options, "--dest", folder, "--requirement", str(lock)],
             capture_output=True,
             text=True,
             check=False,
         )
         wheels = list(Path(folder).glob("*.whl"))
-        if answer.returncode or not wheels:
+        if reply.returncode or not wheels:
             raise EmulatorError(
                 "the Lambda emulator is not here yet and could not be fetched from PyPI (once, "
                 f"inside the aws-sam-cli wheel). Is there a network? Or put the file at {binary}. "
-                f"pip said: {(answer.stderr.strip().splitlines() or ['nothing'])[-1]}"
+                f"pip said: {(reply.stderr.strip().splitlines() or ['nothing'])[-1]}"
             )
         with zipfile.ZipFile(wheels[0]) as wheel:
             fresh = Path(wheel.extract(member, folder))
@@ -410,7 +409,7 @@ def _environment(
 
 @contextlib.contextmanager
 def _only_core(core: int | None) -> Iterator[None]:
-    """Confine this thread, and so what it starts, to one core; undone afterwards."""
+    """Confine this thread and the processes that it starts to one core, within the block."""
     if core is None:
         yield
         return
@@ -422,8 +421,8 @@ def _only_core(core: int | None) -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
-def _decoded(answer: bytes) -> Any:
-    text = answer.decode(errors="replace")
+def _decoded(reply: bytes) -> Any:
+    text = reply.decode(errors="replace")
     try:
         return json.loads(text)
     except ValueError:
@@ -447,7 +446,7 @@ def _descendants(pid: int) -> Iterator[int]:
     children = _read_bytes(f"/proc/{pid}/task/{pid}/children")
     tasks = Path(f"/proc/{pid}/task")
     with contextlib.suppress(OSError):
-        # A child belongs to the thread that started it; Go starts them from any.
+        # A child belongs to the thread that started it, and Go starts them from any thread.
         children = b" ".join(_read_bytes(task / "children") for task in tasks.iterdir())
     for child in children.split():
         yield int(child)
@@ -462,10 +461,10 @@ def _read_bytes(path: str | Path) -> bytes:
 
 
 def main() -> None:
-    """Start the handler under the emulator, say how to call it, and wait for Ctrl-C."""
+    """Start the handler under the emulator, print how to call it, and wait for Ctrl-C."""
     parser = argparse.ArgumentParser(prog="python -m tools.emulator", description=main.__doc__)
     parser.add_argument("--handler", default=HANDLER, help=f"default: {HANDLER}")
-    parser.add_argument("--port", type=int, default=8080, help="0 picks a free one; default: 8080")
+    parser.add_argument("--port", type=int, default=8080, help="0 picks a free one. Default: 8080")
     parser.add_argument("--memory-mb", type=int, default=2048)
     parser.add_argument("--timeout-s", type=int, default=30)
     arguments = parser.parse_args()
@@ -495,9 +494,9 @@ def _explain(url: str, picture_url: str) -> None:
     event_file.write_text(json.dumps(event, indent=2) + "\n")
     event_name = os.path.relpath(event_file)
     direct = json.dumps({"url": picture_url})
-    print("The handler runs under the Lambda Runtime Interface Emulator; Ctrl-C ends it.")
+    print("The handler runs under the Lambda Runtime Interface Emulator. Ctrl-C ends it.")
     print("In another terminal, one request at a time (two at once crash the emulator):\n")
-    print("# direct invoke; the picture is one of examples/, served here; any public URL works too")
+    print("# direct invoke. The image is examples/pants.jpg, served here. Any public URL works too")
     print(f"curl -s {url} -d '{direct}'\n")
     print("# what API Gateway sends for POST /predict (payload format 2.0)")
     print(f"curl -s {url} -d @{event_name}\n", flush=True)

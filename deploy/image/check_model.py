@@ -1,6 +1,6 @@
-"""Refuse to build an image around a model that cannot be served: `python check_model.py MODEL`.
+"""Stop the image build if the model cannot be served: `python check_model.py MODEL`.
 
-Opens the artifact with the code that will serve it, and says in one sentence what is wrong.
+It opens the artifact with the code that will serve it, and says in one sentence what is wrong.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from lambda_function.metadata import MetadataError
 
 
 def check_model(path: Path) -> str:
-    """Return one line about the model.
+    """Return one line that describes the model.
 
     Raises:
-        SystemExit: there is none, or it cannot be served; carries a sentence.
+        SystemExit: the file is missing or cannot be served. Carries one sentence.
     """
     if not path.is_file():
         raise SystemExit(

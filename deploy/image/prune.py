@@ -1,8 +1,8 @@
-"""Remove from an installed tree what the function never loads: `python slim.py TREE`.
+"""Remove from an installed tree the files that the function never loads: `python prune.py TREE`.
 
-Run by the Dockerfile after pip. What stays was found by looking at ``sys.modules`` and
-``/proc/self/maps`` of a process that had answered a request; the container tests run the result.
-A pattern marked as required must match, so that a new release which renames its parts is noticed.
+The Dockerfile runs this after pip. The list comes from ``sys.modules`` and ``/proc/self/maps`` of a
+process that had answered a request. The container tests run the result. A required pattern must
+match, so a new release that renames its parts fails the build.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 
-class Waste(NamedTuple):
-    """Files that are not needed.
+class UnusedFiles(NamedTuple):
+    """Files that the function does not need.
 
     Attributes:
-        owner: a directory that has to be there for this to apply.
+        owner: a directory of the tree. Without it the patterns do not apply.
         patterns: below the tree.
-        reason: why nothing misses them.
-        required: whether each pattern has to match something.
+        reason: why the function works without them.
+        required: whether each pattern must match something.
     """
 
     owner: str
@@ -29,20 +29,20 @@ class Waste(NamedTuple):
     required: bool = True
 
 
-WASTE = (
-    Waste(
+UNUSED_FILES = (
+    UnusedFiles(
         "ai_edge_litert",
         ("ai_edge_litert/libLiteRtWebGpuAccelerator.so",),
-        "the GPU delegate: 19 MB; Lambda has no GPU",
+        "the GPU delegate has 19 MB, and Lambda has no GPU",
         required=False,  # not in every platform's wheel
     ),
-    Waste(
+    UnusedFiles(
         "ai_edge_litert",
         ("ai_edge_litert/libLiteRt.so",),
-        "CompiledModel's runtime: 8 MB, which the package loads at import where it is there; "
-        "the interpreter is linked against libpywrap_litert_common.so alone",
+        "CompiledModel's runtime has 8 MB, and the package loads it at import if it exists. "
+        "The interpreter is linked against libpywrap_litert_common.so alone",
     ),
-    Waste(
+    UnusedFiles(
         "ai_edge_litert",
         (
             "ai_edge_litert/tools",
@@ -54,9 +54,9 @@ WASTE = (
             "ai_edge_litert/*modify_model*.so",
             "ai_edge_litert/*analyzer*.so",
         ),
-        "compilers for phones' accelerators, the converter and its kin: not the interpreter",
+        "compilers for phones' accelerators and the converter do not belong to the interpreter",
     ),
-    Waste(
+    UnusedFiles(
         "ai_edge_litert",
         (
             *("flatbuffers", "flatbuffers-*.dist-info"),
@@ -65,20 +65,20 @@ WASTE = (
             *("tqdm", "tqdm-*.dist-info"),
             *("backports", "backports_strenum-*.dist-info"),
         ),
-        "dependencies of those compilers; the interpreter imports numpy only",
+        "those compilers depend on them, and the interpreter imports numpy only",
     ),
-    Waste(
+    UnusedFiles(
         "numpy",
         ("numpy/f2py", "numpy/**/tests", "numpy/_core/include", "numpy/**/*.a"),
         "a Fortran bridge, tests, and headers and archives for compilers",
         required=False,
     ),
-    Waste(".", ("bin", "**/*.pyi", "**/__pycache__"), "scripts, type stubs, caches", False),
+    UnusedFiles(".", ("bin", "**/*.pyi", "**/__pycache__"), "scripts, type stubs, caches", False),
 )
 
 
-def slim(tree: Path) -> int:
-    """Remove the waste and return how many bytes that freed.
+def prune(tree: Path) -> int:
+    """Remove the unused files and return how many bytes that freed.
 
     Args:
         tree: a directory made by ``pip install --target``.
@@ -86,24 +86,24 @@ def slim(tree: Path) -> int:
     Raises:
         FileNotFoundError: a required pattern matches nothing.
     """
-    before = size(tree)
-    for waste in WASTE:
-        if not (tree / waste.owner).is_dir():
+    before = size_bytes(tree)
+    for unused in UNUSED_FILES:
+        if not (tree / unused.owner).is_dir():
             continue
-        for pattern in waste.patterns:
-            found = list(tree.glob(pattern))
-            if waste.required and not found:
+        for pattern in unused.patterns:
+            paths = list(tree.glob(pattern))
+            if unused.required and not paths:
                 raise FileNotFoundError(
-                    f"{pattern} is not in {tree}: {waste.owner} has changed. Look at what the new "
-                    f"release holds ({waste.reason}) and correct deploy/image/prune.py."
+                    f"{pattern} is not in {tree}: {unused.owner} has changed. Look at the files of "
+                    f"the new release ({unused.reason}) and correct deploy/image/prune.py."
                 )
-            for path in found:
+            for path in paths:
                 _remove(path)
-    return before - size(tree)
+    return before - size_bytes(tree)
 
 
-def size(tree: Path) -> int:
-    """Return the bytes of all files below."""
+def size_bytes(tree: Path) -> int:
+    """Return the size of all files in a tree."""
     return sum(path.stat().st_size for path in tree.rglob("*") if path.is_file())
 
 
@@ -115,5 +115,5 @@ def _remove(path: Path) -> None:
 
 
 if __name__ == "__main__":
-    freed = slim(Path(sys.argv[1]))
-    print(f"slim: {freed / 1e6:.0f} MB removed, {size(Path(sys.argv[1])) / 1e6:.0f} MB left")
+    freed = prune(Path(sys.argv[1]))
+    print(f"prune: {freed / 1e6:.0f} MB removed, {size_bytes(Path(sys.argv[1])) / 1e6:.0f} MB left")

@@ -1,8 +1,9 @@
-"""List what an image holds, as CycloneDX 1.6 JSON: `python sbom.py DEPS MODEL > sbom.cdx.json`.
+"""List the contents of an image as CycloneDX 1.6 JSON: `python sbom.py DEPS MODEL`.
 
-Run by the Dockerfile on the very tree that is copied into the image, so the list cannot differ
-from the contents: Python packages with versions and licences, the native libraries inside their
-wheels, and the model. It carries no time and no random number: equal trees give equal lists.
+The Dockerfile runs this on the tree that it copies into the image, so the list equals the contents:
+Python packages with versions and licences, the native libraries inside their wheels, and the model.
+cyclonedx-py lists Python packages only, without the libraries inside wheels, so this is our own.
+The list holds no time and no random number. Equal trees give equal lists.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ _VAGUE = ("License :: OSI Approved", "License :: Other/Proprietary License")
 
 
 def sbom(deps: Path, model: Path) -> dict[str, Any]:
-    """Return the list.
+    """Return the list as a CycloneDX document.
 
     Args:
         deps: a tree made by ``pip install --target``.
@@ -37,12 +38,12 @@ def sbom(deps: Path, model: Path) -> dict[str, Any]:
 
 
 def licence(distribution: importlib.metadata.Distribution) -> str:
-    """Return a distribution's licence: an SPDX expression, or what its metadata says instead.
+    """Return a distribution's licence.
 
-    The last resort is the title of its licence file.
+    That is its SPDX expression, or else its metadata's text, or else its licence file's title.
     """
     metadata = distribution.metadata
-    expression = metadata.get("License-Expression")
+    expression = metadata.get_all("License-Expression", [""])[0]
     if expression:
         return str(expression)
     classifiers = [
@@ -50,7 +51,7 @@ def licence(distribution: importlib.metadata.Distribution) -> str:
         for c in metadata.get_all("Classifier", [])
         if c.startswith("License :: ") and c not in _VAGUE
     ]
-    stated = (metadata.get("License") or "").strip()
+    stated = str(metadata.get_all("License", [""])[0]).strip()
     short = stated if stated and len(stated) < 60 and "\n" not in stated else ""
     return short or " AND ".join(classifiers) or _title_of_licence_file(distribution) or "unknown"
 
@@ -81,7 +82,7 @@ def _packages(deps: Path) -> list[dict[str, Any]]:
 
 
 def _native_libraries(deps: Path) -> list[dict[str, Any]]:
-    """List the shared libraries that wheels bring along (numpy.libs, pillow.libs)."""
+    """Return the shared libraries that wheels contain (numpy.libs, pillow.libs)."""
     return [
         {
             "type": "file",

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from benchmarks.baselines import COURSE, OURS
-from deploy.image import check_model
-from deploy.image import prune as slim
+from deploy.image import check_model, prune
 from lambda_function import REPOSITORY
 from lambda_function.metadata import embed_metadata, read_metadata
 from tests.conftest import TINY_MODEL
@@ -78,7 +77,7 @@ def test_everything_that_it_copies_is_there_and_let_through() -> None:
     assert not [p for p in let_through if p.startswith(("tests", "training", "runs", "shared"))]
 
 
-# --- slim.py --------------------------------------------------------------------------------
+# --- prune.py -------------------------------------------------------------------------------
 
 
 def put(root: Path, *names: str) -> None:
@@ -89,29 +88,29 @@ def put(root: Path, *names: str) -> None:
 
 
 def patterns(owner: str) -> list[str]:
-    found = [p for waste in slim.WASTE if waste.owner == owner for p in waste.patterns]
+    found = [p for unused in prune.UNUSED_FILES if unused.owner == owner for p in unused.patterns]
     return [pattern.replace("**", "a").replace("*", "z") for pattern in found]
 
 
-def test_slim_removes_what_is_listed_and_keeps_the_rest(tmp_path: Path) -> None:
+def test_prune_removes_the_listed_files_and_keeps_the_rest(tmp_path: Path) -> None:
     kept = ("ai_edge_litert/interpreter.py", "numpy/core.py", "keras_image_helper/__init__.py")
     put(tmp_path, *kept, *patterns("ai_edge_litert"), *patterns("numpy"), "bin/f2py", "a/b.pyi")
-    assert slim.slim(tmp_path) > 0
+    assert prune.prune(tmp_path) > 0
     left = {p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*") if p.is_file()}
     assert left == set(kept)
 
 
-def test_slim_notices_a_release_that_has_renamed_its_parts(tmp_path: Path) -> None:
+def test_prune_refuses_a_release_that_renamed_its_parts(tmp_path: Path) -> None:
     put(tmp_path, *patterns("ai_edge_litert"))
     (tmp_path / "ai_edge_litert/tools").unlink()
     with pytest.raises(FileNotFoundError, match=r"ai_edge_litert/tools .* deploy/image/prune\.py"):
-        slim.slim(tmp_path)
+        prune.prune(tmp_path)
 
 
-def test_slim_leaves_the_other_interpreter_s_tree_alone(tmp_path: Path) -> None:
+def test_prune_keeps_the_files_of_tflite_runtime(tmp_path: Path) -> None:
     kept = ("tflite_runtime/interpreter.py", "google/__init__.py", "numpy/core.py")
     put(tmp_path, *kept)
-    assert slim.slim(tmp_path) == 0
+    assert prune.prune(tmp_path) == 0
 
 
 # --- check_model.py -------------------------------------------------------------------------

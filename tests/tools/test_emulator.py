@@ -250,7 +250,7 @@ def test_the_emulator_and_all_that_it_started_end_with_the_block(own):
     while any(alive(pid) for pid in pids) and time.monotonic() < until:
         time.sleep(0.02)
     assert not any(alive(pid) for pid in pids)
-    with pytest.raises(EmulatorError, match="no answer"):
+    with pytest.raises(EmulatorError, match="no reply"):
         emulator.invoke({})
 
 
