@@ -1,21 +1,22 @@
-"""Which addresses are on the public internet: the rule that keeps fetches out of our network.
+"""Which addresses are on the public internet. This rule keeps fetches out of our network.
 
-Why not ``ipaddress``'s ``is_global``: its answer depends on the Python version (3.11 takes
-``2002:a9fe:a9fe::``, 6to4 for 169.254.169.254, and ``192.0.0.192``, a cloud's metadata service,
-for global), and it says yes to multicast and to NAT64 forms of private addresses. The rule here
-is a list of what is refused, from IANA's special-purpose address registries
+Why not ``ipaddress``'s ``is_global``: it depends on the Python version, and it accepts multicast
+and NAT64 forms of private addresses. Python 3.11 accepts ``2002:a9fe:a9fe::`` (6to4 for
+169.254.169.254) and ``192.0.0.192`` (a cloud's metadata service).
+
+The rule here lists the refused blocks, from IANA's special-purpose address registries
 (https://www.iana.org/assignments/iana-ipv4-special-registry/ and
-https://www.iana.org/assignments/iana-ipv6-special-registry/), with IPv6 limited to 2000::/3,
-the only block from which global unicast addresses are given out.
+https://www.iana.org/assignments/iana-ipv6-special-registry/). IPv6 is limited to 2000::/3, the
+only block of global unicast addresses.
 """
 
 from __future__ import annotations
 
 import ipaddress
 
-NO_PUBLIC_ADDRESS = (  # for private hosts and for those that are not there, word for word
-    "The URL's host does not resolve to addresses on the public internet; "
-    "images are fetched from nowhere else."
+NO_PUBLIC_ADDRESS = (  # for private hosts and for hosts that do not exist, word for word
+    "The URL's host does not resolve to addresses on the public internet. "
+    "Images are fetched from public servers only."
 )
 
 _REFUSED_V4 = tuple(
@@ -23,12 +24,12 @@ _REFUSED_V4 = tuple(
     for block in (
         "0.0.0.0/8",  # this network
         "10.0.0.0/8",  # private
-        "100.64.0.0/10",  # carrier-grade NAT; one cloud's metadata service
+        "100.64.0.0/10",  # carrier-grade NAT, and one cloud's metadata service
         "127.0.0.0/8",  # loopback: the Lambda runtime API
         "168.63.129.16/32",  # public by number, but a cloud's own host agent
         "169.254.0.0/16",  # link-local: metadata and credentials services
         "172.16.0.0/12",  # private
-        "192.0.0.0/24",  # IETF protocols; one cloud's metadata service
+        "192.0.0.0/24",  # IETF protocols, and one cloud's metadata service
         "192.0.2.0/24",  # documentation
         "192.88.99.0/24",  # 6to4 relays, withdrawn by RFC 7526
         "192.168.0.0/16",  # private
@@ -49,22 +50,24 @@ _REFUSED_V6 = tuple(
         "3fff::/20",  # documentation
     )
 )
-_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052; an IPv6-only subnet's way to IPv4
-_ISATAP = 0x00005EFE  # RFC 5214: these 32 bits, the u bit aside, stand before an IPv4 address
+_NAT64 = ipaddress.IPv6Network(
+    "64:ff9b::/96"
+)  # RFC 6052. An IPv6-only subnet reaches IPv4 through it
+_ISATAP = 0x00005EFE  # RFC 5214: these 32 bits, without the u bit, stand before an IPv4 address
 
 
 def is_public(address: str) -> bool:
-    """Say whether an address may be connected to on behalf of a stranger.
+    """Return whether an address may be connected to for a stranger.
 
-    IPv4-mapped and NAT64 addresses are judged by the IPv4 address inside. 6to4, Teredo,
-    ISATAP and IPv4-compatible addresses are refused whatever is inside.
+    The IPv4 address inside decides for IPv4-mapped and NAT64 addresses. 6to4, Teredo, ISATAP and
+    IPv4-compatible addresses are always refused.
 
     Args:
-        address: in text, as ``getaddrinfo`` gives it.
+        address: as text, as ``getaddrinfo`` gives it.
 
     Returns:
-        ``is_public("8.8.8.8")`` is True, ``is_public("64:ff9b::a9fe:a9fe")`` is False, and so
-        is anything that is not an address.
+        True for ``"8.8.8.8"``. False for ``"64:ff9b::a9fe:a9fe"`` and for text that is not an
+        address.
     """
     try:
         parsed = ipaddress.ip_address(address)

@@ -1,17 +1,35 @@
-"""URLs have one reading here; what could have two is refused."""
+"""Every URL has one reading. A URL that could have two is refused."""
 # ruff: noqa: RUF001 (characters that look alike are what this is about)
 
 from __future__ import annotations
 
 import contextlib
 import string
+import time
+import tracemalloc
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from lambda_function.errors import AddressNotAllowedError, BadRequestError, ServiceError
-from lambda_function.fetching.urls import Target, normal_host_and_port, parse_location, parse_url
+from lambda_function.errors import (
+    AddressNotAllowedError,
+    BadRequestError,
+    FetchError,
+    ServiceError,
+)
+from lambda_function.fetching.urls import (
+    Target,
+    loggable_url,
+    normal_host_and_port,
+    parse_location,
+    parse_s3_uri,
+    parse_url,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 BASE = Target("https", "example.com", 443, "/a/b.jpg?x=1")
 
@@ -33,7 +51,7 @@ BASE = Target("https", "example.com", 443, "/a/b.jpg?x=1")
         ("http://example.com/?a[]={b}|c", Target("http", "example.com", 80, "/?a[]={b}|c")),
     ],
 )
-def test_a_url_s_parts(url: str, expected: Target) -> None:
+def test_a_url_has_these_parts(url: str, expected: Target) -> None:
     assert parse_url(url) == expected
 
 
@@ -54,7 +72,7 @@ def test_a_url_s_parts(url: str, expected: Target) -> None:
         ("0", "0.0.0.0"),
     ],
 )
-def test_every_spelling_of_an_address_becomes_one(host: str, expected: str) -> None:
+def test_every_spelling_of_an_address_becomes_the_same(host: str, expected: str) -> None:
     target = parse_url(f"http://{host}/")
     assert target.host == expected
     assert target.is_address
@@ -71,7 +89,7 @@ def test_every_spelling_of_an_address_becomes_one(host: str, expected: str) -> N
         ("ＧＯＯＧＬＥ.example", "google.example"),
     ],
 )
-def test_international_names_are_punycode(host: str, expected: str) -> None:
+def test_international_names_become_punycode(host: str, expected: str) -> None:
     assert parse_url(f"http://{host}/").host == expected
 
 
@@ -124,6 +142,9 @@ def test_international_names_are_punycode(host: str, expected: str) -> None:
         "http://" + "a" * 64 + ".example/",
         "http://" + "a." * 127 + "aa/",
         "http://example.com/" + "a" * 8192,
+        "http://example.com/" + "é" * 2000,  # 12,000 characters when it is sent
+        "http://" + "\u0301" * 255 + "/",
+        "https:/me:password@example.com/",
         "http://example.com/\ud800",
         "http://user@example.com/",
         "http://user:password@example.com/",
@@ -155,7 +176,7 @@ def test_international_names_are_punycode(host: str, expected: str) -> None:
         "view-source:http://example.com/",
     ],
 )
-def test_what_is_not_a_url_to_fetch_is_a_bad_request(url: str) -> None:
+def test_a_url_that_is_not_fetched_is_a_bad_request(url: str) -> None:
     with pytest.raises(BadRequestError) as caught:
         parse_url(url)
     assert caught.value.code == "bad_request"
@@ -166,8 +187,13 @@ def test_credentials_are_named_as_what_is_wrong() -> None:
         parse_url("http://user:password@example.com/")
 
 
+def test_a_data_url_is_told_about_image() -> None:
+    with pytest.raises(BadRequestError, match='base64 part as "image" instead'):
+        parse_url("Data:image/png;base64," + "A" * 10_000)
+
+
 @pytest.mark.parametrize("host", ["256.256.256.256", "1.2.3.4.5", "4294967296", "08.8.8.8", "a.0x"])
-def test_a_number_that_is_no_address_is_refused_like_a_host_that_is_not_there(host: str) -> None:
+def test_a_number_that_is_no_address_is_refused_like_a_non_existent_host(host: str) -> None:
     with pytest.raises(AddressNotAllowedError):
         parse_url(f"http://{host}/")
 
@@ -184,6 +210,8 @@ def test_a_number_that_is_no_address_is_refused_like_a_host_that_is_not_there(ho
         ("", "https://example.com/a/b.jpg?x=1"),
         ("/\u00c3\u00a9", "https://example.com/%C3%A9"),  # UTF-8, read as Latin-1
         ("/a b", "https://example.com/a%20b"),
+        ("/\u00e9", "https://example.com/%E9"),  # Latin-1, as browsers send it back
+        ("/{a}|b", "https://example.com/%7Ba%7D%7Cb"),
     ],
 )
 def test_a_location_is_read_relative_to_its_base(location: str, expected: str) -> None:
@@ -192,11 +220,20 @@ def test_a_location_is_read_relative_to_its_base(location: str, expected: str) -
 
 @pytest.mark.parametrize(
     "location",
-    ["file:///etc/passwd", "http://[", "//user@other.example/", "/\r\n b", "/\u00e9", "/\u0100"],
+    [
+        *("file:///etc/passwd", "http://[", "//[", "//user@other.example/", "/\r\n b", "/\u0100"),
+        *("data:image/png;base64,AA", "//\u00e9.example/", "/" + "a" * 8192),
+    ],
 )
-def test_a_location_that_is_not_a_url_to_fetch_is_refused(location: str) -> None:
-    with pytest.raises(BadRequestError):
+def test_a_location_that_is_not_fetched_is_the_server_s_fault(location: str) -> None:
+    with pytest.raises(FetchError, match="redirects to a URL that is not fetched") as caught:
         parse_location(BASE, location)
+    assert caught.value.status == 502
+
+
+def test_a_location_that_is_a_number_but_no_address_is_not_allowed() -> None:
+    with pytest.raises(AddressNotAllowedError):
+        parse_location(BASE, "http://256.1.1.1/")
 
 
 @pytest.mark.parametrize(
@@ -214,7 +251,7 @@ def test_host_and_port_in_normal_form(pair: str, expected: str) -> None:
 
 
 @pytest.mark.parametrize("pair", ["", "host", "host:", ":80", "a/b:80", "u@h:80", "h:99999", "::1"])
-def test_not_host_and_port(pair: str) -> None:
+def test_other_text_is_not_host_and_port(pair: str) -> None:
     with pytest.raises(BadRequestError):
         normal_host_and_port(pair)
 
@@ -224,7 +261,7 @@ TRICKY = st.text(alphabet=string.printable + "ß。．①%[]@\\\u200d\ud800\u210
 
 @given(st.one_of(st.text(), TRICKY, TRICKY.map("http://{}".format), TRICKY.map("//{}".format)))
 @example("http://İ。/")
-def test_any_text_is_a_target_in_normal_form_or_refused(text: str) -> None:
+def test_any_text_is_refused_or_a_target_in_normal_form(text: str) -> None:
     try:
         target = parse_url(text)
     except ServiceError:
@@ -238,6 +275,151 @@ def test_any_text_is_a_target_in_normal_form_or_refused(text: str) -> None:
 
 
 @given(st.text(alphabet=st.characters(max_codepoint=255)))
-def test_any_header_is_a_location_or_refused(text: str) -> None:
+def test_any_location_is_read_or_refused(text: str) -> None:
     with contextlib.suppress(ServiceError):
         parse_location(BASE, text)
+
+
+# --- cost -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        pytest.param("http://shop.example/" + "a" * 5_000_000, id="long path"),
+        pytest.param("s3://bucket/" + "a" * 5_000_000, id="long key"),
+        pytest.param("data:image/png;base64," + "A" * 5_000_000, id="data"),
+        pytest.param(" " * 5_000_000, id="blanks"),
+        pytest.param("http://" + "\u0301" * 100_000, id="combining marks"),
+        pytest.param("http://" + "\u0301" * 8_000, id="combining marks below the limit"),
+        pytest.param("http://" + "\u0301\u0316" * 120, id="a host of combining marks"),
+        pytest.param("http://" + "1." * 4_000, id="dots"),
+        pytest.param("http://" + ":" * 8_000, id="colons"),
+    ],
+)
+@pytest.mark.parametrize("parse", [parse_url, parse_s3_uri, loggable_url])
+def test_a_long_url_costs_nothing(parse: Callable[[str], object], url: str) -> None:
+    """A hundred of them: neither memory is kept, nor more than a few milliseconds are needed."""
+    tracemalloc.start()
+    start = time.process_time()
+    for number in range(100):
+        with contextlib.suppress(ServiceError):
+            parse(url[:-8] + f"{number:08}")
+    needed_s = time.process_time() - start
+    kept, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert needed_s < 3
+    assert kept < 10**6
+    assert peak < 25 * 10**6  # this test's own copies: at most 4 bytes for a character
+
+
+# --- S3 addresses and logs --------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("uri", "expected"),
+    [
+        ("s3://bucket/key", ("bucket", "key")),
+        ("S3://b/a/b c%20?d=e#f\n", ("b", "a/b c%20?d=e#f\n")),
+        ("s3://b/" + "é" * 512, ("b", "é" * 512)),
+    ],
+)
+def test_an_s3_address_is_split_without_unescaping(uri: str, expected: tuple[str, str]) -> None:
+    assert parse_s3_uri(uri) == expected
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "",
+        "s3:/b/k",
+        "s3://b",
+        "s3://b/",
+        "s3:///k",
+        "s4://b/k",
+        "s3://b/\ud800",
+        f"s3://b/{513 * 'é'}",
+    ],
+)
+def test_other_text_is_not_an_s3_address(uri: str) -> None:
+    with pytest.raises(BadRequestError, match="s3://bucket/key"):
+        parse_s3_uri(uri)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://shop.example/a/b.jpg", "https://shop.example/a/b.jpg"),
+        ("HTTP://Shop.example:80/a b.jpg", "http://shop.example/a%20b.jpg"),
+        (
+            "http://shop.example:8080/logo@2x~1,w_3!.png",
+            "http://shop.example:8080/logo@2x~1,w_3!.png",
+        ),
+        ("https://h/%C3%A9%2Fa%20b.jpg", "https://h/%C3%A9%2Fa%20b.jpg"),
+        ("https://h/é{1}.jpg", "https://h/%C3%A9%7B1%7D.jpg"),
+        ("https://h/a.jpg?X-Amz-Signature=SECRET#SECRET", "https://h/a.jpg"),
+        ("https://h?SECRET", "https://h/"),
+        ("https://h/a.jpg%3FX-Amz-Signature=SECRET", "https://h/a.jpg..."),
+        ("https://h/a.jpg%3fX-Amz-Signature%3DSECRET", "https://h/a.jpg..."),
+        ("https://h/a.jpg%253FX-Amz-Signature=SECRET", "https://h/a.jpg..."),
+        ("https://h/a.jpg%26X-Amz-Signature=SECRET", "https://h/a.jpg..."),
+        ("https://h/a.jpg&X-Amz-Signature=SECRET", "https://h/a.jpg..."),
+        ("https://h/a.jpg%23SECRET", "https://h/a.jpg..."),
+        ("https://h/a.jpg;session=SECRET", "https://h/a.jpg..."),
+        ("https://h/a.jpg%3Bsession=SECRET", "https://h/a.jpg..."),
+        ("https://h/proxy/https://me:SECRET@h/a", "https://h/proxy/https..."),
+        ("https://h/proxy/https%3A%2F%2Fme%3ASECRET%40h/a", "https://h/proxy/https..."),
+        ("https:/me:SECRET@h/a.jpg", "unreadable"),
+        ("https:///me:SECRET@h/a.jpg", "unreadable"),
+        ("https:me:SECRET@h/a.jpg", "unreadable"),
+        ("https://me:SECRET@h/a.jpg", "unreadable"),
+        ("https://me:SE/CRET@h/a.jpg", "unreadable"),
+        ("https://SECRET@h/a.jpg", "unreadable"),
+        ("https:\\\\me:SECRET@h\\a.jpg", "unreadable"),
+        ("h/a.jpg?SECRET", "unreadable"),
+        ("//me:SECRET@h/a.jpg", "unreadable"),
+        ("https://h/\nSECRET", "unreadable"),
+        ("data:image/png;base64,SECRET", "unreadable"),
+        ("ftp://h/SECRET", "unreadable"),
+        ("", "unreadable"),
+        ("s3://pics/a/b c.jpg", "s3://pics/a/b%20c.jpg"),
+        ("S3://pics/a.jpg?versionId=SECRET", "s3://pics/a.jpg..."),
+        ("s3://me:SECRET@pics/a.jpg", "unreadable"),
+        ("s3://pics", "unreadable"),
+    ],
+)
+def test_a_log_shows_the_query_free_form_or_nothing(url: str, shown: str) -> None:
+    assert loggable_url(url) == shown
+
+
+def test_a_log_shows_at_most_500_characters_of_a_url() -> None:
+    assert loggable_url("https://a.example/" + "x" * 8_000) == "https://a.example/" + "x" * 482
+
+
+PARTS = st.sampled_from(
+    [
+        "https:",
+        "http:",
+        "s3:",
+        "/",
+        "//",
+        "me:",
+        "@",
+        "h",
+        "?",
+        "%3F",
+        "%253f",
+        "&",
+        ";",
+        "\\",
+        "..",
+    ]
+)
+
+
+@given(st.lists(PARTS, max_size=8))
+def test_a_log_never_shows_what_follows_a_credential_or_a_query(parts: list[str]) -> None:
+    """Whatever stands before it: a signature is never shown, nor is a password."""
+    start = "".join(parts)
+    for secret in ("?sig=SECRET", "%3Fsig=SECRET", "//me:SECRET@h/a.jpg"):
+        assert "SECRET" not in loggable_url(start + secret)
