@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lambda_function.batch import run_batch
 from lambda_function.errors import AddressNotAllowedError, FetchError
-from lambda_function.fetching.response import ServerStatusError, UnusableResponseError
+from lambda_function.fetching.errors import ServerStatusError, UnusableResponseError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

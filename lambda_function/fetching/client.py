@@ -30,7 +30,7 @@ import math
 import ssl
 import time
 from http import HTTPStatus
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from lambda_function.errors import (
     AddressNotAllowedError,
@@ -39,13 +39,15 @@ from lambda_function.errors import (
     ServiceError,
 )
 from lambda_function.fetching.addresses import NO_PUBLIC_ADDRESS, is_public
-from lambda_function.fetching.deadline import Deadline, too_slow
+from lambda_function.fetching.deadline import Deadline
+from lambda_function.fetching.errors import ServerStatusError, too_slow
+from lambda_function.fetching.identity import VIA, user_agent
 from lambda_function.fetching.lookup import LookupPool, resolve_host
 from lambda_function.fetching.response import (
+    MAX_HEAD_BYTES,
     REDIRECTS,
-    ServerStatusError,
-    check_encoding,
-    check_length,
+    ResponseReader,
+    check_head,
     read_body,
 )
 from lambda_function.fetching.sockets import (
@@ -70,9 +72,7 @@ if TYPE_CHECKING:
     from lambda_function.fetching.lookup import Resolve
     from lambda_function.fetching.sockets import Connect
 
-USER_AGENT = "serverless-image-classifier/0.2 (fetches one image at its user's request)"
 ACCEPT = "image/jpeg,image/png,image/webp,image/avif,image/gif,image/bmp,*/*;q=0.5"
-MAX_HEAD_BYTES = 64 * 1024  # of status line and headers
 REFUSAL_GRID_S = 0.25
 
 _lookups = LookupPool()
@@ -88,14 +88,14 @@ class FetchLimits:
         max_redirects: that are followed.
         trusted_hosts: ``host:port`` pairs exempt from the address and port rules, such as
             ``"images.internal:8080"`` or ``"[::1]:8080"``. Kept in the form that URLs get.
-        user_agent: sent to servers. Some servers answer 403 if it names nobody.
+        contact: of the operator, for the User-Agent. Wikimedia asks for one.
     """
 
     max_bytes: int
     timeout_s: float
-    max_redirects: int = 3
+    max_redirects: int = 5
     trusted_hosts: frozenset[str] = frozenset()
-    user_agent: str = USER_AGENT
+    contact: str = ""
 
     def __post_init__(self) -> None:
         for name in ("max_bytes", "timeout_s"):
@@ -106,8 +106,7 @@ class FetchLimits:
         except BadRequestError as error:
             raise ValueError(f"trusted_hosts: {error}") from error
         object.__setattr__(self, "trusted_hosts", trusted)
-        if not self.user_agent.isascii() or not self.user_agent.isprintable():
-            raise ValueError(f"user_agent must be printable ASCII. Received: {self.user_agent!r}")
+        user_agent(self.contact)  # raises ValueError
 
 
 def fetch_image(
@@ -115,6 +114,7 @@ def fetch_image(
     limits: FetchLimits,
     *,
     deadline: float | None = None,
+    own_host: str = "",
     admit: Callable[[], None] | None = None,
     resolve: Resolve = resolve_host,
     connect: Connect = connect_to,
@@ -128,6 +128,7 @@ def fetch_image(
         limits: what the fetch may cost.
         deadline: a moment of ``time.monotonic()``. The fetch ends at this moment or
             ``limits.timeout_s`` from now, whichever is earlier.
+        own_host: the host name of this service, which is not fetched from.
         admit: called once, when the server has begun to respond with an image and before the
             bytes are read. It may wait until there is memory for them, or raise a ServiceError.
             Its wait extends ``limits.timeout_s``, but not ``deadline``.
@@ -141,7 +142,8 @@ def fetch_image(
 
     Raises:
         BadRequestError: the URL's scheme or form is not accepted, or it has credentials.
-        AddressNotAllowedError: the host is private or does not exist, or the port is not allowed.
+        AddressNotAllowedError: the host is private, does not exist or is this service, or the
+            port is not allowed.
         TooLargeError: more than ``max_bytes``.
         UnsupportedImageError: the response is a web page.
         FetchError: the server cannot be reached, or did not send a whole image with status 200.
@@ -152,6 +154,7 @@ def fetch_image(
         limits,
         Deadline.after(limits.timeout_s, latest_s=latest_s),
         latest_s,
+        own_host.lower().removesuffix("."),
         resolve,
         connect,
         tls_context,
@@ -173,6 +176,7 @@ class _Download:
     limits: FetchLimits
     deadline: Deadline
     latest_s: float
+    own_host: str
     resolve: Resolve
     connect: Connect
     tls_context: Callable[[], ssl.SSLContext]
@@ -204,6 +208,8 @@ class _Download:
             raise FetchError(
                 f"The image's server has no valid certificate: {error.verify_message}."
             ) from error
+        except ssl.SSLEOFError as error:
+            raise FetchError("The image's server cut the secure connection short.") from error
         except ssl.SSLError as error:
             raise FetchError("No secure connection to the image's server.") from error
         except (OSError, ValueError, http.client.HTTPException) as error:
@@ -213,6 +219,10 @@ class _Download:
 
     def _allowed_addresses(self, target: Target) -> Sequence[str]:
         """Return the target's addresses, all of them checked."""
+        if target.host == self.own_host:
+            raise AddressNotAllowedError(
+                "The URL names this service itself. Use the URL of an image."
+            )
         trusted = target.host_and_port in self.limits.trusted_hosts
         if not trusted and target.port not in PORTS.values():
             raise AddressNotAllowedError(
@@ -239,20 +249,17 @@ class _Download:
 
     def _exchange(self, sock: socket.socket, target: Target) -> bytes | Target:
         sock.settimeout(self.deadline.remaining_s())
-        sock.sendall(_request_head(target, self.limits.user_agent))
+        sock.sendall(_request_head(target, self.limits.contact))
         max_bytes = self.limits.max_bytes
         wire = DeadlineSocket(sock, self.deadline, MAX_HEAD_BYTES + 2 * max_bytes)
-        response = http.client.HTTPResponse(cast("socket.socket", wire), method="GET")
-        with response:
-            response.begin()
-            if response.status in REDIRECTS and self.limits.max_redirects:
-                return _redirect_target(target, response)
-            if response.status != HTTPStatus.OK:
-                raise ServerStatusError(response.status, response.headers)
-            check_encoding(response)
-            check_length(response, max_bytes)
-            self._wait_for_memory()
-            return read_body(response, max_bytes)
+        response = ResponseReader(wire).read_head()
+        if response.status in REDIRECTS and self.limits.max_redirects:
+            return _redirect_target(target, response)
+        if response.status != HTTPStatus.OK:
+            raise ServerStatusError(response.status, response.headers)
+        packed = check_head(response, max_bytes)
+        self._wait_for_memory()
+        return read_body(response, max_bytes, packed=packed)
 
     def _wait_for_memory(self) -> None:
         if self.admit is not None:
@@ -261,11 +268,12 @@ class _Download:
             self.deadline.extend(time.monotonic() - started_s, latest_s=self.latest_s)
 
 
-def _request_head(target: Target, user_agent: str) -> bytes:
+def _request_head(target: Target, contact: str) -> bytes:
     lines = (
         f"GET {target.path} HTTP/1.1",
         f"Host: {target.host_header}",
-        f"User-Agent: {user_agent}",
+        f"User-Agent: {user_agent(contact)}",
+        f"Via: {VIA}",
         f"Accept: {ACCEPT}",
         "Accept-Encoding: identity",
         "Connection: close",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from lambda_function.errors import DeadlineError
+from lambda_function.fetching.errors import too_slow
 
 
 class Deadline:
@@ -47,8 +47,3 @@ class Deadline:
     def extend(self, seconds: float, *, latest_s: float) -> None:
         """Move the deadline, but not beyond the moment ``latest_s``."""
         self._at_s = min(self._at_s + seconds, latest_s)
-
-
-def too_slow() -> DeadlineError:
-    """Return the error for a fetch that was not done in time."""
-    return DeadlineError("The image did not arrive in time. Its server is too slow.")

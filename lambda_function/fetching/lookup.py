@@ -19,7 +19,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from lambda_function.errors import FetchError
-from lambda_function.fetching.deadline import too_slow
+from lambda_function.fetching.errors import too_slow
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

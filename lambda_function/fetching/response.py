@@ -1,104 +1,144 @@
-"""The response of an image's server: what may be taken as an image's bytes.
+"""The response of an image's server: its head within limits, and its body.
 
-``http.client`` parses the response. This module checks it before and after.
+``http.client`` parses the response. This module bounds what it reads, and refuses a response that
+two clients could read in two ways.
 """
 
 from __future__ import annotations
 
 import io
-from http import HTTPStatus
-from typing import TYPE_CHECKING
+from http.client import HTTPResponse
+from typing import TYPE_CHECKING, cast
 
-from lambda_function.errors import FetchError, TooLargeError, UnsupportedImageError
+from lambda_function.errors import FetchError, UnsupportedImageError
+from lambda_function.fetching.encodings import is_gzip, unpack_gzip
+from lambda_function.fetching.errors import UnusableResponseError, too_large
 
 if TYPE_CHECKING:
-    from email.message import Message
-    from http.client import HTTPResponse
+    import socket
+    from collections.abc import Iterator
 
+MAX_HEAD_BYTES = 64 * 1024  # status lines, headers and trailers of one connection
 CHUNK_BYTES = 64 * 1024
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
-class ServerStatusError(FetchError):
-    """The image's server responded with a status other than 200, or with an empty redirect.
+class ResponseReader(io.BufferedReader):
+    """Reads the responses of one connection, with at most ``MAX_HEAD_BYTES`` of lines.
 
-    Attributes:
-        server_status: the status.
-        server_headers: the headers that came with it.
+    ``http.client`` reads lines with ``readline`` and bodies with ``read``. Status lines, headers
+    and trailers count, informational responses included. Sizes of chunks do not count, because a
+    body may have many chunks.
     """
 
-    def __init__(self, server_status: int, server_headers: Message) -> None:
-        super().__init__(f"The image's server answered {_status_text(server_status)}.")
-        self.server_status = server_status
-        self.server_headers = server_headers
+    def __init__(self, raw: io.RawIOBase) -> None:
+        """Read from ``raw``, which bounds the bytes in all."""
+        super().__init__(raw)
+        self._head_left = MAX_HEAD_BYTES
+        self._in_chunks = False
 
+    def read_head(self) -> HTTPResponse:
+        """Read the head of the final response.
 
-class UnusableResponseError(FetchError):
-    """The image's server responded, but the response cannot hold an image."""
+        Returns:
+            The response, whose body can be read.
 
+        Raises:
+            FetchError: more than ``MAX_HEAD_BYTES``.
+            http.client.HTTPException, ValueError, OSError: not HTTP, or the connection broke.
+        """
+        while True:
+            response = HTTPResponse(cast("socket.socket", self), method="GET")
+            response.begin()
+            if not 102 <= response.status < 200:  # http.client skips 100. 101 ends HTTP
+                self._in_chunks = response.chunked
+                return response
 
-def check_encoding(response: HTTPResponse) -> None:
-    """Check that the body is sent as it is.
+    def makefile(self, _mode: str) -> ResponseReader:
+        """Return this reader, as ``http.client`` asks a socket for it."""
+        return self
 
-    Raises:
-        UnusableResponseError: the body is encoded.
-    """
-    for header, accepted in (
-        ("Content-Encoding", {"", "identity"}),
-        ("Transfer-Encoding", {"", "identity", "chunked"}),
-    ):
-        encoding = response.headers.get(header, "").strip().lower()
-        if encoding not in accepted:
+    def close(self) -> None:
+        """Leave the socket open: an informational response must not close it."""
+
+    def readline(self, size: int | None = -1, /) -> bytes:
+        """Read a line, and count it unless it is a chunk's size."""
+        line = super().readline(size)
+        if self._in_chunks:
+            self._in_chunks = _is_chunk(line)  # after the last chunk come trailers
+            return line
+        self._head_left -= len(line)
+        if self._head_left < 0:
             raise UnusableResponseError(
-                f"The image's server answered with a {header} that was not asked for. "
-                "Images are taken as they are."
+                f"The image's server sends more than {MAX_HEAD_BYTES:,} bytes of headers."
             )
+        return _without_trailing_blanks(line)
 
 
-def check_length(response: HTTPResponse, max_bytes: int) -> None:
-    """Check the length that the response announces.
+def check_head(response: HTTPResponse, max_bytes: int) -> bool:
+    """Check what the head of a response says about its body.
+
+    Returns:
+        Whether the body is packed with gzip.
 
     Raises:
-        TooLargeError: more than ``max_bytes``.
+        UnusableResponseError: the end of the body can be read in two ways, or the body has an
+            encoding that is not accepted.
+        TooLargeError: the announced length is above ``max_bytes``.
     """
+    lengths = ",".join(response.headers.get_all("Content-Length", [])).split(",")
+    if len({length.strip(" \t") for length in lengths}) > 1:  # browsers take equal ones too
+        raise UnusableResponseError("The image's server sent two different Content-Lengths.")
+    codings: list[str] = response.headers.get_all("Transfer-Encoding", [])
+    if len(codings) > 1 or "".join(codings).lower() not in {"", "identity", "chunked"}:
+        raise UnusableResponseError(
+            "The image's server used a Transfer-Encoding that was not asked for."
+        )
+    packed = is_gzip(response.headers)
     if response.length is not None and response.length > max_bytes:
         raise too_large(max_bytes)
+    return packed
 
 
-def read_body(response: HTTPResponse, max_bytes: int) -> bytes:
+def read_body(response: HTTPResponse, max_bytes: int, *, packed: bool) -> bytes:
     """Read the body of a response.
 
     Args:
-        response: its head has been read.
-        max_bytes: of the body.
+        response: its head has been read and checked.
+        max_bytes: of the body, as it arrives and unpacked.
+        packed: whether the body is packed with gzip.
 
     Returns:
         1 to ``max_bytes`` bytes. They may or may not be an image.
 
     Raises:
         TooLargeError: more than ``max_bytes``.
-        FetchError: the body ended too early, or is empty.
+        FetchError: the body ended too early, is empty, or cannot be unpacked.
         UnsupportedImageError: the body is a web page.
     """
-    declared = response.length
-    body = io.BytesIO()  # getvalue() hands over its buffer without a copy
-    while chunk := response.read(CHUNK_BYTES):
-        body.write(chunk)
-        if body.tell() > max_bytes:
-            raise too_large(max_bytes)
-    if declared is not None and body.tell() < declared:
-        raise FetchError(
-            f"The image's server broke off after {body.tell():,} of {declared:,} bytes."
-        )
-    if not body.tell():
+    pieces = _received(response, max_bytes)
+    if packed:
+        pieces = unpack_gzip(pieces, max_bytes)
+    buffer = io.BytesIO()  # getvalue() hands over its buffer without a copy
+    for piece in pieces:
+        buffer.write(piece)
+    body = buffer.getvalue()
+    if not body:
         raise UnusableResponseError("The image's server sent an empty response.")
-    _check_not_a_page(body.getvalue(), response.headers.get_content_type())
-    return body.getvalue()
+    _check_not_a_page(body, response.headers.get_content_type())
+    return body
 
 
-def too_large(max_bytes: int) -> TooLargeError:
-    """Return the error for an image of more than ``max_bytes``."""
-    return TooLargeError(f"The image has more than {max_bytes:,} bytes. Use a smaller image.")
+def _received(response: HTTPResponse, max_bytes: int) -> Iterator[bytes]:
+    declared = response.length
+    received = 0
+    while piece := response.read(CHUNK_BYTES):
+        received += len(piece)
+        if received > max_bytes:
+            raise too_large(max_bytes)
+        yield piece
+    if declared is not None and received < declared:
+        raise FetchError(f"The image's server broke off after {received:,} of {declared:,} bytes.")
 
 
 def _check_not_a_page(body: bytes, content_type: str) -> None:
@@ -115,9 +155,18 @@ def _check_not_a_page(body: bytes, content_type: str) -> None:
         )
 
 
-def _status_text(status: int) -> str:
-    """Return a status with its standard name. The server's own text is not repeated."""
+def _is_chunk(line: bytes) -> bool:
+    """Return whether a line is the size of a chunk that is not the last one."""
     try:
-        return f"{status} ({HTTPStatus(status).phrase})"
+        return int(line.partition(b";")[0], 16) > 0
     except ValueError:
-        return str(status)
+        return False
+
+
+def _without_trailing_blanks(line: bytes) -> bytes:
+    """Remove blanks after a value: they are not part of it (RFC 9110, section 5.5).
+
+    ``http.client`` keeps them, and would not know ``chunked `` as chunked.
+    """
+    text = line.rstrip(b" \t\r\n")
+    return text + b"\r\n" if text and line.endswith(b"\n") else line

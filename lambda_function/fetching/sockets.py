@@ -95,7 +95,8 @@ def start_tls(
 ) -> ssl.SSLSocket:
     """Start TLS on a connection, and check the certificate against the host.
 
-    Closes the connection if TLS cannot start.
+    Closes the connection if TLS cannot start. A connection that ends without TLS's own farewell
+    raises an error later: otherwise a body of unknown length could be cut short unnoticed.
 
     Raises:
         ssl.SSLError: the certificate is not valid, or the server does not speak TLS.
@@ -104,7 +105,9 @@ def start_tls(
     """
     try:
         sock.settimeout(deadline.remaining_s())
-        return tls_context().wrap_socket(sock, server_hostname=host)
+        context = tls_context()
+        context.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF
+        return context.wrap_socket(sock, server_hostname=host, suppress_ragged_eofs=False)
     except BaseException:
         sock.close()
         raise
@@ -128,10 +131,6 @@ class DeadlineSocket(io.RawIOBase):
         self._sock = sock
         self._deadline = deadline
         self._left = max_bytes
-
-    def makefile(self, _mode: str) -> io.BufferedReader:
-        """Return a buffered reader, as ``http.client`` asks for it."""
-        return io.BufferedReader(self)
 
     def readable(self) -> bool:
         """Return True."""

@@ -15,7 +15,7 @@ from lambda_function import app
 from lambda_function.bulk import Batch, RefusedBatchError, RetryBatchError, read_bulk_event
 from lambda_function.errors import FetchError, TooLargeError
 from lambda_function.fetching import s3
-from lambda_function.fetching.response import ServerStatusError
+from lambda_function.fetching.errors import ServerStatusError
 from lambda_function.service import Service
 from lambda_function.settings import Settings
 from tests.conftest import Api, picture, recorded

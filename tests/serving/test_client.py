@@ -1,9 +1,10 @@
-"""Fetching from servers that behave, or fail honestly. What attackers do: test_fetch_attacks."""
+"""Fetching from servers that behave, or fail honestly. Attacks: test_client_attacks."""
 
 from __future__ import annotations
 
 import concurrent.futures
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -19,12 +20,13 @@ from lambda_function.errors import (
     AddressNotAllowedError,
     DeadlineError,
     FetchError,
+    ServiceError,
     TooLargeError,
     UnsupportedImageError,
 )
 from lambda_function.fetching.client import FetchLimits, fetch_image
+from lambda_function.fetching.errors import ServerStatusError
 from lambda_function.fetching.lookup import resolve_host
-from lambda_function.fetching.response import ServerStatusError
 from lambda_function.fetching.sockets import default_tls_context
 from tests.support.servers import (
     PUBLIC,
@@ -42,10 +44,15 @@ from tests.support.servers import (
 )
 
 if TYPE_CHECKING:
-    from tests.support.servers import Play
+    from collections.abc import Callable
+
+    from tests.support.servers import Play, Stage
 
 OPEN_FILES = Path("/proc/self/fd")
 BODY = bytes(range(256)) * 700  # 179,200 bytes: several chunks
+OK = b"HTTP/1.1 200 OK\r\n"
+CHUNKED_HELLO = b"5\r\nhello\r\n1;extension=x\r\n,\r\n6\r\n world\r\n0\r\nTrailer: x\r\n\r\n"
+HELLO = b"hello, world"
 
 
 def limits(server: LoopbackServer, **changed: Any) -> FetchLimits:
@@ -60,27 +67,82 @@ def fetch(play: Play, **changed: Any) -> bytes:
         return fetch_image(server.url(), limits(server, **changed))
 
 
-def test_a_body_comes_as_it_is() -> None:
-    assert fetch(answer(BODY)) == BODY
+@pytest.mark.parametrize(
+    ("data", "body"),
+    [
+        pytest.param(OK + b"Content-Length: 179200\r\n\r\n" + BODY, BODY, id="length"),
+        pytest.param(b"HTTP/1.0 200 OK\r\n\r\n" + BODY, BODY, id="until the connection ends"),
+        pytest.param(
+            OK + b"Transfer-Encoding: chunked\r\n\r\n" + CHUNKED_HELLO, HELLO, id="chunked"
+        ),
+        pytest.param(
+            OK + b"Transfer-Encoding: chunked \t\r\n\r\n" + CHUNKED_HELLO,
+            HELLO,
+            id="chunked with trailing blanks",
+        ),
+        pytest.param(
+            OK + b"Transfer-Encoding: chunked\r\nContent-Length: 9\r\n\r\n" + CHUNKED_HELLO,
+            HELLO,
+            id="chunked with a length too",
+        ),
+        pytest.param(OK + b"Content-Length: 2\r\n" * 2 + b"\r\nok", b"ok", id="a length twice"),
+        pytest.param(OK + b"Content-Length: 2 \r\n\r\nok", b"ok", id="a length with a blank"),
+        pytest.param(b"HTTP/1.1 200\r\n\r\nok", b"ok", id="no reason"),
+        pytest.param(OK + b"Server:\r\nContent-Length: 2\r\n\r\nok", b"ok", id="empty header"),
+        pytest.param(OK.replace(b"\r", b"") + b"\nok", b"ok", id="bare line feeds"),
+        *(
+            pytest.param(
+                f"HTTP/1.1 {status}\r\nLink: </a>\r\n\r\n".encode() * 3
+                + OK
+                + b"Content-Length: 2\r\n\r\nok",
+                b"ok",
+                id=f"after {status}",
+            )
+            for status in ("100 Continue", "102 Processing", "103 Early Hints", "199 x")
+        ),
+    ],
+)
+def test_a_body_is_returned_unchanged_however_it_is_framed(data: bytes, body: bytes) -> None:
+    assert fetch(raw(data)) == body
 
 
-def test_a_body_is_admitted_once_after_redirects_and_before_it_is_read() -> None:
-    admitted = []
-    with LoopbackServer({"/": redirect("/body"), "/body": answer(BODY)}) as server:
-        found = fetch_image(server.url(), limits(server), admit=lambda: admitted.append(1))
-    assert (found, admitted) == (BODY, [1])
+def test_exactly_max_bytes_are_accepted_and_one_more_is_refused() -> None:
+    assert fetch(answer(BODY), max_bytes=len(BODY)) == BODY
+    with pytest.raises(TooLargeError):
+        fetch(answer(BODY), max_bytes=len(BODY) - 1)
 
 
-def test_waiting_for_a_place_in_memory_is_not_the_server_s_slowness() -> None:
-    """The server needs no time, the place 0.6 s: more than the download's own 0.5 s."""
+# --- waiting for memory -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("play", "admitted"),
+    [
+        (redirect("/body"), 1),
+        (answer(status="404 Not Found"), 0),
+        (answer(b"x", headers={"Content-Encoding": "br"}), 0),
+    ],
+)
+def test_only_a_body_that_is_read_is_admitted_and_only_once(play: Play, admitted: int) -> None:
+    calls: list[int] = []
+    with LoopbackServer({"/": play, "/body": answer(BODY)}) as server:
+        try:
+            fetch_image(server.url(), limits(server), admit=lambda: calls.append(1))
+        except FetchError:
+            assert not admitted
+    assert len(calls) == admitted
+
+
+def test_waiting_for_memory_extends_the_timeout() -> None:
+    """The server needs no time, the wait takes 0.6 s: more than the timeout of 0.5 s."""
     with LoopbackServer({"/": answer(BODY)}) as server:
-        found = fetch_image(
+        body = fetch_image(
             server.url(), limits(server, timeout_s=0.5), admit=lambda: time.sleep(0.6)
         )
-    assert found == BODY
+    assert body == BODY
 
 
-def test_waiting_for_a_place_in_memory_prolongs_nothing_beyond_the_request() -> None:
+def test_waiting_for_memory_does_not_extend_the_deadline_of_the_request() -> None:
     with LoopbackServer({"/": answer(BODY)}) as server, pytest.raises(DeadlineError):
         fetch_image(
             server.url(),
@@ -90,71 +152,52 @@ def test_waiting_for_a_place_in_memory_prolongs_nothing_beyond_the_request() -> 
         )
 
 
-def test_after_the_wait_for_a_place_only_what_was_left_is_left() -> None:
+def test_the_time_left_after_waiting_for_memory_is_the_time_left_before() -> None:
     start = time.monotonic()
     with (
-        LoopbackServer({"/": drip(b"z", first=b"HTTP/1.1 200 OK\r\n\r\n")}) as server,
+        LoopbackServer({"/": drip(b"z", first=OK + b"\r\n")}) as server,
         pytest.raises(DeadlineError),
     ):
         fetch_image(server.url(), limits(server, timeout_s=0.5), admit=lambda: time.sleep(0.6))
     assert 1.0 < time.monotonic() - start < 4.0
 
 
-def test_what_is_no_image_asks_for_no_place_in_memory() -> None:
-    admitted: list[int] = []
-    with (
-        LoopbackServer({"/": raw(b"HTTP/1.1 404 Not Found\r\n\r\n")}) as server,
-        pytest.raises(ServerStatusError),
-    ):
-        fetch_image(server.url(), limits(server), admit=lambda: admitted.append(1))
-    assert admitted == []
+# --- the request ------------------------------------------------------------------------
 
 
-def test_a_body_of_unknown_length_ends_with_the_connection() -> None:
-    assert fetch(raw(b"HTTP/1.0 200 OK\r\n\r\n" + BODY)) == BODY
-
-
-def test_a_chunked_body_is_put_together() -> None:
-    chunked = b"5\r\nhello\r\n1;extension=x\r\n,\r\n6\r\n world\r\n0\r\nTrailer: x\r\n\r\n"
-    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
-    assert fetch(raw(head + chunked)) == b"hello, world"
-
-
-def test_an_interim_answer_is_skipped() -> None:
-    final = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
-    assert fetch(raw(b"HTTP/1.1 100 Continue\r\n\r\n" + final)) == b"ok"
-
-
-def test_exactly_max_bytes_are_taken_and_one_more_is_not() -> None:
-    assert fetch(answer(BODY), max_bytes=len(BODY)) == BODY
-    with pytest.raises(TooLargeError):
-        fetch(answer(BODY), max_bytes=len(BODY) - 1)
-
-
-def test_the_request_says_who_asks_and_for_what() -> None:
+def test_the_request_names_the_client_and_the_wanted_types() -> None:
     with LoopbackServer({"/a%20b?c=%C3%A9": answer(b"x")}) as server:
-        fetch_image(server.url("/a b?c=é#fragment"), limits(server))
+        fetch_image(server.url("/a b?c=é#fragment"), limits(server, contact="mail@shop.example"))
     (head,) = server.heads
     assert head.startswith(b"GET /a%20b?c=%C3%A9 HTTP/1.1\r\n")
     assert header(head, "Host") == server.host
     assert header(head, "Accept-Encoding") == "identity"
     assert header(head, "Connection") == "close"
+    assert header(head, "Via") == "1.1 serverless-image-classifier"
     version = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
     short = version["project"]["version"].rpartition(".")[0]
-    assert header(head, "User-Agent").startswith(f"serverless-image-classifier/{short} (")
+    assert header(head, "User-Agent").startswith(
+        f"serverless-image-classifier/{short} (mail@shop.example; "
+    )
     assert "image/jpeg" in header(head, "Accept")
 
 
-def test_a_server_that_refuses_anonymous_clients_serves_us() -> None:
+def test_a_server_that_refuses_anonymous_clients_sends_the_image() -> None:
     assert fetch(by_user_agent) == b"picture"
-    with pytest.raises(ServerStatusError, match="403"):
-        fetch(by_user_agent, user_agent="python-requests/2")
 
 
-def test_the_user_agent_can_name_who_to_ask() -> None:
-    with LoopbackServer({"/": answer(b"x")}) as server:
-        fetch_image(server.url(), limits(server, user_agent="shop/1 (mail@shop.example)"))
-    assert header(server.heads[0], "User-Agent") == "shop/1 (mail@shop.example)"
+@pytest.mark.parametrize(
+    ("written", "sent"),
+    [
+        ('/a{b}|c"d^e`f<g>h', b"/a%7Bb%7D%7Cc%22d%5Ee%60f%3Cg%3Eh"),
+        ("/a[b]~!$&'()*+,;=:@-._%7b", b"/a[b]~!$&'()*+,;=:@-._%7b"),
+        ('/?a[]={b}|c^d`"<e>', b"/?a[]={b}|c^d`%22%3Ce%3E"),
+    ],
+)
+def test_characters_are_encoded_as_browsers_encode_them(written: str, sent: bytes) -> None:
+    with LoopbackServer({}, default=answer(b"x")) as server:
+        fetch_image(server.url(written), limits(server))
+    assert server.heads[0].split(b" ")[1] == sent
 
 
 # --- statuses ---------------------------------------------------------------------------
@@ -171,6 +214,7 @@ def test_the_user_agent_can_name_who_to_ask() -> None:
         ("206 Partial Content", r"answered 206 \(Partial Content\)\."),
         ("304 Not Modified", r"answered 304 \(Not Modified\)\."),
         ("300 Multiple Choices", r"answered 300 \(Multiple Choices\)\."),
+        ("101 Switching Protocols", r"answered 101 \(Switching Protocols\)\."),
         ("799 Made up", r"answered 799\."),
     ],
 )
@@ -182,24 +226,26 @@ def test_the_server_s_status_is_named_in_the_standard_s_words(status: str, named
     assert caught.value.server_status == int(status[:3])
 
 
-def test_a_web_page_is_told_from_an_image() -> None:
-    html = {"Content-Type": "text/html; charset=utf-8"}
-    for body, headers in (
-        (b"<!DOCTYPE html><p>hello", html),
-        (b"\n  <p>hello", html),
-        (b"<p>hello", {"Content-Type": "application/xhtml+xml"}),
-        (b"\xef\xbb\xbf\n<HTML><body>", {"Content-Type": "image/jpeg"}),
-    ):
-        with pytest.raises(UnsupportedImageError, match="web page"):
-            fetch(answer(body, headers=headers))
+@pytest.mark.parametrize(
+    ("body", "content_type"),
+    [
+        (b"<!DOCTYPE html><p>hello", "text/html; charset=utf-8"),
+        (b"\n  <p>hello", "text/html"),
+        (b"<p>hello", "application/xhtml+xml"),
+        (b"\xef\xbb\xbf\n<HTML><body>", "image/jpeg"),
+    ],
+)
+def test_a_web_page_is_not_an_image(body: bytes, content_type: str) -> None:
+    with pytest.raises(UnsupportedImageError, match="web page"):
+        fetch(answer(body, headers={"Content-Type": content_type}))
 
 
-def test_an_image_that_is_called_a_web_page_is_taken() -> None:
+def test_an_image_that_is_called_a_web_page_is_an_image() -> None:
     jpeg = b"\xff\xd8\xff\xe0"
     assert fetch(answer(jpeg, headers={"Content-Type": "text/html"})) == jpeg
 
 
-def test_an_empty_answer_is_the_server_s_failure() -> None:
+def test_an_empty_response_is_the_server_s_failure() -> None:
     with pytest.raises(FetchError, match="empty"):
         fetch(answer(b""))
 
@@ -214,22 +260,22 @@ def test_redirects_are_followed(status: int) -> None:
         assert fetch_image(server.url(), limits(server)) == b"here"
 
 
-def test_three_redirects_are_followed_and_four_are_not() -> None:
-    plays = {f"/{n}": redirect(f"/{n - 1}") for n in range(1, 5)} | {"/0": answer(b"end")}
+def test_five_redirects_are_followed_and_six_are_not() -> None:
+    plays = {f"/{n}": redirect(f"/{n - 1}") for n in range(1, 7)} | {"/0": answer(b"end")}
     with LoopbackServer(plays) as server:
-        assert fetch_image(server.url("/3"), limits(server)) == b"end"
-        with pytest.raises(FetchError, match="more than 3 times"):
-            fetch_image(server.url("/4"), limits(server))
+        assert fetch_image(server.url("/5"), limits(server)) == b"end"
+        with pytest.raises(FetchError, match="more than 5 times"):
+            fetch_image(server.url("/6"), limits(server))
 
 
-def test_no_redirect_is_followed_where_none_is_allowed() -> None:
+def test_no_redirect_is_followed_if_none_is_allowed() -> None:
     server = LoopbackServer({"/": redirect("/0"), "/0": answer(b"end")})
     with server, pytest.raises(ServerStatusError, match=r"302 \(Found\)"):
         fetch_image(server.url(), limits(server, max_redirects=0))
     assert len(server.heads) == 1
 
 
-def test_a_redirect_to_nowhere_names_its_status() -> None:
+def test_a_redirect_without_a_location_names_its_status() -> None:
     with pytest.raises(ServerStatusError, match=r"301 \(Moved Permanently\)"):
         fetch(answer(b"", status="301 Moved Permanently"))
 
@@ -242,21 +288,21 @@ def test_a_redirect_from_http_to_https_is_followed(tmp_path: Path) -> None:
         LoopbackServer({"/x": redirect("https://short.example/")}) as plain,
     ):
         wires = Wires({80: plain.port, 443: secure.port})
-        got = fetch_image(
+        body = fetch_image(
             "http://short.example/x",
             FetchLimits(10**6, 30.0),
             resolve=Names({"short.example": [[PUBLIC]]}),
             connect=wires,
             tls_context=authority.client_context,
         )
-    assert got == b"over TLS"
+    assert body == b"over TLS"
     assert wires.asked == [(PUBLIC, 80), (PUBLIC, 443)]
 
 
 # --- names and connections --------------------------------------------------------------
 
 
-def test_the_connection_goes_to_the_checked_address_and_the_name_stays_in_the_request() -> None:
+def test_the_connection_goes_to_the_checked_address_and_the_request_keeps_the_name() -> None:
     with LoopbackServer({"/": answer(b"x")}) as server:
         names, wires = Names({"shop.example": [[PUBLIC]]}), Wires({80: server.port})
         fetch_image("http://Shop.Example./", FetchLimits(9, 30.0), resolve=names, connect=wires)
@@ -265,7 +311,7 @@ def test_the_connection_goes_to_the_checked_address_and_the_name_stays_in_the_re
     assert header(server.heads[0], "Host") == "shop.example"
 
 
-def test_an_address_that_does_not_answer_is_followed_by_the_next() -> None:
+def test_addresses_of_both_families_are_tried_in_turn() -> None:
     """A subnet without IPv6: the first family fails at once, and the other gets its turn."""
     addresses = ["2606:4700::1", "2606:4700::2", "1.1.1.1", "1.0.0.1"]
     asked = []
@@ -297,7 +343,7 @@ def test_trusted_names_are_resolved_by_the_system() -> None:
         assert fetch_image(f"http://localhost:{server.port}/", trusted) == b"x"
 
 
-def test_a_trusted_host_is_trusted_on_its_port_alone() -> None:
+def test_a_trusted_host_is_trusted_on_its_port_only() -> None:
     with LoopbackServer({}) as server:
         other = FetchLimits(9, 30.0, trusted_hosts=frozenset({"127.0.0.1:80"}))
         with pytest.raises(AddressNotAllowedError, match=f"Port {server.port}"):
@@ -305,7 +351,7 @@ def test_a_trusted_host_is_trusted_on_its_port_alone() -> None:
     assert server.connections == 0
 
 
-def test_ipv6_works() -> None:
+def test_an_ipv6_address_is_fetched_from() -> None:
     try:
         server = LoopbackServer({"/": answer(b"six")}, family=socket.AF_INET6)
     except OSError:
@@ -323,11 +369,21 @@ def test_proxies_of_the_environment_are_not_used(monkeypatch: pytest.MonkeyPatch
 # --- TLS --------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    return Authority(tmp_path)
+
+
 def fetch_tls(
-    authority: Authority, host: str, context: Any, *, trusted: Any = None, **changed: Any
+    authority: Authority,
+    host: str,
+    context: ssl.SSLContext,
+    *,
+    play: Play | None = None,
+    trusted: Callable[[], ssl.SSLContext] | None = None,
 ) -> bytes:
     """Fetch https://host/ from a loopback server with this TLS context."""
-    with LoopbackServer({"/": answer(b"secret")}, tls=context) as server:
+    with LoopbackServer({"/": play or answer(b"secret")}, tls=context) as server:
         return fetch_image(
             f"https://{host}/",
             FetchLimits(10**6, 30.0),
@@ -337,39 +393,48 @@ def fetch_tls(
         )
 
 
-def test_https_with_a_good_certificate_sends_the_name(tmp_path: Path) -> None:
-    authority = Authority(tmp_path)
+def test_https_with_a_valid_certificate_sends_the_name(authority: Authority) -> None:
     context = authority.server_context("shop.example")
-    asked = []
+    asked: list[str] = []
     context.sni_callback = lambda _sock, name, _context: asked.append(name)
     assert fetch_tls(authority, "shop.example", context) == b"secret"
     assert asked == ["shop.example"]
 
 
-def test_an_address_s_certificate_is_checked_against_the_address(tmp_path: Path) -> None:
-    authority = Authority(tmp_path)
+def test_the_certificate_of_an_address_must_name_the_address(authority: Authority) -> None:
     assert fetch_tls(authority, PUBLIC, authority.server_context(PUBLIC)) == b"secret"
     with pytest.raises(FetchError, match="certificate"):
         fetch_tls(authority, PUBLIC, authority.server_context("1.1.1.1"))
 
 
-def test_a_wrong_certificate_is_the_server_s_failure(tmp_path: Path) -> None:
-    authority, stranger = Authority(tmp_path), Authority(tmp_path)
-    for context, reason in (
-        (authority.server_context("other.example"), "mismatch"),
-        (authority.server_context("shop.example", expired=True), "expired"),
-        (stranger.server_context("shop.example"), "certificate"),
+def test_an_invalid_certificate_is_the_server_s_failure(
+    authority: Authority, tmp_path: Path
+) -> None:
+    stranger = Authority(tmp_path)
+    valid = authority.server_context("shop.example")
+    for context, trusted, reason in (
+        (authority.server_context("other.example"), None, "mismatch"),
+        (authority.server_context("shop.example", expired=True), None, "expired"),
+        (stranger.server_context("shop.example"), None, "certificate"),
+        (valid, default_tls_context, "certificate"),
     ):
         with pytest.raises(FetchError, match=reason) as caught:
-            fetch_tls(authority, "shop.example", context)
+            fetch_tls(authority, "shop.example", context, trusted=trusted)
         assert caught.value.status == 502
 
 
-def test_the_default_context_does_not_trust_a_stranger_s_authority(tmp_path: Path) -> None:
-    authority = Authority(tmp_path)
-    with pytest.raises(FetchError, match="certificate"):
-        context = authority.server_context("shop.example")
-        fetch_tls(authority, "shop.example", context, trusted=default_tls_context)
+def close_with_farewell(stage: Stage) -> None:
+    stage.send(OK + b"\r\nwhole")
+    assert isinstance(stage.sock, ssl.SSLSocket)
+    stage.sock.unwrap()
+
+
+def test_a_body_without_length_must_end_with_tls_s_farewell(authority: Authority) -> None:
+    context = authority.server_context("shop.example")
+    assert fetch_tls(authority, "shop.example", context, play=close_with_farewell) == b"whole"
+    with pytest.raises(FetchError, match="cut the secure connection short") as caught:
+        fetch_tls(authority, "shop.example", context, play=raw(OK + b"\r\nwho"))
+    assert caught.value.status == 502
 
 
 def test_a_server_without_tls_is_the_server_s_failure() -> None:
@@ -379,7 +444,7 @@ def test_a_server_without_tls_is_the_server_s_failure() -> None:
             fetch_image(server.url().replace("http", "https"), trusted)
 
 
-def test_the_connection_is_closed_where_tls_cannot_begin() -> None:
+def test_the_connection_is_closed_if_tls_cannot_start() -> None:
     ours, theirs = socket.socketpair()
 
     def broken() -> Any:
@@ -398,26 +463,27 @@ def test_the_connection_is_closed_where_tls_cannot_begin() -> None:
 # --- deadlines --------------------------------------------------------------------------
 
 
-def test_the_earlier_of_deadline_and_timeout_holds() -> None:
+@pytest.mark.parametrize(("timeout_s", "deadline_s"), [(0.2, 60.0), (60.0, 0.2)])
+def test_the_earlier_of_deadline_and_timeout_ends_the_fetch(
+    timeout_s: float, deadline_s: float
+) -> None:
     with LoopbackServer({"/": silent}) as server:
-        for timeout_s, deadline_s in ((0.2, 60.0), (60.0, 0.2)):
-            start = time.monotonic()
-            with pytest.raises(DeadlineError):
-                trusted = limits(server, timeout_s=timeout_s)
-                fetch_image(server.url(), trusted, deadline=start + deadline_s)
-            assert 0.2 <= time.monotonic() - start < 3
+        start = time.monotonic()
+        with pytest.raises(DeadlineError):
+            trusted = limits(server, timeout_s=timeout_s)
+            fetch_image(server.url(), trusted, deadline=start + deadline_s)
+        assert 0.2 <= time.monotonic() - start < 3
 
 
-def test_a_deadline_that_has_passed_connects_to_nothing() -> None:
+def test_after_the_deadline_nothing_is_connected_to() -> None:
     with LoopbackServer({"/": answer(b"x")}) as server, pytest.raises(DeadlineError):
         fetch_image(server.url(), limits(server), deadline=time.monotonic() - 1)
     assert server.connections == 0
 
 
 def test_a_slow_server_that_is_fast_enough_is_waited_for() -> None:
-    body = b"slowly"
-    head = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n"
-    assert fetch(drip(body, first=head, pause_s=0.01)) == body
+    head = OK + b"Content-Length: 6\r\n\r\n"
+    assert fetch(drip(b"slowly", first=head, pause_s=0.01)) == b"slowly"
 
 
 # --- several at once, and nothing left behind -------------------------------------------
@@ -427,33 +493,37 @@ def test_many_threads_fetch_at_once() -> None:
     plays = {f"/{n}": answer(bytes([n]) * 5000) for n in range(1, 33)}
     with LoopbackServer(plays) as server, concurrent.futures.ThreadPoolExecutor(8) as pool:
         trusted = limits(server)
-        got = list(pool.map(lambda n: fetch_image(server.url(f"/{n}"), trusted), range(1, 33)))
-    assert got == [bytes([n]) * 5000 for n in range(1, 33)]
+        bodies = list(pool.map(lambda n: fetch_image(server.url(f"/{n}"), trusted), range(1, 33)))
+    assert bodies == [bytes([n]) * 5000 for n in range(1, 33)]
 
 
-def test_no_file_descriptor_and_no_thread_is_left(tmp_path: Path) -> None:
+def test_no_file_descriptor_and_no_thread_is_left(authority: Authority) -> None:
     if not OPEN_FILES.exists():
         pytest.skip("needs /proc")
-    authority = Authority(tmp_path)
-    plays = {"/": answer(b"x"), "/404": answer(status="404 x"), "/html": answer(b"<html>")}
+    plays = {
+        "/": answer(b"x"),
+        "/hints": raw(b"HTTP/1.1 103 x\r\n\r\n" + OK + b"Content-Length: 1\r\n\r\nx"),
+        "/404": answer(status="404 x"),
+        "/html": answer(b"<html>"),
+    }
     secure = authority.server_context("127.0.0.1")
     with LoopbackServer(plays) as plain, LoopbackServer(plays, tls=secure) as tls:
         for server in (plain, tls):
             _fetch_in_all_ways(server, authority)
-        before, threads = _open_files(), _client_threads()
+        before, threads = _open_files(), _lookup_threads()
         for server in (plain, tls) * 5:
             _fetch_in_all_ways(server, authority)
         _wait_until(lambda: _open_files() <= before)
         assert _open_files() <= before
-        assert _client_threads() == threads == 0
+        assert _lookup_threads() == threads == 0
 
 
 def _fetch_in_all_ways(server: LoopbackServer, authority: Authority) -> None:
-    for path in ("/", "/404", "/html"):
+    for path in ("/", "/hints", "/404", "/html"):
         try:
             fetch_image(server.url(path), limits(server), tls_context=authority.client_context)
         except (FetchError, UnsupportedImageError):
-            assert path != "/"
+            assert path in ("/404", "/html")
     with pytest.raises(DeadlineError):
         fetch_image(server.url(), limits(server, timeout_s=1e-5))
 
@@ -462,26 +532,28 @@ def _open_files() -> int:
     return sum(1 for _ in OPEN_FILES.iterdir())
 
 
-def _client_threads() -> int:
+def _lookup_threads() -> int:
     return sum(thread.name == "lookup" for thread in threading.enumerate())
 
 
-def _wait_until(condition: Any) -> None:
+def _wait_until(condition: Callable[[], bool]) -> None:
     for _ in range(100):
         if condition():
             return
         time.sleep(0.02)
 
 
-def test_importing_it_is_cheap() -> None:
-    """No client library, and no certificates read: those cost more than the whole module."""
+def test_importing_the_client_loads_no_client_library_and_no_certificates() -> None:
     code = (
-        "import sys, lambda_function.fetching.client, lambda_function.fetching.sockets as f;"
-        " print(f.default_tls_context.cache_info().misses,"
+        "import sys, lambda_function.fetching.client, lambda_function.fetching.sockets as s;"
+        " print(s.default_tls_context.cache_info().misses,"
         " [m for m in ('urllib3', 'requests', 'boto3', 'numpy') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split("\n")[0] == "0 []"
+
+
+# --- limits and the service's own host --------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -490,10 +562,29 @@ def test_importing_it_is_cheap() -> None:
         {"max_bytes": 0},
         {"timeout_s": 0},
         {"trusted_hosts": frozenset({"no-port"})},
-        {"user_agent": "x\r\nInjected: y"},
-        {"user_agent": "é"},
+        {"contact": "x\r\nInjected: y"},
+        {"contact": "é"},
+        {"contact": "a) evil (b"},
     ],
 )
-def test_limits_that_cannot_be_are_refused(changed: dict[str, Any]) -> None:
+def test_impossible_limits_are_refused_by_name(changed: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(changed))):
         FetchLimits(**{"max_bytes": 1, "timeout_s": 1.0} | changed)
+
+
+@pytest.mark.parametrize("host", ["api.example", "API.Example.", "api.example:80"])
+def test_the_service_s_own_host_is_not_fetched_from(host: str) -> None:
+    names = Names({"api.example": [[PUBLIC]], "short.example": [[PUBLIC]]})
+    with LoopbackServer({"/": redirect(f"http://{host}/predict")}) as server:
+        wires = Wires({80: server.port})
+        for first in (host, "short.example"):
+            with pytest.raises(ServiceError, match="this service itself") as caught:
+                fetch_image(
+                    f"http://{first}/",
+                    FetchLimits(9, 30.0),
+                    own_host="Api.example.",
+                    resolve=names,
+                    connect=wires,
+                )
+            assert caught.value.code == "address_not_allowed"
+    assert names.asked == ["short.example"]

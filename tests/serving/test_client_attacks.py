@@ -1,18 +1,16 @@
 """What a stranger's URL may try, from OWASP's SSRF cheat sheet and the known tricks.
 
-For each: nothing but a public address is connected to, the deadline holds, memory stays bounded,
-and the answer has its proper status. All traffic stays on loopback: names and connections go
-through the two seams of ``fetch_image``, which note where a connection would have gone.
+For each attack: only public addresses are connected to, the deadline holds, memory stays bounded,
+and the error has its status. All traffic stays on loopback. Names and connections go through the
+two seams of ``fetch_image``, which record where a connection would have gone.
 """
 # ruff: noqa: RUF001 (characters that look alike are among the tricks)
 
 from __future__ import annotations
 
-import gzip
 import itertools
 import socket
 import string
-import threading
 import time
 import tracemalloc
 from typing import TYPE_CHECKING, Any
@@ -23,7 +21,6 @@ from hypothesis import strategies as st
 
 from lambda_function.errors import (
     AddressNotAllowedError,
-    BadRequestError,
     DeadlineError,
     FetchError,
     ServiceError,
@@ -31,7 +28,7 @@ from lambda_function.errors import (
 )
 from lambda_function.fetching.addresses import is_public
 from lambda_function.fetching.client import REFUSAL_GRID_S, FetchLimits, fetch_image
-from lambda_function.fetching.lookup import MAX_LOOKUPS
+from lambda_function.fetching.response import MAX_HEAD_BYTES
 from tests.support.servers import (
     PUBLIC,
     LoopbackServer,
@@ -53,6 +50,7 @@ if TYPE_CHECKING:
 LIMITS = FetchLimits(max_bytes=100_000, timeout_s=30.0)
 OK = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
+GZIP_HEAD = OK + b"Content-Encoding: gzip\r\n\r\n"
 SLACK_S = 3.0  # that a busy machine may add to a deadline
 PRIVATE_URLS = [
     "http://127.0.0.1/",
@@ -130,7 +128,7 @@ MALFORMED_URLS = [
 
 
 class Nowhere:
-    """A connector that must not be reached: an address that is not public fails the test."""
+    """A connector that refuses every connection. An address that is not public fails the test."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
@@ -142,7 +140,7 @@ class Nowhere:
 
 
 def refused(url: str, table: dict[str, list[list[str]]] | None = None) -> ServiceError:
-    """Fetch and return the refusal; nothing may be connected to."""
+    """Fetch and return the error. Nothing may be connected to."""
     nowhere = Nowhere()
     with pytest.raises(ServiceError) as caught:
         fetch_image(url, LIMITS, resolve=Names(table or {}), connect=nowhere, sleep=_no_pause)
@@ -151,7 +149,7 @@ def refused(url: str, table: dict[str, list[list[str]]] | None = None) -> Servic
 
 
 def play(*plays: Play, limits: FetchLimits = LIMITS) -> bytes:
-    """Fetch a public name that a loopback server plays; ``plays`` are for /0, /1, ..."""
+    """Fetch a public name that a loopback server plays. ``plays`` are for /0, /1, ..."""
     numbered = {f"/{number}": each for number, each in enumerate(plays)}
     with LoopbackServer(numbered) as server:
         return fetch_image(
@@ -171,7 +169,7 @@ def _no_pause(_: float) -> None:
 
 
 @pytest.mark.parametrize("url", PRIVATE_URLS)
-def test_a_private_address_is_refused_however_it_is_written(url: str) -> None:
+def test_every_spelling_of_a_private_address_is_refused(url: str) -> None:
     error = refused(url)
     assert (error.status, error.code) == (400, "address_not_allowed")
 
@@ -215,7 +213,7 @@ def test_a_name_with_a_private_address_is_refused(addresses: list[str]) -> None:
 
 @pytest.mark.parametrize("name", ["localhost", "LOCALHOST.", "ｌｏｃａｌｈｏｓｔ", "ip6-localhost"])
 def test_names_of_this_machine_are_refused(name: str) -> None:
-    """With the system's own resolver: whatever it says, it is not public."""
+    """With the system's own resolver."""
     with pytest.raises(AddressNotAllowedError):
         fetch_image(f"http://{name}/", LIMITS, connect=Nowhere(), sleep=_no_pause)
 
@@ -229,16 +227,14 @@ def test_names_of_this_machine_are_refused(name: str) -> None:
         ("ⓢⓗⓞⓟ.example", "shop.example"),
     ],
 )
-def test_names_that_look_like_others_are_looked_up_as_what_they_are(
-    host: str, looked_up: str
-) -> None:
+def test_names_that_look_alike_are_looked_up_as_themselves(host: str, looked_up: str) -> None:
     names = Names({})
     with pytest.raises(AddressNotAllowedError):
         fetch_image(f"http://{host}/", LIMITS, resolve=names, connect=Nowhere(), sleep=_no_pause)
     assert names.asked == [looked_up]
 
 
-def test_a_name_that_changes_its_address_is_connected_to_where_it_was_checked() -> None:
+def test_a_name_that_changes_its_address_is_connected_to_at_the_checked_address() -> None:
     """DNS rebinding: public for the check, private a moment later."""
     names = Names({"rebind.example": [[PUBLIC], ["127.0.0.1"]]})
     with LoopbackServer({"/": answer(b"x")}) as server:
@@ -259,7 +255,7 @@ def test_a_name_that_changes_its_address_between_redirects_is_refused() -> None:
     assert wires.asked == [(PUBLIC, 80)]
 
 
-def test_no_address_stands_in_for_one_that_fails() -> None:
+def test_only_the_checked_addresses_are_tried() -> None:
     nowhere = Nowhere()
     names = Names({"shop.example": [["1.1.1.1", "8.8.8.8", "9.9.9.9"]]})
     with pytest.raises(FetchError, match="cannot be reached"):
@@ -267,10 +263,10 @@ def test_no_address_stands_in_for_one_that_fails() -> None:
     assert nowhere.asked == ["1.1.1.1", "8.8.8.8", "9.9.9.9"]
 
 
-# --- what an answer tells ---------------------------------------------------------------
+# --- what an error tells ----------------------------------------------------------------
 
 
-def test_private_and_not_there_have_the_same_answer() -> None:
+def test_private_and_non_existent_hosts_return_the_same_error() -> None:
     table = {"private.example": [["10.0.0.1"]], "mixed.example": [[PUBLIC, "10.0.0.1"]]}
     urls = ("http://private.example/", "http://mixed.example/", "http://nowhere.example/")
     told = {
@@ -280,8 +276,8 @@ def test_private_and_not_there_have_the_same_answer() -> None:
     assert len(told) == 1
 
 
-def test_private_and_not_there_take_the_same_time() -> None:
-    """Lookups of 1, 60 and 120 ms, and none at all, are answered at the same moment."""
+def test_private_and_non_existent_hosts_take_the_same_time() -> None:
+    """Lookups of 1, 60 and 120 ms, and none at all, return at the same moment."""
 
     def resolve(name: str) -> list[str]:
         time.sleep({"quick.example": 0.001, "slower.example": 0.06}.get(name, 0.12))
@@ -299,10 +295,12 @@ def test_private_and_not_there_take_the_same_time() -> None:
         assert min(taken_s) >= REFUSAL_GRID_S
         return max(taken_s) - min(taken_s)
 
-    assert any(spread_s() < 0.1 for _ in range(5))  # the lookups differ by more; a machine may jerk
+    assert any(
+        spread_s() < 0.1 for _ in range(5)
+    )  # the lookups differ by more. The machine may be busy
 
 
-def test_the_pause_before_a_refusal_keeps_the_deadline() -> None:
+def test_the_pause_before_an_error_keeps_the_deadline() -> None:
     pauses: list[float] = []
     with pytest.raises(AddressNotAllowedError):
         deadline = time.monotonic() + 0.05
@@ -312,13 +310,14 @@ def test_the_pause_before_a_refusal_keeps_the_deadline() -> None:
     assert 0 <= pauses[0] <= 0.05
 
 
-def test_errors_repeat_neither_url_nor_what_the_server_said() -> None:
+def test_errors_repeat_neither_the_url_nor_the_server_s_words() -> None:
     secret = "token=s3cr3t"
     for answered in (
         answer(status=f"500 {secret}"),
         redirect(f"http://10.0.0.1/{secret}"),
         redirect(f"ftp://{secret}/"),
-        answer(b"x", headers={"Content-Encoding": secret}),
+        answer(b"x", headers={"Content-Encoding": f"br, gzip, {secret}"}),
+        answer(b"x", headers={"Transfer-Encoding": secret}),
         raw(secret.encode()),
     ):
         with pytest.raises(ServiceError) as caught:
@@ -344,10 +343,10 @@ def test_a_redirect_to_a_private_address_is_refused(url: str) -> None:
         *("//127.0.0.1\\@shop.example/", "http://shop.example/\x01", "http://shop.example/\\"),
     ],
 )
-def test_a_redirect_to_what_is_not_fetched_is_refused(location: str) -> None:
-    with pytest.raises(BadRequestError) as caught:
+def test_a_redirect_to_a_url_that_is_not_fetched_is_the_server_s_fault(location: str) -> None:
+    with pytest.raises(FetchError, match="redirects to a URL that is not fetched") as caught:
         play(redirect(location))
-    assert caught.value.code == "bad_request"
+    assert (caught.value.status, caught.value.code) == (502, "fetch_failed")
 
 
 def test_a_redirect_to_another_port_is_refused() -> None:
@@ -356,16 +355,16 @@ def test_a_redirect_to_another_port_is_refused() -> None:
 
 
 def test_a_folded_location_injects_nothing() -> None:
-    with pytest.raises(BadRequestError):
+    with pytest.raises(FetchError):
         play(raw(b"HTTP/1.1 302 Found\r\nLocation: /1\r\n X-Injected: yes\r\n\r\n"), answer(b"x"))
 
 
 def test_redirects_in_a_loop_end() -> None:
     with LoopbackServer({"/a": redirect("/b"), "/b": redirect("/a")}) as server:
         names, wires = Names({"shop.example": [[PUBLIC]]}), Wires({80: server.port})
-        with pytest.raises(FetchError, match="redirects more than 3 times"):
+        with pytest.raises(FetchError, match="redirects more than 5 times"):
             fetch_image("http://shop.example/a", LIMITS, resolve=names, connect=wires)
-    assert server.connections == 4
+    assert server.connections == 6
 
 
 def test_slow_redirects_share_one_deadline() -> None:
@@ -419,14 +418,16 @@ def _times_out(*plays: Play, limits: FetchLimits | None = None) -> None:
         pytest.param(drip(b"1\r\nz\r\n", first=CHUNKED), id="chunks"),
         pytest.param(drip(b"0", first=CHUNKED), id="chunk size"),
         pytest.param(drip(b"X: y\r\n", first=CHUNKED + b"1\r\nz\r\n0\r\n"), id="trailers"),
-        pytest.param(drip(b"HTTP/1.1 100 Continue\r\n\r\n"), id="interim answers"),
+        pytest.param(drip(b"HTTP/1.1 100 Continue\r\n\r\n"), id="informational responses"),
+        pytest.param(drip(b"HTTP/1.1 103 Early Hints\r\n\r\n"), id="early hints"),
+        pytest.param(drip(b"\0", first=GZIP_HEAD), id="gzip"),
     ],
 )
-def test_a_slow_answer_ends_at_the_deadline(slow: Play) -> None:
+def test_a_slow_response_ends_at_the_deadline(slow: Play) -> None:
     _times_out(slow)
 
 
-def test_an_answer_that_never_pauses_ends_at_the_deadline_too() -> None:
+def test_a_fast_response_without_end_ends_at_the_deadline() -> None:
     _times_out(
         endless(b"z" * 64, first=OK + b"\r\n"), limits=FetchLimits(max_bytes=10**9, timeout_s=0.3)
     )
@@ -466,53 +467,6 @@ def test_addresses_that_swallow_packets_share_the_deadline() -> None:
     assert time.monotonic() - start < 0.3 + SLACK_S
 
 
-class StuckResolver:
-    """A name lookup that does not come back until it is let go, like getaddrinfo's."""
-
-    def __init__(self) -> None:
-        self.let_go = threading.Event()
-
-    def __call__(self, _name: str) -> list[str]:
-        self.let_go.wait(30)
-        return [PUBLIC]
-
-
-def test_a_stuck_lookup_ends_at_the_deadline_and_its_late_answer_is_dropped() -> None:
-    stuck, nowhere = StuckResolver(), Nowhere()
-    start = time.monotonic()
-    with pytest.raises(DeadlineError):
-        fetch_image("http://s.example/", FetchLimits(9, 0.2), resolve=stuck, connect=nowhere)
-    assert 0.2 <= time.monotonic() - start < 0.2 + SLACK_S
-    stuck.let_go.set()
-    _all_lookups_end()
-    assert nowhere.asked == []
-
-
-def test_stuck_lookups_are_bounded_and_free_their_places() -> None:
-    stuck = StuckResolver()
-    for _ in range(MAX_LOOKUPS + 5):
-        with pytest.raises(DeadlineError):
-            fetch_image("http://s.example/", FetchLimits(9, 0.01), resolve=stuck)
-    assert _lookup_threads() == MAX_LOOKUPS
-    stuck.let_go.set()
-    _all_lookups_end()
-    names = Names({"s.example": [[PUBLIC]]})
-    with pytest.raises(FetchError, match="cannot be reached"):  # and lookups work again
-        fetch_image("http://s.example/", LIMITS, resolve=names, connect=Nowhere())
-
-
-def _lookup_threads() -> int:
-    return sum(thread.name == "lookup" for thread in threading.enumerate())
-
-
-def _all_lookups_end() -> None:
-    for _ in range(200):
-        if not _lookup_threads():
-            return
-        time.sleep(0.01)
-    raise AssertionError("lookups are still running")
-
-
 # --- size -------------------------------------------------------------------------------
 
 
@@ -539,17 +493,16 @@ ZEROS = bytes(100_000)
         pytest.param(CHUNKED + b"b2d05e00\r\n", ZEROS, id="one chunk of 3 GB"),
         pytest.param(CHUNKED + b"-1\r\n", ZEROS, id="chunk of size -1"),
         pytest.param(CHUNKED, b"1\r\n0\r\n" * 10_000, id="tiny chunks"),
-        pytest.param(CHUNKED + b"1\r\nx\r\n0\r\n", b"X: y\r\n" * 10_000, id="trailers"),
-        pytest.param(b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 4_000, id="interim answers"),
+        pytest.param(GZIP_HEAD, ZEROS, id="gzip that is none, and no end"),
     ],
 )
 def test_three_gigabytes_are_cut_off_early_and_never_held(first: bytes, block: bytes) -> None:
     sent: list[int] = []
 
     def fetch() -> None:
-        with pytest.raises(TooLargeError) as caught:
+        with pytest.raises((TooLargeError, FetchError)) as caught:
             play(endless(block, first=first, sent=sent))
-        assert caught.value.status == 413
+        assert caught.value.status == (502 if first == GZIP_HEAD else 413)
 
     assert peak_bytes(fetch) < 8 * LIMITS.max_bytes
     assert sent[0] < 20 * 10**6  # what sockets buffer; the rest was never asked for
@@ -576,22 +529,54 @@ def test_one_byte_too_many_is_refused_where_no_length_was_said(
 
 
 @pytest.mark.parametrize(
-    "block",
+    ("first", "block"),
     [
-        pytest.param(b"A" * 100_000, id="one header line"),
-        pytest.param(b"X: y\r\n" * 10_000, id="headers"),
-        pytest.param(b"X: " + b"y" * 60_000 + b"\r\n", id="long headers"),
+        pytest.param(OK, b"A" * 100_000, id="one header line"),
+        pytest.param(OK, b"X: y\r\n" * 10_000, id="headers"),
+        pytest.param(OK, b"X: " + b"y" * 60_000 + b"\r\n", id="long headers"),
+        pytest.param(b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 4_000, id="100 Continue"),
+        pytest.param(b"", b"HTTP/1.1 103 x\r\nLink: y\r\n\r\n" * 4_000, id="103 Early Hints"),
+        pytest.param(
+            b"", (b"HTTP/1.1 103 x\r\nX: " + b"y" * 60_000 + b"\r\n\r\n"), id="long hints"
+        ),
+        pytest.param(CHUNKED + b"1\r\nx\r\n0\r\n", b"X: y\r\n" * 10_000, id="trailers"),
+        pytest.param(CHUNKED + b"0x0\r\n", b"X: y\r\n" * 10_000, id="trailers after 0x0"),
+        pytest.param(CHUNKED, b"z\r\n" * 10_000, id="sizes that are none"),
     ],
 )
-def test_headers_without_end_are_cut_off(block: bytes) -> None:
+def test_heads_of_more_than_64_kib_are_refused_and_never_held(first: bytes, block: bytes) -> None:
     sent: list[int] = []
 
     def fetch() -> None:
-        with pytest.raises((FetchError, TooLargeError)):
-            play(endless(block, first=OK, sent=sent))
+        with pytest.raises(FetchError) as caught:
+            play(endless(block, first=first, sent=sent))
+        assert caught.value.status == 502
 
-    assert peak_bytes(fetch) < 20 * LIMITS.max_bytes
+    assert peak_bytes(fetch) < 20 * MAX_HEAD_BYTES
     assert sent[0] < 20 * 10**6
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"HTTP/1.1 200 OK\r\n" + b"".join(b"X%d: " % n + b"y" * 1000 + b"\r\n" for n in range(80)),
+        *(
+            b"HTTP/1.1 103 x\r\nX: " + b"y" * 30_000 + b"\r\n\r\n" + OK + last
+            for last in (b"X: " + b"y" * 40_000 + b"\r\n",)
+        ),
+    ],
+)
+def test_heads_count_together(head: bytes) -> None:
+    """80 kB in headers that http.client would take each, and 70 kB in two responses."""
+    with pytest.raises(FetchError, match="more than 65,536 bytes of headers"):
+        play(raw(head + b"Content-Length: 2\r\n\r\nok"))
+
+
+def test_a_head_of_nearly_64_kib_and_many_chunks_are_accepted() -> None:
+    long = b"".join(b"X%d: " % n + b"y" * 1000 + b"\r\n" for n in range(60))
+    chunks = b"1;extension=12345678\r\nx\r\n" * 4_000  # 92 kB of sizes
+    head = OK + long + b"Transfer-Encoding: chunked\r\n\r\n"
+    assert play(raw(head + chunks + b"0\r\n\r\n")) == b"x" * 4_000
 
 
 def test_a_length_that_is_too_short_ends_the_body_there() -> None:
@@ -603,18 +588,24 @@ def test_a_length_that_is_too_long_is_the_server_s_failure() -> None:
         play(answer(b"12345", length=9))
 
 
-@pytest.mark.parametrize("encoding", ["gzip", "GZIP", "deflate", "br", "zstd", "identity, gzip"])
-def test_a_compressed_answer_is_refused_unopened(encoding: str) -> None:
-    bomb = gzip.compress(bytes(10**7))
-    assert len(bomb) < LIMITS.max_bytes
-    with pytest.raises(FetchError, match="Content-Encoding") as caught:
-        play(answer(bomb, headers={"Content-Encoding": encoding}))
+@pytest.mark.parametrize(
+    "headers",
+    [
+        pytest.param(b"Content-Length: 2\r\nContent-Length: 3", id="two lengths"),
+        pytest.param(b"Content-Length: 2, 3", id="two lengths in a line"),
+        pytest.param(b"Content-Length: 2\r\nContent-Length:", id="a length and an empty one"),
+        pytest.param(b"Transfer-Encoding: gzip, chunked", id="compressed transfer"),
+        pytest.param(b"Transfer-Encoding: chunked, chunked", id="chunked in a list"),
+        pytest.param(b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked", id="two codings"),
+        pytest.param(b"Transfer-Encoding: identity\r\nTransfer-Encoding: chunked", id="either"),
+        pytest.param(b"Transfer-Encoding: xchunked", id="unknown coding"),
+        pytest.param(b"Transfer-Encoding: \x0bchunked", id="chunked after a vertical tab"),
+    ],
+)
+def test_a_body_with_two_possible_ends_is_refused(headers: bytes) -> None:
+    with pytest.raises(FetchError, match=r"Content-Length|Transfer-Encoding") as caught:
+        play(raw(OK + headers + b"\r\n\r\n2\r\nok\r\n0\r\n\r\n"))
     assert caught.value.status == 502
-
-
-def test_a_compressed_transfer_is_refused() -> None:
-    with pytest.raises(FetchError, match="Transfer-Encoding"):
-        play(raw(OK + b"Transfer-Encoding: gzip, chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n"))
 
 
 # --- what is not HTTP -------------------------------------------------------------------
@@ -630,7 +621,7 @@ def test_a_compressed_transfer_is_refused() -> None:
         *(CHUNKED + b"-5\r\nabcde\r\n0\r\n\r\n", CHUNKED + b"5" * 70_000),
     ],
 )
-def test_an_answer_that_is_not_whole_http_is_the_server_s_failure(data: bytes) -> None:
+def test_a_response_that_is_not_whole_http_is_the_server_s_failure(data: bytes) -> None:
     with pytest.raises(FetchError) as caught:
         play(raw(data))
     assert caught.value.status == 502
@@ -645,7 +636,7 @@ def test_a_connection_that_is_reset_is_the_server_s_failure() -> None:
         play(reset)
 
 
-# --- and whatever else ------------------------------------------------------------------
+# --- anything else ----------------------------------------------------------------------
 
 HOSTS = st.sampled_from(
     ["shop.example", "private.example", "10.0.0.1", "[::1]", "2130706433", "bücher.example", "a..b"]
@@ -660,14 +651,14 @@ URLS = st.one_of(
 
 
 def canned(data: bytes) -> Callable[[str, int, float], socket.socket]:
-    """Return a connector to a server that has already sent this, and hung up."""
+    """Return a connector to a server that has sent this and closed the connection."""
 
     def connect(address: str, _port: int, _timeout_s: float) -> socket.socket:
         assert is_public(address)
         ours, theirs = socket.socketpair()
         theirs.sendall(data)
         theirs.shutdown(socket.SHUT_WR)
-        _kept.append(theirs)  # closed by the test: closing now would reset the connection
+        _kept.append(theirs)  # closed by the test. Closing now would reset the connection
         return ours
 
     return connect
@@ -677,7 +668,7 @@ _kept: list[socket.socket] = []
 
 
 def fetch_canned(url: str, data: bytes) -> bytes | ServiceError:
-    """Fetch from two names, one public and one private; anything but a ServiceError gets out."""
+    """Fetch from two names, one public and one private. Raises all but a ServiceError."""
     table = {"shop.example": [[PUBLIC]], "private.example": [["10.0.0.1"]]}
     names, connect = Names(table), canned(data)
     try:
@@ -691,7 +682,7 @@ def fetch_canned(url: str, data: bytes) -> bytes | ServiceError:
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(URLS)
-def test_any_url_is_fetched_or_refused_in_our_own_words(url: str) -> None:
+def test_any_url_is_fetched_or_refused_with_a_service_error(url: str) -> None:
     got = fetch_canned(url, OK + b"Content-Length: 2\r\n\r\nok")
     assert got == b"ok" or (isinstance(got, ServiceError) and got.status in (400, 502))
 
@@ -707,10 +698,12 @@ PIECES = st.sampled_from(
             b"http://shop.example",
         ),
         *(b"Content-Type: text/html", b"multipart/x; boundary=", b"\xff\xfe", b"\x00", b"a;b=c"),
+        *(b"Content-Encoding: gzip\r\n", b"\x1f\x8b\x08\0\0\0\0\0\0\xff", b"chunked \r\n\r\n"),
+        *(b"HTTP/1.1 103 x\r\n\r\n", b"\x03\0\0\0\0\0\0\0\0\0", b"Content-Encoding: utf-8"),
         *(b"ffffffffffff\r\n", b"0\r\n\r\n", b"1_0\r\n", b"Content-Encoding: gzip", b"hello", b" "),
     ]
 )
-ANSWERS = st.one_of(
+RESPONSES = st.one_of(
     st.binary(max_size=300),
     st.lists(PIECES, max_size=25).map(b"".join),
     st.lists(PIECES, max_size=25).map(lambda pieces: OK + b"".join(pieces)),
@@ -719,12 +712,12 @@ ANSWERS = st.one_of(
 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(ANSWERS)
-def test_any_answer_is_a_body_or_an_error_in_our_own_words(data: bytes) -> None:
+@given(RESPONSES)
+def test_any_response_is_a_body_or_a_service_error(data: bytes) -> None:
     got = fetch_canned("http://shop.example/", data)
     assert isinstance(got, bytes | ServiceError)
 
 
-def test_the_attack_list_has_no_doubles() -> None:
+def test_the_attack_lists_have_no_duplicates() -> None:
     for urls in (PRIVATE_URLS, MALFORMED_URLS):
         assert not [url for url, group in itertools.groupby(sorted(urls)) if len(list(group)) > 1]
