@@ -3,5 +3,5 @@
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent  # of the deployed files, the model among them
-REPOSITORY = PACKAGE.parent  # the checkout; in the function, Lambda's task root
+REPOSITORY = PACKAGE.parent  # the checkout. In the function, Lambda's task root
 SHIPPED_MODEL = PACKAGE / "model.tflite"  # the only place that names the file

@@ -1,4 +1,4 @@
-"""What several test files share: a tiny real model, pictures on loopback, and the handler.
+"""What several test files share: a tiny real model, images on loopback, and the handler.
 
 The model is ``data/tiny.tflite`` (see make_tiny_model.py), which tells colours apart; the handler
 is the real one, with a log that can be read. Nothing here reaches the network or AWS.
@@ -64,7 +64,7 @@ class Reply:
 
 
 class Api:
-    """The handler with a service, asked over HTTP or directly; keeps its log lines."""
+    """The handler with a service, called over HTTP or directly. Keeps its log lines."""
 
     def __init__(self, service: Service, *, remaining_s: float = 30.0) -> None:
         self.service = service
@@ -76,7 +76,7 @@ class Api:
         return app.handle(event, Context(self.remaining_s), self.service, write=self._keep)
 
     def send(self, method: str, path: str, **parts: Any) -> Reply:
-        """Send an HTTP request; parts as for ``http_event``."""
+        """Send an HTTP request. Parts are as for ``http_event``."""
         return Reply(self.invoke(http_event(method, path, **parts)))
 
     def get(self, path: str, **query: str) -> Reply:
@@ -145,8 +145,8 @@ def http_event(
     return event
 
 
-def picture(colour: str, size: tuple[int, int] = (40, 60), kind: str = "PNG") -> bytes:
-    """Return an encoded picture of one colour; size is (height, width)."""
+def encode_image(colour: str, size: tuple[int, int] = (40, 60), kind: str = "PNG") -> bytes:
+    """Return an encoded image of one colour. Size is (height, width)."""
     buffer = io.BytesIO()
     Image.new("RGB", (size[1], size[0]), colour).save(buffer, kind)
     return buffer.getvalue()
@@ -159,22 +159,22 @@ def tiny() -> Classifier:
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[ImageServer]:
-    """Pictures at /red.png, /green.png and so on, and what is none."""
+    """Images at /red.png, /lime.png and so on, and some resources that are no image."""
     resources = {
-        f"/{name}.png": Resource(picture(name), "image/png")
+        f"/{name}.png": Resource(encode_image(name), "image/png")
         for name in ("red", "lime", "blue", "black", "gray")
     }
-    resources["/page.html"] = Resource(b"<!doctype html><p>no picture", "text/html")
-    resources["/cut.jpg"] = Resource(picture("red", (400, 400), "JPEG")[:900])
+    resources["/page.html"] = Resource(b"<!doctype html><p>no image", "text/html")
+    resources["/cut.jpg"] = Resource(encode_image("red", (400, 400), "JPEG")[:900])
     resources["/broken"] = Resource(b"oh no", "text/plain", 500)
-    resources["/slow.png"] = Resource(picture("red"), "image/png", delay_s=5)
+    resources["/slow.png"] = Resource(encode_image("red"), "image/png", delay_s=5)
     with ImageServer(resources) as running:
         yield running
 
 
 @pytest.fixture
 def api(tiny: Classifier, server: ImageServer) -> Api:
-    """The handler with default settings, which trusts the loopback picture server."""
+    """The handler with default settings, which trusts the loopback image server."""
     return make_api(tiny, server)
 
 

@@ -18,18 +18,18 @@ from lambda_function.fetching import s3
 from lambda_function.fetching.errors import ServerStatusError
 from lambda_function.service import Service
 from lambda_function.settings import Settings
-from tests.conftest import Api, picture, recorded
+from tests.conftest import Api, encode_image, recorded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from lambda_function.classifier import Classifier
 
-SETTINGS = Settings(image_buckets=frozenset({"pictures"}))
-OBJECTS = {"s3://pictures/red.png": "red", "s3://pictures/sub dir/blue+é.png": "blue"}
+SETTINGS = Settings(image_buckets=frozenset({"images"}))
+OBJECTS = {"s3://images/red.png": "red", "s3://images/sub dir/blue+é.png": "blue"}
 
 
-def event(*keys: str, bucket: Any = "pictures") -> dict[str, Any]:
+def event(*keys: str, bucket: Any = "images") -> dict[str, Any]:
     return {"BatchInput": {"bucket": bucket}, "Items": [{"Key": k, "Size": 9} for k in keys]}
 
 
@@ -40,11 +40,11 @@ def make_api(
 
 
 def stored(uri: str, **_: Any) -> bytes:
-    """Stand for s3.read_object over OBJECTS: what is not there gets S3's answer."""
+    """Stand for s3.read_object over OBJECTS: a missing object gets S3's response."""
     if uri in OBJECTS:
-        return picture(OBJECTS[uri])
+        return encode_image(OBJECTS[uri])
     if uri.endswith("text.txt"):
-        return b"no picture at all"
+        return b"no image at all"
     if uri.endswith("huge.png"):
         raise TooLargeError("too large")
     raise not_there(403)
@@ -65,7 +65,7 @@ def not_there(status: int) -> FetchError:
 
 def test_documented_event_is_read_and_the_empty_folder_keys_left_out() -> None:
     batch = read_bulk_event(recorded("step_functions_batch"))
-    assert batch == Batch("pictures", ("2026/red.png", "2026/sub dir/blue+é.png", "2026/file/"))
+    assert batch == Batch("images", ("2026/red.png", "2026/sub dir/blue+é.png", "2026/file/"))
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_every_object_gets_a_result_or_an_error_in_order(tiny: Classifier) -> No
     keys = ["red.png", "gone.png", "text.txt", "sub dir/blue+é.png", "huge.png"]
     results = api.invoke(event(*keys))["results"]
     assert [(result["bucket"], result["key"]) for result in results] == [
-        ("pictures", key) for key in keys
+        ("images", key) for key in keys
     ]
     best = [r["predictions"][0]["label"] if "predictions" in r else None for r in results]
     assert best == ["red", None, None, "blue", None]
@@ -109,11 +109,11 @@ def test_every_object_gets_a_result_or_an_error_in_order(tiny: Classifier) -> No
 
 
 def test_a_batch_of_folders_has_no_results(tiny: Classifier) -> None:
-    folders = {"BatchInput": {"bucket": "pictures"}, "Items": [{"Key": "2026/", "Size": 0}]}
+    folders = {"BatchInput": {"bucket": "images"}, "Items": [{"Key": "2026/", "Size": 0}]}
     assert make_api(tiny, stored).invoke(folders) == {"results": []}
 
 
-def test_the_log_counts_what_was_seen_and_says_why_a_picture_was_not(tiny: Classifier) -> None:
+def test_the_log_counts_labels_and_names_reasons(tiny: Classifier) -> None:
     api = make_api(tiny, stored)
     api.invoke(event("red.png", "sub dir/blue+é.png", "gone.png", "gone too.png"))
     (line,) = api.lines
@@ -132,9 +132,9 @@ def test_one_log_line_counts_the_items(tiny: Classifier) -> None:
 def test_objects_beyond_the_deadline_are_errors_of_their_own(tiny: Classifier) -> None:
     def slow(uri: str, **_: Any) -> bytes:
         time.sleep(0.2)
-        return picture("red")
+        return encode_image("red")
 
-    api = make_api(tiny, slow, remaining_s=1.4)  # one second is kept to answer in
+    api = make_api(tiny, slow, remaining_s=1.4)  # one second is kept for the response
     results = api.invoke(event(*(f"{i}.png" for i in range(20))))["results"]
     codes = [result["error"]["code"] for result in results if "error" in result]
     assert len(results) == 20
@@ -171,7 +171,7 @@ def test_throttling_and_credentials_lose_the_batch_for_another_try(
         calls.append(uri)
         if len(calls) == 3:
             raise failure
-        return picture("red")
+        return encode_image("red")
 
     api = make_api(tiny, read)
     with pytest.raises(RetryBatchError):
@@ -192,7 +192,7 @@ def test_a_role_that_may_read_nothing_refuses_the_batch(tiny: Classifier) -> Non
         make_api(tiny, stored).invoke(event("gone1.png", "gone2.png"))
 
 
-def test_the_handler_raises_what_step_functions_shall_see(
+def test_the_handler_raises_errors_for_step_functions(
     tiny: Classifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(app, "process_service", lambda: Service(SETTINGS, tiny, read_object=stored))
@@ -206,7 +206,7 @@ def test_the_handler_raises_what_step_functions_shall_see(
 
 @pytest.fixture
 def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """moto's S3 with a bucket ``pictures``, where boto3 finds it."""
+    """moto's S3 with a bucket ``images``, where boto3 finds it."""
     server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
@@ -224,7 +224,7 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         monkeypatch.delenv(name, raising=False)
     s3._clients.clear()
     client = boto3.client("s3")
-    client.create_bucket(Bucket="pictures")
+    client.create_bucket(Bucket="images")
     yield client
     client.close()
     s3._clients.clear()
@@ -236,25 +236,25 @@ def test_a_listing_of_s3_is_classified_through_the_real_reader(
 ) -> None:
     contents = {
         "2026/": b"",
-        "2026/red.png": picture("red"),
-        "2026/sub dir/blue+é.png": picture("blue"),
-        "2026/text.txt": b"no picture",
+        "2026/red.png": encode_image("red"),
+        "2026/sub dir/blue+é.png": encode_image("blue"),
+        "2026/text.txt": b"no image",
         "2026/_SUCCESS": b"",
     }
     for key, body in contents.items():
-        bucket.put_object(Bucket="pictures", Key=key, Body=body)
+        bucket.put_object(Bucket="images", Key=key, Body=body)
     bucket.put_object(
-        Bucket="pictures", Key="2026/z.png", Body=picture("red"), ContentEncoding="gzip"
+        Bucket="images", Key="2026/z.png", Body=encode_image("red"), ContentEncoding="gzip"
     )
-    listed = bucket.list_objects_v2(Bucket="pictures", Prefix="2026/")["Contents"]
+    listed = bucket.list_objects_v2(Bucket="images", Prefix="2026/")["Contents"]
     items = [{"Key": item["Key"], "Size": item["Size"]} for item in listed]
     items.append({"Key": "2026/deleted.png", "Size": 1})
-    answer = make_api(tiny).invoke({"BatchInput": {"bucket": "pictures"}, "Items": items})
+    body = make_api(tiny).invoke({"BatchInput": {"bucket": "images"}, "Items": items})
     outcome = {
         result["key"]: result["error"]["code"]
         if "error" in result
         else result["predictions"][0]["label"]
-        for result in answer["results"]
+        for result in body["results"]
     }
     assert outcome == {
         "2026/red.png": "red",

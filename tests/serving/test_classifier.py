@@ -1,4 +1,4 @@
-"""The interpreter and the metadata, held against each other; answers worked out by hand."""
+"""The interpreter and the metadata are compared. Expected outputs are calculated by hand."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.paths import TESTS
 TINY = TESTS / "data" / "tiny.tflite"
 
 
-def picture(red: float, green: float, blue: float) -> np.ndarray:
+def one_colour(red: float, green: float, blue: float) -> np.ndarray:
     """A plain tensor of one colour, -1..1."""
     return np.broadcast_to(np.array([red, green, blue], np.float32), (1, 32, 48, 3)).copy()
 
@@ -28,12 +28,12 @@ def described_otherwise(**changes) -> bytes:
 
 
 @pytest.mark.parametrize("artifact", [TINY, TINY.read_bytes()], ids=["path", "bytes"])
-def test_answers_as_worked_out_by_hand(artifact):
-    # Means (1, -1, -1) give logits 12, -4, -4, 3 (see make_tiny_model.py); softmax of those.
+def test_output_is_as_calculated_by_hand(artifact):
+    # Means (1, -1, -1) give logits 12, -4, -4, 3 (see make_tiny_model.py).
     exponentials = np.exp(np.array([12.0, -4.0, -4.0, 3.0]) - 12)
     expected = exponentials / exponentials.sum()
 
-    found = Classifier(artifact).predict(picture(1, -1, -1))
+    found = Classifier(artifact).predict(one_colour(1, -1, -1))
 
     assert found.shape == (4,)
     assert found.dtype == np.float32
@@ -47,12 +47,12 @@ def test_metadata_is_what_the_file_says():
     assert metadata.input == InputSpec(32, 48, "bilinear")
 
 
-def test_an_answer_is_the_callers_to_keep():
+def test_an_output_does_not_change_with_the_next_call():
     classifier = Classifier(TINY)
-    first = classifier.predict(picture(1, -1, -1))
+    first = classifier.predict(one_colour(1, -1, -1))
     kept = first.copy()
 
-    classifier.predict(picture(-1, -1, 1))
+    classifier.predict(one_colour(-1, -1, 1))
 
     np.testing.assert_array_equal(first, kept)
 
@@ -93,17 +93,17 @@ def test_an_output_is_completed_to_probabilities(output, values, expected):
 
 def test_a_graph_without_softmax_is_served_with_one():
     content = described_otherwise(output="logits")  # tiny's softmax now counts as logits
-    logits = Classifier(TINY).predict(picture(1, -1, -1))
+    logits = Classifier(TINY).predict(one_colour(1, -1, -1))
 
-    found = Classifier(content).predict(picture(1, -1, -1))
+    found = Classifier(content).predict(one_colour(1, -1, -1))
 
     np.testing.assert_allclose(found, np.exp(logits) / np.exp(logits).sum(), atol=1e-6)
 
 
-def test_threads_that_share_a_classifier_get_their_own_answers():
+def test_threads_that_share_a_classifier_get_their_own_outputs():
     classifier = Classifier(TINY)
     classifier._interpreter = Leisurely(classifier._interpreter)
-    colours = [picture(1, -1, -1), picture(-1, 1, -1), picture(-1, -1, 1)] * 10
+    colours = [one_colour(1, -1, -1), one_colour(-1, 1, -1), one_colour(-1, -1, 1)] * 10
 
     with ThreadPoolExecutor(6) as pool:
         found = list(pool.map(lambda tensor: int(classifier.predict(tensor).argmax()), colours))

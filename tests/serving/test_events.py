@@ -20,7 +20,7 @@ from lambda_function.http.events import (
 )
 from lambda_function.service import Service
 from lambda_function.settings import Settings
-from tests.conftest import TINY_MODEL, Api, http_event, picture, recorded
+from tests.conftest import TINY_MODEL, Api, encode_image, http_event, recorded
 from tests.support.requests import BOUNDARY, form
 
 if TYPE_CHECKING:
@@ -107,7 +107,9 @@ def test_base64_image_without_its_flag_is_still_read(api: Api) -> None:
 
 def test_base64_form_without_its_flag_is_still_read(api: Api) -> None:
     kind = f"multipart/form-data; boundary={BOUNDARY}"
-    event = http_event("POST", "/predict", body=form(("image", picture("red"))), content_type=kind)
+    event = http_event(
+        "POST", "/predict", body=form(("image", encode_image("red"))), content_type=kind
+    )
     assert api.invoke(event | {"isBase64Encoded": False})["statusCode"] == 200
 
 
@@ -119,7 +121,7 @@ def test_json_marked_as_base64_is_still_read(api: Api, server: ImageServer) -> N
 
 def test_binary_passed_on_as_text_is_explained(api: Api) -> None:
     event = recorded("rest_api_v1_image")
-    event |= {"body": picture("red").decode("utf-8", "replace"), "isBase64Encoded": False}
+    event |= {"body": encode_image("red").decode("utf-8", "replace"), "isBase64Encoded": False}
     response = api.invoke(event)
     assert response["statusCode"] == 400
     assert "binaryMediaTypes" in json.loads(response["body"])["detail"]
@@ -128,7 +130,7 @@ def test_binary_passed_on_as_text_is_explained(api: Api) -> None:
 def test_form_passed_on_as_text_is_explained(api: Api) -> None:
     kind = f"multipart/form-data; boundary={BOUNDARY}"
     event = http_event("POST", "/predict", body=b"", content_type=kind)
-    text = form(("image", picture("red"))).decode("utf-8", "replace")
+    text = form(("image", encode_image("red"))).decode("utf-8", "replace")
     response = api.invoke(event | {"body": text, "isBase64Encoded": False})
     assert response["statusCode"] == 400
     assert "binaryMediaTypes" in json.loads(response["body"])["detail"]
@@ -211,15 +213,15 @@ HTTP_EVENTS = st.fixed_dictionaries(
 @example(event={"rawPath": "/\ud800", "requestContext": None})
 def test_no_event_raises_or_becomes_a_500(event: Any) -> None:
     api = Api(FUZZED)
-    answer = api.invoke(event)
-    json.dumps(answer, allow_nan=False).encode()
-    status = answer.get("statusCode", answer.get("status", 200))
-    assert status < 500, (answer, api.lines)
+    body = api.invoke(event)
+    json.dumps(body, allow_nan=False).encode()
+    status = body.get("statusCode", body.get("status", 200))
+    assert status < 500, (body, api.lines)
     assert len(api.lines) == 1
 
 
 def _no_fetch(url: str, limits: Any, **_: Any) -> bytes:
-    return picture("red")
+    return encode_image("red")
 
 
 FUZZED = Service(Settings(), Classifier(TINY_MODEL), fetch=_no_fetch)

@@ -15,7 +15,7 @@ from lambda_function import REPOSITORY
 from lambda_function.logs import RequestLog, redact_url, write_line
 from lambda_function.service import Service
 from lambda_function.settings import Settings
-from tests.conftest import TINY_MODEL, Api, picture
+from tests.conftest import TINY_MODEL, Api, encode_image
 from tools.image_server import Resource
 
 if TYPE_CHECKING:
@@ -23,21 +23,21 @@ if TYPE_CHECKING:
     from tools.image_server import ImageServer
 
 
-def test_prediction_s_line_says_what_happened(api: Api, server: ImageServer) -> None:
-    data = picture("red")
-    answer = api.post_json({"url": server.url("/red.png?X-Amz-Signature=abc")}).json
+def test_the_line_of_a_prediction_has_its_fields(api: Api, server: ImageServer) -> None:
+    data = encode_image("red")
+    body = api.post_json({"url": server.url("/red.png?X-Amz-Signature=abc")}).json
     (line,) = api.lines
     assert line["level"] == "INFO"
-    assert line["request_id"] == answer["request_id"]
+    assert line["request_id"] == body["request_id"]
     assert line["gateway_request_id"] == "UkZlthJdFiAEJxQ="
     assert (line["route"], line["status"]) == ("POST /predict", 200)
     assert line["model_version"] == "1.2.3"
     assert line["image_bytes"] == len(data)
     assert line["image_size"] == [40, 60]
-    assert (line["label"], line["score"]) == ("red", round(answer["predictions"][0]["score"], 4))
+    assert (line["label"], line["score"]) == ("red", round(body["predictions"][0]["score"], 4))
     assert line["image_url"] == server.url("/red.png") + "?REDACTED"
     assert set(line["timings_ms"]) == {"fetch", "decode", "preprocess", "inference"}
-    assert line["Latency"] >= answer["timings_ms"]["total"]
+    assert line["Latency"] >= body["timings_ms"]["total"]
     assert "code" not in line
 
 
@@ -95,7 +95,7 @@ def test_line_is_valid_embedded_metrics(api: Api, server: ImageServer) -> None:
 
 
 def test_a_slow_image_server_is_not_our_own_time(api: Api, server: ImageServer) -> None:
-    server.resources["/slower.png"] = Resource(picture("red"), delay_s=0.3)
+    server.resources["/slower.png"] = Resource(encode_image("red"), delay_s=0.3)
     api.post_json({"url": server.url("/slower.png")})
     api.get("/health")
     predicted, other = api.lines
@@ -106,15 +106,15 @@ def test_a_slow_image_server_is_not_our_own_time(api: Api, server: ImageServer) 
 
 
 @pytest.mark.parametrize(("path", "reason"), [("/gone.png", "404"), ("/empty.png", "empty")])
-def test_why_a_picture_could_not_be_had_is_in_the_line(
+def test_the_line_says_why_an_image_could_not_be_fetched(
     api: Api, server: ImageServer, path: str, reason: str
 ) -> None:
     server.resources["/empty.png"] = Resource(b"")
     api.post_json({"url": server.url(path)})
     (line,) = api.lines
     assert line["code"] == "fetch_failed"
-    (found,) = line["reasons"]
-    assert reason in found
+    (logged,) = line["reasons"]
+    assert reason in logged
 
 
 def test_metrics_can_be_off() -> None:
@@ -124,8 +124,8 @@ def test_metrics_can_be_off() -> None:
     assert "_aws" not in json.loads(log.line(1.0))
 
 
-def test_pictures_and_secrets_are_never_in_the_line(api: Api, server: ImageServer) -> None:
-    data = base64.b64encode(picture("red", (300, 300))).decode()
+def test_images_and_secrets_are_never_in_the_line(api: Api, server: ImageServer) -> None:
+    data = base64.b64encode(encode_image("red", (300, 300))).decode()
     host = server.host
     for content in (
         {"image": data},

@@ -43,10 +43,10 @@ def test_malformed_json_request_is_400_and_says_what(api: Api, content: Any, sai
 def test_a_value_too_large_to_be_shown_is_400_too(api: Api, kind: str) -> None:
     """Python turns no more than 4,300 digits into text, and brackets until the stack ends."""
     brackets = functools.reduce(lambda inner, _: [inner], range(100_000), [])
-    answer = api.invoke({"url": "https://x", "top_k": 10**5000 if kind == "digits" else brackets})
-    assert (answer["status"], answer["code"]) == (400, "bad_request")
-    assert answer["detail"].startswith("top_k must be an integer, 1 to 4. Received: ")
-    assert len(answer["detail"]) < 150
+    body = api.invoke({"url": "https://x", "top_k": 10**5000 if kind == "digits" else brackets})
+    assert (body["status"], body["code"]) == (400, "bad_request")
+    assert body["detail"].startswith("top_k must be an integer, 1 to 4. Received: ")
+    assert len(body["detail"]) < 150
 
 
 @pytest.mark.parametrize("body", [b"{", b"{'url': 1}", b"[" * 100_000, b'{"url": 1' + b"1" * 9999])

@@ -17,7 +17,7 @@ from lambda_function import REPOSITORY
 from lambda_function.classifier import ArtifactError
 from lambda_function.service import Service, load_service
 from lambda_function.settings import Settings
-from tests.conftest import TINY_MODEL, picture
+from tests.conftest import TINY_MODEL, encode_image
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from lambda_function.classifier import Classifier
 
 
-class Answering:
-    """A model that answers the same to every picture."""
+class ConstantModel:
+    """A model with the same output for every image."""
 
     def __init__(self, tiny: Classifier, *probabilities: float) -> None:
         self.metadata = tiny.metadata
@@ -37,8 +37,8 @@ class Answering:
 
 
 def scores(tiny: Classifier, *probabilities: float) -> tuple[tuple[str, float], ...]:
-    service = Service(Settings(), Answering(tiny, *probabilities))  # type: ignore[arg-type]
-    return service.predict(picture("red")).scores
+    service = Service(Settings(), ConstantModel(tiny, *probabilities))  # type: ignore[arg-type]
+    return service.predict(encode_image("red")).scores
 
 
 def test_scores_are_paired_with_their_labels_best_first(tiny: Classifier) -> None:
@@ -48,38 +48,43 @@ def test_scores_are_paired_with_their_labels_best_first(tiny: Classifier) -> Non
 
 
 def test_a_quantised_softmax_is_made_to_sum_to_one(tiny: Classifier) -> None:
-    found = dict(scores(tiny, 0.5, 0.25, 0.125, 0.0625))  # the sum is 0.9375
-    assert found == {"red": 0.5333333, "green": 0.2666667, "blue": 0.1333333, "dark": 0.0666667}
-    assert sum(found.values()) == pytest.approx(1, abs=1e-6)
+    normalised = dict(scores(tiny, 0.5, 0.25, 0.125, 0.0625))  # the sum is 0.9375
+    assert normalised == {
+        "red": 0.5333333,
+        "green": 0.2666667,
+        "blue": 0.1333333,
+        "dark": 0.0666667,
+    }
+    assert sum(normalised.values()) == pytest.approx(1, abs=1e-6)
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "output",
     [(np.nan, 0, 0, 1), (np.inf, 0, 0, 0), (-0.5, 0.5, 0.5, 0.5), (3, 1, 0, 0), (0, 0, 0, 0)],
 )
-def test_what_is_no_set_of_probabilities_is_an_error(
-    tiny: Classifier, answer: tuple[float, ...]
+def test_an_output_without_probabilities_is_an_error(
+    tiny: Classifier, output: tuple[float, ...]
 ) -> None:
     with pytest.raises(ValueError, match="not a set of probabilities"):
-        scores(tiny, *answer)
+        scores(tiny, *output)
 
 
 def test_only_a_score_below_the_lowest_is_uncertain(tiny: Classifier) -> None:
-    half = Answering(tiny, 0.5, 0.5, 0, 0)
-    prediction = Service(Settings(), half).predict(picture("red"))  # type: ignore[arg-type]
+    half = ConstantModel(tiny, 0.5, 0.5, 0, 0)
+    prediction = Service(Settings(), half).predict(encode_image("red"))  # type: ignore[arg-type]
     assert "uncertain" not in prediction.to_dict(top_k=4, min_score=0.5)
     assert prediction.to_dict(top_k=4, min_score=0.5000001)["uncertain"] is True
 
 
-def test_size_is_height_and_width_of_the_picture(tiny: Classifier) -> None:
-    prediction = Service(Settings(), tiny).predict(picture("red", (30, 50)))
+def test_size_is_height_and_width_of_the_image(tiny: Classifier) -> None:
+    prediction = Service(Settings(), tiny).predict(encode_image("red", (30, 50)))
     assert prediction.image_size == (30, 50)
 
 
-def test_size_is_that_of_the_sent_picture_where_it_is_reduced_while_decoding(
+def test_size_is_that_of_the_encoded_image_even_if_decoding_reduces_it(
     tiny: Classifier,
 ) -> None:
-    prediction = Service(Settings(), tiny).predict(picture("red", (2400, 2600)))
+    prediction = Service(Settings(), tiny).predict(encode_image("red", (2400, 2600)))
     assert prediction.image_size == (2400, 2600)
 
 
@@ -114,7 +119,7 @@ def test_an_object_of_s3_has_the_time_that_any_download_has(
 
 @pytest.fixture(scope="module")
 def s3() -> Iterator[str]:
-    """moto's S3 server on loopback, with a bucket of models; gives its address."""
+    """moto's S3 server on loopback, with a bucket of models. Gives its address."""
     moto_server = pytest.importorskip("moto.server")
     boto3 = pytest.importorskip("boto3")
     server = moto_server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
@@ -177,7 +182,7 @@ def test_model_uri_replaces_the_shipped_model_at_cold_start(s3: str) -> None:
         ("latest.tflite", "must hold the model's SHA-256"),
     ],
 )
-def test_a_model_that_is_not_to_be_had_ends_the_init_with_the_reason(
+def test_a_model_that_cannot_be_read_ends_the_init_with_the_reason(
     s3: str, key: str, said: str
 ) -> None:
     ended = init(s3, key)

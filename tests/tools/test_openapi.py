@@ -13,7 +13,7 @@ from openapi_spec_validator import validate
 
 from lambda_function import app
 from lambda_function.errors import ServiceError
-from tests.conftest import Api, make_api, picture
+from tests.conftest import Api, encode_image, make_api
 from tools import openapi
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def test_problems_fit_their_schema_and_the_operation_lists_their_status(
     [
         ({"url": "https://example.com/a.jpg"}, True),
         ({"urls": ["https://example.com/a.jpg"], "top_k": 1}, True),
-        ({"image": base64.b64encode(picture("red")).decode()}, True),
+        ({"image": base64.b64encode(encode_image("red")).decode()}, True),
         ({"url": "https://example.com/a.jpg", "image": "AA=="}, False),
         ({"urls": []}, False),
         ({"urls": ["https://example.com/a.jpg"] * 33}, False),
@@ -104,7 +104,7 @@ def test_schema_and_handler_agree_on_requests(
     from lambda_function.service import Service
     from lambda_function.settings import Settings
 
-    api = Api(Service(Settings(), tiny, fetch=lambda *_, **__: picture("red")))
+    api = Api(Service(Settings(), tiny, fetch=lambda *_, **__: encode_image("red")))
     schema = {"$ref": "#/components/schemas/PredictRequest", "components": DOCUMENT["components"]}
     assert Draft202012Validator(schema).is_valid(request_body) is fits
     assert (api.post_json(request_body).status == 200) is fits

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lambda_function import REPOSITORY, app
-from tests.conftest import TINY_MODEL, picture
+from tests.conftest import TINY_MODEL, encode_image
 from tools import predict
 
 if TYPE_CHECKING:
@@ -37,11 +37,11 @@ def photos(tmp_path: Path) -> Path:
     """Return a folder with images, a text, a hidden file and a damaged image."""
     folder = tmp_path / "my photos"
     (folder / "more").mkdir(parents=True)
-    (folder / "a red.png").write_bytes(picture("red"))
-    (folder / "more" / "blue without an ending").write_bytes(picture("blue"))
-    (folder / "cut.png").write_bytes(picture("lime")[:60])
+    (folder / "a red.png").write_bytes(encode_image("red"))
+    (folder / "more" / "blue without an ending").write_bytes(encode_image("blue"))
+    (folder / "cut.png").write_bytes(encode_image("lime")[:60])
     (folder / "notes.txt").write_text("no image")
-    (folder / ".hidden.png").write_bytes(picture("red"))
+    (folder / ".hidden.png").write_bytes(encode_image("red"))
     return folder
 
 
@@ -191,7 +191,7 @@ def test_without_arguments_the_example_is_classified() -> None:
 
 def test_a_reader_that_has_enough_ends_the_command_quietly(tmp_path: Path) -> None:
     for number in range(40):
-        (tmp_path / f"{number}.png").write_bytes(picture("red"))
+        (tmp_path / f"{number}.png").write_bytes(encode_image("red"))
     code = f"{sys.executable} -m tools.predict {tmp_path} --format json | head -n 1"
     # Without a buffer each line is written at once, so the pipe is closed early.
     environment = {

@@ -18,7 +18,7 @@ import pytest
 
 from lambda_function import REPOSITORY
 from lambda_function.http.events import read_request, read_route
-from tests.conftest import TINY_MODEL, Api, picture
+from tests.conftest import TINY_MODEL, Api, encode_image
 from tools import serve as local
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def test_predictions_are_served_over_http(
     assert (status, headers["content-type"]) == (200, "application/json")
     assert json.loads(body)["predictions"][0]["label"] == "blue"
     status, _, body = ask(
-        listening, "POST", "/predict?top_k=1", picture("lime"), content_type="image/png"
+        listening, "POST", "/predict?top_k=1", encode_image("lime"), content_type="image/png"
     )
     assert [item["label"] for item in json.loads(body)["predictions"]] == ["green"]
 
