@@ -28,6 +28,7 @@ from lambda_function.errors import (
     NotFoundError,
     to_service_error,
 )
+from lambda_function.fetching.identity import is_own_request
 from lambda_function.http import pages
 from lambda_function.http.events import (
     Request,
@@ -176,6 +177,12 @@ def _respond_to_route(event: dict[str, Any], route: Route, context: RequestConte
         )
     request = read_request(event, route)  # refuses an event without a method
     context.log.fields.update(gateway_request_id=request.gateway_id or None)
+    if is_own_request(request.headers):
+        raise BadRequestError(
+            "This request was sent by an image classifier that was given the URL of a classifier. "
+            "Give it the URL of an image."
+        )
+    context.own_host = request.host
     return ROUTES[path][name](request, context)
 
 

@@ -19,7 +19,6 @@ import json
 import sys
 import time
 import traceback
-import urllib.parse
 from typing import TYPE_CHECKING, Any
 
 from lambda_function.errors import DeadlineError, FetchError, to_service_error
@@ -27,7 +26,6 @@ from lambda_function.errors import DeadlineError, FetchError, to_service_error
 if TYPE_CHECKING:
     from lambda_function.settings import Settings
 
-MAX_URL_CHARS = 500
 MAX_REASONS = 5  # of a batch's images, each once
 _SERVER_ERROR = {"Name": "ServerError", "Unit": "Count"}
 _OWN_TIME = {"Name": "OwnTime", "Unit": "Milliseconds"}
@@ -115,27 +113,6 @@ def write_line(line: str) -> None:
     """Write one line to where Lambda collects logs."""
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
-
-
-def redact_url(url: str) -> str:
-    """Return a URL without credentials and with its query string blacked out.
-
-    Only http, https and s3 are shown: a ``data:`` URL is an image. A URL whose host and port do
-    not parse is not shown either: a ``/`` in a password has that effect.
-
-    >>> redact_url("https://me:secret@example.com/a.jpg?X-Amz-Signature=1f#x")
-    'https://example.com/a.jpg?REDACTED'
-    """
-    try:
-        parts = urllib.parse.urlsplit(url)
-        host = parts.netloc.rpartition("@")[2]
-        _ = parts.port  # raises on anything but a number
-    except ValueError:
-        return "unreadable"
-    if parts.scheme not in ("http", "https", "s3"):
-        return "unreadable"
-    query = "?REDACTED" if parts.query else ""
-    return f"{parts.scheme}://{host}{parts.path}{query}"[:MAX_URL_CHARS]
 
 
 def _emf(namespace: str, now_s: float, by_version: list[dict[str, str]]) -> dict[str, Any]:

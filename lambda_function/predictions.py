@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from lambda_function.batch import run_batch
 from lambda_function.bulk import classify_objects, read_bulk_event
 from lambda_function.errors import to_service_error
-from lambda_function.logs import redact_url
+from lambda_function.fetching.urls import loggable_url
 from lambda_function.stopwatch import Stopwatch
 
 if TYPE_CHECKING:
@@ -58,9 +58,14 @@ def _predict_one(source: str | bytes, top_k: int, context: RequestContext) -> di
     service, log = context.service, context.log
     image, fetch_ms = source, 0.0
     if isinstance(image, str):
-        log.fields.update(image_url=redact_url(image))
+        log.fields.update(image_url=loggable_url(image))
         stopwatch = Stopwatch()
-        image = service.fetch(image, deadline=context.deadline, allow_s3=context.allow_s3)
+        image = service.fetch(
+            image,
+            deadline=context.deadline,
+            allow_s3=context.allow_s3,
+            own_host=context.own_host,
+        )
         fetch_ms = stopwatch.lap_ms()
     prediction = service.predict(image, fetch_ms=fetch_ms)
     log.fields.update(
@@ -88,7 +93,11 @@ def _predict_batch(request: PredictionRequest, context: RequestContext) -> dict[
     parts = run_batch(
         different,
         fetch=lambda url, admit: service.fetch(
-            url, deadline=context.deadline, allow_s3=context.allow_s3, admit=admit
+            url,
+            deadline=context.deadline,
+            allow_s3=context.allow_s3,
+            own_host=context.own_host,
+            admit=admit,
         ),
         classify=classify,
         on_error=lambda error: _error_part(error, context),

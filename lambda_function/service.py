@@ -19,6 +19,7 @@ from lambda_function import SHIPPED_MODEL
 from lambda_function.classifier import ArtifactError, Classifier
 from lambda_function.errors import BadRequestError, TooLargeError
 from lambda_function.fetching.client import FetchLimits, fetch_image
+from lambda_function.fetching.urls import S3_SCHEME
 from lambda_function.images.decode import decode_image, preprocess
 from lambda_function.logs import RequestLog
 from lambda_function.stopwatch import Stopwatch
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
 DEADLINE_MARGIN_S = 1.0  # of the function's remaining time, kept to send the response
 DEFAULT_REMAINING_S = 30.0  # without a Lambda context: the longest that an HTTP API waits
-_S3 = "s3://"
 _cold_start = iter([True])  # has one item, for the process's first request
 
 
@@ -100,6 +100,7 @@ class Service:
             max_bytes=settings.max_image_bytes,
             timeout_s=settings.fetch_timeout_s,
             trusted_hosts=settings.trusted_image_hosts,
+            contact=settings.fetch_contact,
         )
 
     def fetch(
@@ -108,6 +109,7 @@ class Service:
         *,
         deadline: float | None,
         allow_s3: bool,
+        own_host: str = "",
         admit: Callable[[], None] | None = None,
     ) -> bytes:
         """Return the bytes that a URL names.
@@ -116,13 +118,16 @@ class Service:
             url: http, https, or s3 where allowed.
             deadline: a ``time.monotonic()`` moment.
             allow_s3: whether this caller may name S3 objects.
+            own_host: the host name of this service, which is not fetched from.
             admit: called before the bytes are read. May wait until there is memory for them.
 
         Raises:
             ServiceError: refused, or could not be fetched. The message says why.
         """
-        if not url.lower().startswith(_S3):
-            return self._fetch_image(url, self._limits, deadline=deadline, admit=admit)
+        if url[: len(S3_SCHEME)].lower() != S3_SCHEME:
+            return self._fetch_image(
+                url, self._limits, deadline=deadline, own_host=own_host, admit=admit
+            )
         if not allow_s3:
             raise BadRequestError(
                 "s3:// addresses are accepted from direct invokes, and over HTTP only where "
@@ -201,6 +206,7 @@ class RequestContext:
         request_id: Lambda's.
         deadline: the ``time.monotonic()`` moment to be done by.
         allow_s3: whether this caller may name S3 objects.
+        own_host: the host name that the caller used, or ``""``.
         log: the log line of this request.
         stopwatch: started with the request.
     """
@@ -221,6 +227,7 @@ class RequestContext:
         remaining_ms = getattr(lambda_context, "get_remaining_time_in_millis", None)
         remaining_s = remaining_ms() / 1000 if callable(remaining_ms) else DEFAULT_REMAINING_S
         self.deadline = time.monotonic() + remaining_s - DEADLINE_MARGIN_S
+        self.own_host = ""
         self.allow_s3 = not is_http or service.settings.api_auth != "none"
         self.log = RequestLog(
             service.settings,
@@ -239,7 +246,7 @@ def load_service(settings: Settings) -> Service:
         ModelDownloadError: the model cannot be read from S3, or is not what its name says.
     """
     artifact: bytes | Path
-    if settings.model_uri.startswith(_S3):
+    if settings.model_uri.startswith(S3_SCHEME):
         from lambda_function.fetching.s3 import download_model  # imported here: it brings boto3
 
         artifact = download_model(settings.model_uri)

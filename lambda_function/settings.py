@@ -11,6 +11,7 @@ import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lambda_function.errors import BadRequestError
+from lambda_function.fetching.identity import user_agent
 from lambda_function.fetching.urls import normal_host_and_port
 
 if TYPE_CHECKING:
@@ -79,6 +80,12 @@ VARIABLES = (
         "Longest time for one image's download, redirects and name lookup included, in seconds.",
     ),
     Variable(
+        "FETCH_CONTACT",
+        "none",
+        "1 to 200 printable ASCII characters, no parentheses",
+        "A mail address or web page for the User-Agent of downloads. Wikimedia asks for one.",
+    ),
+    Variable(
         "TRUSTED_IMAGE_HOSTS",
         "none",
         "`host:port`, separated by commas",
@@ -122,6 +129,7 @@ class Settings:
         max_image_bytes: of an encoded image.
         max_image_pixels: of an image, before decoding.
         fetch_timeout_s: for one download.
+        fetch_contact: named in the User-Agent of downloads, or ``""``.
         trusted_image_hosts: ``host:port`` exempt from the public-address rule.
         image_buckets: that ``s3://`` images may come from.
         api_auth: one of ``API_AUTHS``.
@@ -137,6 +145,7 @@ class Settings:
     max_image_bytes: int = 20 * 1024**2  # 20 MiB: above any phone's JPEG. 4 fit in memory
     max_image_pixels: int = MAX_PIXELS
     fetch_timeout_s: float = 10.0
+    fetch_contact: str = ""
     trusted_image_hosts: frozenset[str] = frozenset()
     image_buckets: frozenset[str] = frozenset()
     api_auth: str = "none"
@@ -229,6 +238,16 @@ def _list(read_one: Callable[[str], str]) -> Callable[[str, str], frozenset[str]
     return read
 
 
+def _contact(name: str, text: str) -> str:
+    try:
+        user_agent(text)
+    except ValueError as error:
+        raise _refusal(name, text) from error
+    if len(text) > 200:
+        raise _refusal(name, text)
+    return "" if text == "none" else text
+
+
 def _bucket(text: str) -> str:
     if not _BUCKET.fullmatch(text):
         raise ValueError(text)
@@ -259,6 +278,7 @@ _READERS: dict[str, Callable[[str, str], Any]] = {
     "MAX_IMAGE_BYTES": _integer(1, 100 * 1024**2),
     "MAX_IMAGE_PIXELS": _integer(1, 200_000_000),
     "FETCH_TIMEOUT_S": _timeout,
+    "FETCH_CONTACT": _contact,
     "TRUSTED_IMAGE_HOSTS": _list(normal_host_and_port),
     "IMAGE_BUCKETS": _list(_bucket),
     "API_AUTH": _api_auth,

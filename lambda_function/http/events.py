@@ -51,6 +51,7 @@ class Request:
         headers: names in lower case.
         body: bytes as the caller sent them.
         gateway_id: the gateway's own id of the request, or ``""``.
+        host: the host name that the caller used, or ``""``.
     """
 
     method: str
@@ -59,6 +60,7 @@ class Request:
     headers: dict[str, str] = dataclasses.field(default_factory=dict)
     body: bytes = b""
     gateway_id: str = ""
+    host: str = ""
 
     @property
     def content_type(self) -> str:
@@ -149,13 +151,18 @@ def read_request(event: dict[str, Any], route: Route) -> Request:
         for name, value in _mapping(event.get("headers")).items()
         if isinstance(value, str)
     }
+    via = _mapping(event.get("multiValueHeaders")).get("Via")
+    if isinstance(via, list):  # version 1.0 shows only the last of several lines in headers
+        headers["via"] = ", ".join(map(str, via))
+    context = _mapping(event.get("requestContext"))
     return Request(
         method=route.method,
         path=route.path,
         query=_query(event),
         headers=headers,
         body=_body(event, headers.get("content-type", "").lower()),
-        gateway_id=_text(_mapping(event.get("requestContext")).get("requestId")),
+        gateway_id=_text(context.get("requestId")),
+        host=_text(context.get("domainName")),
     )
 
 

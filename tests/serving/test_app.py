@@ -116,7 +116,7 @@ def test_a_recorded_image_upload_is_classified(api: Api, name: str) -> None:
 def test_a_recorded_event_s_url_reaches_the_fetch(tiny: Classifier, name: str) -> None:
     asked = []
 
-    def fetch(url: str, limits: Any, *, deadline: float, admit: Any) -> bytes:
+    def fetch(url: str, limits: Any, *, deadline: float, **_: Any) -> bytes:
         asked.append(url)
         return encode_image("blue")
 

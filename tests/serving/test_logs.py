@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from lambda_function import REPOSITORY
-from lambda_function.logs import RequestLog, redact_url, write_line
+from lambda_function.logs import RequestLog, write_line
 from lambda_function.service import Service
 from lambda_function.settings import Settings
 from tests.conftest import TINY_MODEL, Api, encode_image
@@ -35,7 +35,7 @@ def test_the_line_of_a_prediction_has_its_fields(api: Api, server: ImageServer) 
     assert line["image_bytes"] == len(data)
     assert line["image_size"] == [40, 60]
     assert (line["label"], line["score"]) == ("red", round(body["predictions"][0]["score"], 4))
-    assert line["image_url"] == server.url("/red.png") + "?REDACTED"
+    assert line["image_url"] == server.url("/red.png")
     assert set(line["timings_ms"]) == {"fetch", "decode", "preprocess", "inference"}
     assert line["Latency"] >= body["timings_ms"]["total"]
     assert "code" not in line
@@ -130,6 +130,8 @@ def test_images_and_secrets_are_never_in_the_line(api: Api, server: ImageServer)
     for content in (
         {"image": data},
         {"url": f"http://user:hunter2@{host}/red.png?token=hunter2#hunter2"},
+        {"url": f"http:/user:hunter2@{host}/red.png"},
+        {"url": f"http://{host}/red.png%3Ftoken=hunter2"},
         {"url": f"data:image/png;base64,{data}"},
         {"url": data},
         {"urls": [f"http://{host}/red.png?token=hunter2"]},
@@ -140,27 +142,6 @@ def test_images_and_secrets_are_never_in_the_line(api: Api, server: ImageServer)
     text = json.dumps(api.lines)
     assert "hunter2" not in text
     assert data[:40] not in text
-
-
-@pytest.mark.parametrize(
-    ("url", "shown"),
-    [
-        ("https://a.example/b.jpg", "https://a.example/b.jpg"),
-        ("https://me:pw@a.example:8443/b.jpg?x=1#f", "https://a.example:8443/b.jpg?REDACTED"),
-        ("s3://bucket/key.jpg", "s3://bucket/key.jpg"),
-        ("data:image/png;base64,AAAA", "unreadable"),
-        ("file:///etc/passwd", "unreadable"),
-        ("http://[::1", "unreadable"),
-        ("https://me:pass/word@a.example/b.jpg", "unreadable"),
-        ("", "unreadable"),
-    ],
-)
-def test_redacted_addresses(url: str, shown: str) -> None:
-    assert redact_url(url) == shown
-
-
-def test_very_long_addresses_are_cut() -> None:
-    assert len(redact_url("https://a.example/" + "x" * 10_000)) == 500
 
 
 def test_line_breaks_in_a_request_stay_inside_the_line(
