@@ -1,1 +1,1 @@
-"""Measurements side by side, as files with date, commit and hardware; see ``compare``."""
+"""Measurements side by side, kept as files with date, commit, hardware and instruction sets."""

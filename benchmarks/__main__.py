@@ -1,49 +1,98 @@
-"""`python -m benchmarks`: all measurements of the serving side, one after another.
+"""Run one benchmark: ``python -m benchmarks NAME``.
 
-Writes benchmarks/results/*.json and the README's table. Wants a quiet machine and about
-half an hour; ``--quick`` runs everything once, in a few minutes, and writes nothing.
+``python -m benchmarks all`` runs the timed ones, one after another, and writes
+benchmarks/results/ and README's table. It needs a quiet machine and about an hour.
+``python -m benchmarks all --quick`` runs everything once, in a few minutes, and writes nothing.
 """
 
 from __future__ import annotations
 
-import argparse
+import importlib
 import subprocess
 import sys
 
+from benchmarks.baselines import BaselineError
+from benchmarks.masking import MaskingError
+from converter.errors import ConverterError
+from tools.emulator import EmulatorError
+from training.errors import TrainingError
+
+EXPECTED = (
+    BaselineError,
+    ConverterError,
+    EmulatorError,
+    FileNotFoundError,
+    MaskingError,
+    TrainingError,
+)
+# Name -> (module, what it answers).
+COMMANDS = {
+    "compare": ("compare", "this function beside the usual handlers, in one interleaved run"),
+    "startup": ("startup", "where a cold start spends its time, what a library adds to it"),
+    "scaling": ("scaling", "time and memory against image size, batch, threads"),
+    "micro": ("micro", "time around inference; a batch from slow image servers"),
+    "roofline": ("roofline", "inference against the peak of one core"),
+    "pareto": ("pareto", "every recipe of trained models: accuracy, time, memory"),
+    "accuracy": ("accuracy", "each handler on the test split, through its own decoding"),
+    "no-garment": ("no_garment", "what the model says of images without a garment"),
+    "image-size": ("image_size", "what the container image adds to its base"),
+    "models": ("baselines.build", "write the models that the baselines load"),
+    "report": ("report.pages", "write README's table and benchmarks/results/README.md"),
+    "plots": ("report.plots", "draw the result files"),
+}
 FULL = (
-    ("compare",),
-    ("overhead", "--write"),
-    ("limit", "--write"),
-    ("growth", "--write"),
-    ("large_photos", "--write"),
-    ("batch", "--write"),
-    ("coldstart", "--write"),
-    ("table", "--write"),
+    ("compare", "--write"),
+    ("micro", "--write"),
+    ("roofline", "--write"),
+    ("scaling", "--write"),
+    ("startup", "--write"),
+    ("report", "--write"),
 )
 QUICK = (
     ("compare", "--quick"),
-    ("overhead", "--requests", "100"),
-    ("limit", "--repeats", "3"),
-    ("growth", "--quick"),
-    ("batch", "--rounds", "1"),
+    ("micro", "--quick"),
+    ("roofline", "--repeats", "3"),
+    ("scaling", "--quick"),
+    ("startup", "--rounds", "2"),
+    ("report",),
 )
 
 
-def main() -> None:
-    """Run each measurement in a process of its own, so that none warms up another."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--quick", action="store_true")
-    for name, *options in QUICK if parser.parse_args().quick else FULL:
-        print(f"\n=== {name}", flush=True)
-        command = [sys.executable, "-m", f"benchmarks.{name}", *options]
-        status = subprocess.run(command, check=False).returncode
-        if status:
-            sys.exit(status)
+def main(arguments: list[str]) -> int:
+    """Import the named benchmark's module, and no other, and run it."""
+    name, *rest = arguments or ["--help"]
+    if name in ("--help", "-h"):
+        print(usage())
+        return 0
+    if name == "all" and rest in ([], ["--quick"]):
+        return run_all(QUICK if rest else FULL)
+    if name not in COMMANDS:
+        print(f"unknown benchmark: {' '.join(arguments)}\n\n{usage()}", file=sys.stderr)
+        return 2
+    module = importlib.import_module(f"benchmarks.{COMMANDS[name][0]}")
+    try:
+        module.main(rest)
+    except EXPECTED as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def run_all(series: tuple[tuple[str, ...], ...]) -> int:
+    """Run each benchmark in a process of its own, so that none warms up another."""
+    for words in series:
+        print(f"\n=== {' '.join(words)}", flush=True)
+        status = subprocess.run([sys.executable, "-m", "benchmarks", *words], check=False)
+        if status.returncode:
+            return status.returncode
+    return 0
+
+
+def usage() -> str:
+    """Return the list of commands."""
+    lines = [f"  {name:<12}{answers}" for name, (_, answers) in COMMANDS.items()]
+    return "\n".join([(__doc__ or "").strip(), "", *lines])
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(sys.argv[1:]))

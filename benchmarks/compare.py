@@ -1,86 +1,98 @@
-"""``make benchmark``: our function beside the handlers that people copy, in one run.
+"""This function beside the handlers that people copy, in one interleaved run.
 
-    python -m benchmarks.compare --rounds 10        writes benchmarks/results/compare.json
-    python -m benchmarks.compare --quick            one round, for CI; writes nothing
+    python -m benchmarks compare --write       writes benchmarks/results/compare.json
+    python -m benchmarks compare --quick       one round, for CI, writes nothing
 
-All run under the real emulator, each on one core with 1,769 MB (one vCPU on Lambda), with the
-same pictures over loopback HTTP, turn by turn. Every process is asked 20 times, then for 16
-pictures whose servers take 200 ms each: one request where the handler takes many, otherwise one
-after another, as a caller would have to. Ours is asked through API Gateway events.
+Every handler runs under the real emulator, on one core with 1,769 MB (one vCPU on Lambda), with
+the instruction sets of Lambda (AVX2) and, beside it, with the machine's own. All get the same
+images over loopback HTTP. Every process gets 20 requests, then 16 images whose servers take
+200 ms each: in one request where the handler takes many, otherwise one after another, as a caller
+would have to send them. This function gets API Gateway events.
 """
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
-import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.baselines import (
     COURSE,
     COURSE_ONNX,
     COURSE_SIZE,
-    PEERS,
-    Peer,
-    PeerError,
+    HANDLERS,
+    Baseline,
+    BaselineError,
     at_size,
 )
-from benchmarks.measure import at_least_one, summarise, surroundings, write_result
-from benchmarks.rounds import BATCH, MEMORY_MB, REQUESTS, SLOW_S, Run, run_rounds
-from benchmarks.table import comparison_table
+from benchmarks.harness import (
+    BATCH,
+    MEMORY_MB,
+    REQUESTS,
+    SLOW_S,
+    Run,
+    at_least_one,
+    command_line,
+    origin,
+    run_rounds,
+    summarise,
+    write_result,
+)
+from benchmarks.masking import AVX2, MACHINE, lanes
+from benchmarks.report.tables import comparison_table
 from deploy import costs
 from lambda_function import SHIPPED_MODEL
 from lambda_function.metadata import read_metadata
-from tools.emulator import EmulatorError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
 
 
-def main() -> None:
-    """Measure all peers, print the table, keep the result."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.compare",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def main(arguments: list[str]) -> None:
+    """Measure, print the tables and keep the result."""
+    parser = command_line("compare", __doc__)
     parser.add_argument("--rounds", type=at_least_one, default=10)
-    parser.add_argument("--peers", nargs="+", help="names; default: all")
-    parser.add_argument("--quick", action="store_true", help="one round, few requests, no file")
-    arguments = parser.parse_args()
-    peers = chosen_peers(arguments.peers)
-    for peer in peers:
-        peer.prepare()
-    context = surroundings()
-    if arguments.quick:
-        runs = run_rounds(peers, 1, requests=3, batch=4)
-        print(comparison_table(describe(peers, runs, batch=4)))
-        return
-    runs = run_rounds(peers, arguments.rounds)
-    result = {**context, **setting(arguments.rounds), **describe(peers, runs, batch=BATCH)}
-    print(comparison_table(result))
-    if arguments.peers:
-        print("nothing was written: the file holds all peers, measured in one run")
-        return
-    print(f"written: {write_result('compare', result)}")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="handlers; default: all")
+    parser.add_argument("--lanes", nargs="+", choices=(AVX2, MACHINE), help="default: all")
+    parser.add_argument("--quick", action="store_true", help="one round, few requests")
+    parser.add_argument("--write", action="store_true", help="benchmarks/results/compare.json")
+    options = parser.parse_args(arguments)
+    if options.write and (options.only or options.lanes or options.quick):
+        parser.error("--write keeps all handlers and lanes, measured in one run of full length")
+    handlers = choose_handlers(options.only)
+    for handler in handlers:
+        handler.prepare()
+    chosen = {n: lane for n, lane in lanes().items() if n in (options.lanes or (AVX2, MACHINE))}
+    record = origin(chosen)
+    rounds, requests, batch = (1, 3, 4) if options.quick else (options.rounds, REQUESTS, BATCH)
+    runs = run_rounds(handlers, chosen, rounds, requests=requests, batch=batch)
+    measured = {lane: describe(handlers, taken, batch=batch) for lane, taken in runs.items()}
+    result = {**record, **setting(rounds), "handlers": measured}
+    for lane in measured:
+        print(f"\n{lane}: {', '.join(record['provenance']['instruction_sets'][lane])}\n")
+        print(comparison_table(result, lane))
+    if options.write:
+        write_result("compare", result)
 
 
-def chosen_peers(names: list[str] | None) -> list[Peer]:
-    """Return the named peers, or all; the course's handlers also at our model's size.
+def choose_handlers(names: list[str] | None) -> list[Baseline]:
+    """Return the named handlers, or all. The course's handlers also come at our model's size.
 
     Raises:
-        PeerError: there is no peer of that name.
+        BaselineError: there is no handler of that name.
     """
     released_size = read_metadata(SHIPPED_MODEL).input.height
-    peers = list(PEERS)
+    handlers = list(HANDLERS)
     if released_size != COURSE_SIZE:
-        peers += [at_size(peer, released_size) for peer in (COURSE, COURSE_ONNX)]
-    known = {peer.name: peer for peer in peers}
+        handlers += [at_size(handler, released_size) for handler in (COURSE, COURSE_ONNX)]
+    known = {handler.name: handler for handler in handlers}
     unknown = set(names or ()) - known.keys()
     if unknown:
-        raise PeerError(f"no peer {sorted(unknown)}; there are {sorted(known)}")
-    return [peer for name, peer in known.items() if not names or name in names]
+        raise BaselineError(f"no handler {sorted(unknown)}. There are {sorted(known)}")
+    return [handler for name, handler in known.items() if not names or name in names]
 
 
 def setting(rounds: int) -> dict[str, Any]:
-    """Describe how it was measured."""
+    """Return how it is measured, and with which model and costs."""
     metadata = read_metadata(SHIPPED_MODEL)
     return {
         "rounds": rounds,
@@ -97,67 +109,68 @@ def setting(rounds: int) -> dict[str, Any]:
     }
 
 
-def describe(peers: list[Peer], runs: dict[str, list[Run]], *, batch: int) -> dict[str, Any]:
-    """Reduce all runs to figures, by peer, with each one's ratio to the course handler."""
-    figures = {peer.name: describe_peer(peer, runs[peer.name], batch=batch) for peer in peers}
-    base = figures.get(COURSE.name)
-    for figure in figures.values() if base else ():
-        figure["ratio"] = ratios(figure, base)
-    return {"peers": figures}
+def describe(
+    handlers: list[Baseline], runs: Mapping[str, list[Run]], *, batch: int
+) -> dict[str, dict[str, Any]]:
+    """Reduce one lane's runs to figures, with ratios to the course handler where it ran."""
+    described = {
+        handler.name: describe_handler(handler, runs[handler.name], batch=batch)
+        for handler in handlers
+    }
+    base = described.get(COURSE.name)
+    if base:
+        for figures in described.values():
+            figures["ratio"] = ratios(figures, base)
+    return described
 
 
-def ratios(figure: dict[str, Any], base: dict[str, Any]) -> dict[str, float]:
-    """Return one peer's figures divided by another's."""
-    return {key: value(figure) / value(base) for key, value in COMPARED.items()}
+def ratios(figures: dict[str, Any], base: dict[str, Any]) -> dict[str, float]:
+    """Return a handler's figures divided by those of the base."""
+    return {name: figure(figures) / figure(base) for name, figure in _FIGURES.items()}
 
 
-COMPARED = {
-    "cold_s": lambda figure: figure["cold_s"]["median"],
-    "warm_s": lambda figure: figure["warm_s"]["median"],
-    "warm_p95_s": lambda figure: figure["warm_s"]["p95"],
-    "cpu_s": lambda figure: figure["cpu_s"]["median"],
-    "peak_mb": lambda figure: figure["peak_mb"]["median"],
-    "artifact_mb": lambda figure: figure["artifact_mb"],
-    "installed_mb": lambda figure: figure["installed_mb"],
-    "slow_pictures_per_s": lambda figure: figure["slow_pictures_per_s"]["median"],
-    "usd_per_million": lambda figure: figure["usd_per_million"]["x86_64"],
-    "usd_per_million_slow": lambda figure: figure["usd_per_million_slow"]["x86_64"],
+def _median(name: str) -> Callable[[dict[str, Any]], float]:
+    return lambda figures: float(figures[name]["median"])
+
+
+def _x86(name: str) -> Callable[[dict[str, Any]], float]:
+    return lambda figures: float(figures[name]["x86_64"])
+
+
+_FIGURES: dict[str, Callable[[dict[str, Any]], float]] = {
+    **{name: _median(name) for name in ("cold_s", "warm_s", "cpu_s", "peak_mb")},
+    "warm_p95_s": lambda figures: float(figures["warm_s"]["p95"]),
+    "artifact_mb": lambda figures: float(figures["artifact_mb"]),
+    "installed_mb": lambda figures: float(figures["installed_mb"]),
+    "slow_images_per_s": _median("slow_images_per_s"),
+    "usd_per_million": _x86("usd_per_million"),
+    "usd_per_million_slow": _x86("usd_per_million_slow"),
 }
 
 
-def describe_peer(peer: Peer, runs: list[Run], *, batch: int) -> dict[str, Any]:
-    """Reduce one peer's runs to medians and quartiles, sizes and prices.
+def describe_handler(handler: Baseline, runs: list[Run], *, batch: int) -> dict[str, Any]:
+    """Reduce one handler's runs to medians and quartiles, sizes and costs.
 
     The arm64 prices assume that a request takes as long there as it took here.
     """
     warm = summarise(second for run in runs for second in run.warm_s)
-    slow = summarise(run.slow_batch_s for run in runs if run.slow_batch_s)
-    rates = summarise(batch / run.slow_batch_s for run in runs if run.slow_batch_s)
-    requests = 1 if peer.takes_batches else batch
+    slow = [run.slow_batch_s for run in runs if run.slow_batch_s]
+    requests = 1 if handler.takes_batches else batch
     return {
-        "title": peer.shown if peer.size else our_title(),
-        "python": peer.python_version(),
-        "versions": peer.versions(),
+        "title": handler.shown if handler.size else our_title(),
+        "python": handler.python_version(),
+        "versions": handler.versions(),
         "cold_s": dataclasses.asdict(summarise(run.cold_s for run in runs)),
         "warm_s": dataclasses.asdict(warm),
         "cpu_s": dataclasses.asdict(summarise(run.cpu_s for run in runs)),
         "peak_mb": dataclasses.asdict(summarise(run.peak_bytes / 1e6 for run in runs)),
-        "artifact_mb": peer.artifact.stat().st_size / 1e6,
-        "installed_mb": peer.installed_bytes() / 1e6,
-        "slow_pictures_per_s": dataclasses.asdict(rates),
-        "usd_per_million": {
-            name: costs.usd_per_million(warm.median, memory_mb=MEMORY_MB, architecture=name)
-            for name in costs.USD_PER_GB_SECOND
-        },
-        "usd_per_million_slow": {
-            name: costs.usd_per_million(
-                slow.median / requests,
-                memory_mb=MEMORY_MB,
-                architecture=name,
-                images_per_request=batch // requests,
-            )
-            for name in costs.USD_PER_GB_SECOND
-        },
+        "artifact_mb": handler.artifact.stat().st_size / 1e6,
+        "installed_mb": handler.installed_bytes() / 1e6,
+        "slow_images_per_s": dataclasses.asdict(summarise(batch / taken_s for taken_s in slow)),
+        "usd_per_million": _usd_per_million(warm.median, 1),
+        "usd_per_million_slow": _usd_per_million(
+            summarise(slow).median / requests, batch // requests
+        ),
     }
 
 
@@ -167,8 +180,13 @@ def our_title() -> str:
     return f"**this project, as shipped**, {metadata.recipe}, {metadata.input.height} px"
 
 
-if __name__ == "__main__":
-    try:
-        main()
-    except (EmulatorError, PeerError) as error:
-        sys.exit(str(error))
+def _usd_per_million(request_s: float, images_per_request: int) -> dict[str, float]:
+    return {
+        name: costs.usd_per_million(
+            request_s,
+            memory_mb=MEMORY_MB,
+            architecture=name,
+            images_per_request=images_per_request,
+        )
+        for name in costs.USD_PER_GB_SECOND
+    }

@@ -1,22 +1,21 @@
-"""What an image adds over its base, unpacked: ours beside a course-style one.
+"""What a container image adds to its base, unpacked: ours beside a course-style one.
 
-    python -m benchmarks.image_size            builds, counts, prints the table
-    python -m benchmarks.image_size --write    also keeps benchmarks/results/image_size.json and
-                                               puts the table into docs/deploy-reference.md
+    python -m benchmarks image-size            builds, counts, prints the table
+    python -m benchmarks image-size --write    also writes benchmarks/results/image_size.json and
+                                               the table in docs/deploy-reference.md
 
 Ours is built by the project's Dockerfile. Course-style is what the course's Dockerfile does:
-``pip install`` of tflite-runtime and keras-image-helper, then model and handler; its lock is
+``pip install`` of tflite-runtime and keras-image-helper, then model and handler. Its lock is
 requirements/peer-course.txt without the runtime client, which a base image brings. All stand on
-the same base image, so course-style wheels (CPython 3.11's) are counted, never run. The course's
-model is zeros of the size that ``make benchmark`` found: bytes are counted, not read.
+the same base image, so course-style wheels (CPython 3.11's) are counted and never run. The course's
+model is zeros of the size that ``compare`` measured: bytes are counted, not read.
 
-Every file that the base does not have in the same size counts. No clock is in it: the same commit
-and base give the same figures.
+Every file that the base does not have in the same size counts. There is no clock in it: the same
+commit and base give the same figures.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import platform
@@ -26,12 +25,13 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measure import REPOSITORY, RESULTS, surroundings, write_result
+from benchmarks.harness import RESULTS, command_line, origin, write_result
+from lambda_function import REPOSITORY
 from tools.container_engine import STANDIN, default_base_image, run_in_engine
-from training.files import replace_marked
+from training.files import replace_marked, write_text
 
 DOCUMENT = REPOSITORY / "docs" / "deploy-reference.md"
-BEGIN = "<!-- image size: written by `python -m benchmarks.image_size --write` -->"
+BEGIN = "<!-- image size: written by `python -m benchmarks image-size --write` -->"
 END = "<!-- end of image size -->"
 BAR = 0.80  # of the course-style image, for the default
 TITLES = {
@@ -53,19 +53,51 @@ LISTING = """
 import json, os
 kept_out = ("/proc", "/sys", "/dev", "/run", "/tmp", "/etc/hosts", "/etc/hostname",
             "/etc/resolv.conf", "/etc/mtab")
-found = {}
+sizes = {}
 for folder, folders, names in os.walk("/"):
     folders[:] = [name for name in folders if os.path.join(folder, name) not in kept_out]
     for name in names:
         path = os.path.join(folder, name)
         if os.path.isfile(path) and not os.path.islink(path) and path not in kept_out:
-            found[path] = os.path.getsize(path)
-print(json.dumps(found))
+            sizes[path] = os.path.getsize(path)
+print(json.dumps(sizes))
 """
 
 
-def parts(base: dict[str, int], image: dict[str, int]) -> dict[str, int]:
-    """Return the bytes that an image adds over its base, by kind.
+def main(arguments: list[str]) -> None:
+    """Build, count, print and keep the result."""
+    parser = command_line("image-size", __doc__)
+    parser.add_argument("--write", action="store_true", help="result file and document")
+    options = parser.parse_args(arguments)
+    if STANDIN.is_dir() and "CONTAINER_BASE" not in os.environ:
+        command = [sys.executable, "-m", "benchmarks", "image-size", *arguments]
+        sys.exit(run_in_engine(command))
+    result = measure()
+    print(table(result))
+    if options.write:
+        write_result("image_size", result)
+        write_text(DOCUMENT, put_into(DOCUMENT.read_text(), result))
+
+
+def measure() -> dict[str, Any]:
+    """Build the images, count their files, and remove them."""
+    record = origin()
+    base = default_base_image()
+    files = _listing(base)
+    images = {
+        "ours": _build("ours", REPOSITORY, base, files),
+        "ours-boto3": _build("ours-boto3", REPOSITORY, base, files, "--build-arg", "BOTO3=locked"),
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        write_course_context(Path(folder), course_model_bytes())
+        images["course"] = _build("course", Path(folder), base, files)
+    is_standin = os.environ.get("CONTAINER_BASE") == "stand-in"
+    shown = "a stand-in for AWS's base image (Debian's Python 3.13)" if is_standin else base
+    return {**record, "base": shown, "images": images}
+
+
+def count_added(base: dict[str, int], image: dict[str, int]) -> dict[str, int]:
+    """Return the bytes that an image adds to its base, by kind.
 
     Args:
         base: size of every file, by path.
@@ -85,7 +117,7 @@ def parts(base: dict[str, int], image: dict[str, int]) -> dict[str, int]:
 
 def table(result: dict[str, Any]) -> str:
     """Return a result as Markdown: the table, and how it was made."""
-    images = result["images"]
+    images, source = result["images"], result["provenance"]
     lines = [
         "| added over the base image, unpacked, MB | libraries | byte code | model | all | |",
         "| --- | ---: | ---: | ---: | ---: | ---: |",
@@ -97,9 +129,9 @@ def table(result: dict[str, Any]) -> str:
         lines.append(f"| {title} | {shown} | {ratio:.2f} |")
     strict = images["ours"]["added_bytes"] / bar_bytes(result) * BAR
     made = (
-        f"Counted on {result['date']} at commit `{result['commit']}` in images built on "
-        f"{result['base']}; `make image-size` counts again. Without the course-style byte code, "
-        f"which its pip compiles by the way, the default is at {strict:.2f}; `tests/docker` "
+        f"Counted on {source['date']} at commit `{source['commit']}` in images built on "
+        f"{result['base']}. `python -m benchmarks image-size` counts again. Without the byte code "
+        f"that the course-style pip compiles, the default is at {strict:.2f}. `tests/docker` "
         f"holds it to at most {BAR:.2f}."
     )
     return "\n".join([*lines, "", made])
@@ -120,15 +152,8 @@ def put_into(document: str, result: dict[str, Any]) -> str:
     return replace_marked(document, (BEGIN, END), table(result))
 
 
-def course_lock(lock: str) -> str:
-    """Return the lines of a lock that are the function's own."""
-    text = "\n".join(line for line in lock.splitlines() if not line.lstrip().startswith("#"))
-    lines = text.replace("\\\n", " ").splitlines()
-    return "\n".join(line for line in lines if line.partition("==")[0] not in RUNTIME_CLIENT) + "\n"
-
-
-def course_context(folder: Path, model_bytes: int) -> None:
-    """Write what a course-style image is built from."""
+def write_course_context(folder: Path, model_bytes: int) -> None:
+    """Write the folder that a course-style image is built from."""
     machine = platform.machine()
     # The image of Python 3.13 has glibc 2.34.
     names = [f"manylinux_2_{minor}_{machine}" for minor in range(34, 16, -1)]
@@ -137,7 +162,7 @@ def course_context(folder: Path, model_bytes: int) -> None:
     options += [f"--platform {name}" for name in names]
     (folder / "Dockerfile").write_text(COURSE_DOCKERFILE % " ".join(options))
     lock = (REPOSITORY / "requirements" / "peer-course.txt").read_text()
-    (folder / "wanted.txt").write_text(course_lock(lock))
+    (folder / "wanted.txt").write_text(_course_lock(lock))
     handler = (REPOSITORY / "benchmarks" / "baselines" / "course.py").read_text()
     (folder / "lambda_function.py").write_text(handler)
     with (folder / "clothing-model.tflite").open("wb") as model:
@@ -145,59 +170,34 @@ def course_context(folder: Path, model_bytes: int) -> None:
 
 
 def course_model_bytes() -> int:
-    """Return the size of the course's model, as ``make benchmark`` found it."""
-    compared = json.loads((RESULTS / "compare.json").read_text())
-    return int(compared["peers"]["course"]["artifact_mb"] * 1e6)
+    """Return the size of the course's model, as ``compare`` measured it."""
+    lanes = json.loads((RESULTS / "compare.json").read_text())["handlers"]
+    figures = next(iter(lanes.values()))["course"]
+    return int(figures["artifact_mb"] * 1e6)
 
 
-def measure() -> dict[str, Any]:
-    """Build the images, count, remove them."""
-    base = default_base_image()
-    files = _listing(base)
-    images = {
-        "ours": _built("ours", REPOSITORY, base, files),
-        "ours-boto3": _built("ours-boto3", REPOSITORY, base, files, "--build-arg", "BOTO3=locked"),
-    }
-    with tempfile.TemporaryDirectory() as folder:
-        course_context(Path(folder), course_model_bytes())
-        images["course"] = _built("course", Path(folder), base, files)
-    is_standin = os.environ.get("CONTAINER_BASE") == "stand-in"
-    shown = "a stand-in for AWS's base image (Debian's Python 3.13)" if is_standin else base
-    return {**surroundings(), "base": shown, "images": images}
+def _course_lock(lock: str) -> str:
+    """Return a lock without the runtime client."""
+    text = "\n".join(line for line in lock.splitlines() if not line.lstrip().startswith("#"))
+    lines = text.replace("\\\n", " ").splitlines()
+    return "\n".join(line for line in lines if line.partition("==")[0] not in RUNTIME_CLIENT) + "\n"
 
 
-def main() -> int:
-    """Measure and print; ``--write`` also keeps the result; see the module."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.image_size", description=main.__doc__
-    )
-    parser.add_argument("--write", action="store_true", help="write the result and the table")
-    options = parser.parse_args()
-    if STANDIN.is_dir() and "CONTAINER_BASE" not in os.environ:
-        return run_in_engine([sys.executable, "-m", "benchmarks.image_size", *sys.argv[1:]])
-    result = measure()
-    print(table(result))
-    if options.write:
-        print(f"written: {write_result('image_size', result)}")
-        DOCUMENT.write_text(put_into(DOCUMENT.read_text(), result))
-    return 0
-
-
-def _built(
+def _build(
     name: str, context: Path, base: str, base_files: dict[str, int], *options: str
 ) -> dict[str, int]:
     tag = f"image-size:{name}"
     _docker("build", "--build-arg", f"BASE_IMAGE={base}", *options, "--tag", tag, str(context))
     try:
-        return parts(base_files, _listing(tag))
+        return count_added(base_files, _listing(tag))
     finally:
         _docker("image", "rm", "--force", tag)
 
 
 def _listing(image: str) -> dict[str, int]:
-    said = _docker("run", "--rm", "--user", "0", "--entrypoint", "python", image, "-c", LISTING)
-    found: dict[str, int] = json.loads(said)
-    return found
+    listing = _docker("run", "--rm", "--user", "0", "--entrypoint", "python", image, "-c", LISTING)
+    sizes: dict[str, int] = json.loads(listing)
+    return sizes
 
 
 def _docker(*arguments: str) -> str:
@@ -206,7 +206,3 @@ def _docker(*arguments: str) -> str:
     if done.returncode:
         raise SystemExit(f"docker {arguments[0]} failed:\n{done.stdout}{done.stderr}")
     return done.stdout
-
-
-if __name__ == "__main__":
-    sys.exit(main())

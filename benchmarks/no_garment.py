@@ -1,17 +1,17 @@
-"""What the released model says of pictures without any garment: it has to name one of ten.
+"""What the shipped model says of images without any garment: it has to name one of its classes.
 
-    make no-garment                       writes benchmarks/results/no_garment.json
+    python -m benchmarks no-garment --write
 
 Photographs and drawings that scikit-image and scikit-learn carry for their examples, without
 clothing in them, and even surfaces drawn here, through the serving path. Beside them, where the
-data set is there, its validation pictures: which share of either would ``MIN_SCORE`` mark
-``uncertain``?
+data set is there, its validation images: which share of either would ``MIN_SCORE`` mark
+``uncertain``? Needs the environment `benchmarks` (``make .venv/benchmarks/.ok``).
 """
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
+import io
 import statistics
 import sys
 from pathlib import Path
@@ -20,16 +20,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from benchmarks.measure import RESULTS, surroundings, write_result
+from benchmarks.baselines import BaselineError
+from benchmarks.harness import command_line, origin, write_result
 from lambda_function import SHIPPED_MODEL
 from lambda_function.classifier import Classifier
 from lambda_function.images.decode import decode_image, preprocess
-from tests.support.images import encode
 from training.data.dataset import find_dataset, load_split
 from training.errors import DatasetError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 # No astronaut and no camera man: they wear something.
@@ -44,38 +44,33 @@ FOLDERS: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 
 
-class PicturesError(RuntimeError):
-    """There are no pictures to ask about."""
-
-
-def main() -> None:
-    """Classify, print, and keep the result."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.no_garment",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def main(arguments: list[str]) -> None:
+    """Classify, print and keep the result."""
+    parser = command_line("no-garment", __doc__)
     parser.add_argument("--dataset", type=Path, help="default: CLOTHING_DATASET or ../shared")
     parser.add_argument("--write", action="store_true", help="benchmarks/results/no_garment.json")
-    arguments = parser.parse_args()
+    options = parser.parse_args(arguments)
+    record = origin()
     classifier = Classifier(SHIPPED_MODEL)
-    found = {name: ask(classifier, data) for name, data in [*surfaces(), *carried_pictures()]}
-    result = {
-        **surroundings(),
-        "model": f"{classifier.metadata.name} {classifier.metadata.version}",
-        "pictures": found,
-        "top_score": describe([float(row["score"]) for row in found.values()]),
-        "validation_top_score": describe(validation_scores(classifier, arguments.dataset)),
+    images = {
+        name: classify(classifier, data) for name, data in [*surfaces(), *carried_images(FOLDERS)]
     }
-    for name, row in found.items():
+    result = {
+        **record,
+        "model": f"{classifier.metadata.name} {classifier.metadata.version}",
+        "images": images,
+        "top_score": describe([float(row["score"]) for row in images.values()]),
+        "validation_top_score": describe(validation_scores(classifier, options.dataset)),
+    }
+    for name, row in images.items():
         print(f"{name:<28}{row['label']:<12}{row['score']:.2f}")
     print(table(result))
-    if arguments.write:
-        print(f"written: {write_result('no_garment', result, folder=RESULTS)}")
+    if options.write:
+        write_result("no_garment", result)
 
 
-def ask(classifier: Classifier, data: bytes) -> dict[str, Any]:
-    """Return the first class of an encoded picture, and its probability."""
+def classify(classifier: Classifier, data: bytes) -> dict[str, Any]:
+    """Return the best label of an encoded image, and its probability."""
     tensor = preprocess(decode_image(data), classifier.metadata.input)
     probabilities = classifier.predict(tensor)
     best = int(probabilities.argmax())
@@ -84,39 +79,41 @@ def ask(classifier: Classifier, data: bytes) -> dict[str, Any]:
 
 def surfaces() -> Iterator[tuple[str, bytes]]:
     """Yield even surfaces and noise, drawn here, as PNG."""
-    for name, colour in (("white", 255), ("grey", 128), ("black", 0)):
-        yield name, encode(Image.new("RGB", (400, 533), (colour,) * 3), kind="PNG")
-    noise = np.random.default_rng(0).integers(0, 256, (533, 400, 3), dtype=np.uint8)
-    yield "noise", encode(Image.fromarray(noise), kind="PNG")
+    for name, grey in (("white", 255), ("grey", 128), ("black", 0)):
+        yield name, _to_png(np.full((533, 400, 3), grey, np.uint8))
+    yield "noise", _to_png(np.random.default_rng(0).integers(0, 256, (533, 400, 3), np.uint8))
 
 
-def carried_pictures() -> Iterator[tuple[str, bytes]]:
-    """Yield the pictures of the installed packages.
+def carried_images(folders: Mapping[str, tuple[str, ...]]) -> Iterator[tuple[str, bytes]]:
+    """Yield the images of installed packages.
+
+    Args:
+        folders: names of files by package and folder, such as "skimage/data".
 
     Raises:
-        PicturesError: a package is not installed.
+        BaselineError: a package is not installed.
     """
-    for folder, names in FOLDERS.items():
+    for folder, names in folders.items():
         package, _, rest = folder.partition("/")
         spec = importlib.util.find_spec(package)
         if spec is None or spec.origin is None:
-            raise PicturesError(f"{package} is not installed here: `make no-garment` does it")
+            raise BaselineError(f"{package} is not installed here: `make .venv/benchmarks/.ok`")
         for name in names:
             yield Path(name).stem, (Path(spec.origin).parent / rest / name).read_bytes()
 
 
 def validation_scores(classifier: Classifier, dataset: Path | None) -> list[float]:
-    """Return the first class's probability of every validation picture; none without data."""
+    """Return the highest probability of every validation image. None without the data set."""
     try:
         split = load_split(find_dataset(dataset), "validation")
     except DatasetError as error:
-        print(f"no comparison with pictures of garments: {error}", file=sys.stderr)
+        print(f"no comparison with images of garments: {error}", file=sys.stderr)
         return []
-    return [float(ask(classifier, path.read_bytes())["score"]) for path in split.paths]
+    return [float(classify(classifier, path.read_bytes())["score"]) for path in split.paths]
 
 
 def describe(scores: list[float]) -> dict[str, Any] | None:
-    """Return how many there are, their median, and the share below each threshold."""
+    """Return the number of scores, their median, and the share below each threshold."""
     if not scores:
         return None
     below = {str(t): float(np.mean(np.array(scores) < t)) for t in THRESHOLDS}
@@ -126,22 +123,21 @@ def describe(scores: list[float]) -> dict[str, Any] | None:
 def table(result: dict[str, Any]) -> str:
     """Return what ``MIN_SCORE`` would mark, as Markdown."""
     columns = {
-        "pictures without a garment": result["top_score"],
-        "validation pictures": result["validation_top_score"],
+        "images without a garment": result["top_score"],
+        "validation images": result["validation_top_score"],
     }
-    shown = {name: found for name, found in columns.items() if found}
-    heads = [f"{name} ({found['count']})" for name, found in shown.items()]
+    shown = {name: scores for name, scores in columns.items() if scores}
+    heads = [f"{name} ({scores['count']})" for name, scores in shown.items()]
     lines = [f"| `MIN_SCORE` | {' | '.join(heads)} |", "| --- |" + " ---: |" * len(heads)]
     for threshold in map(str, THRESHOLDS):
-        cells = [f"{found['below'][threshold]:.0%} marked" for found in shown.values()]
+        cells = [f"{scores['below'][threshold]:.0%} marked" for scores in shown.values()]
         lines.append(f"| {threshold} | {' | '.join(cells)} |")
-    medians = [f"{found['median']:.2f}" for found in shown.values()]
-    lines.append(f"| median of the first class's probability | {' | '.join(medians)} |")
+    medians = [f"{scores['median']:.2f}" for scores in shown.values()]
+    lines.append(f"| median of the highest probability | {' | '.join(medians)} |")
     return "\n".join(lines)
 
 
-if __name__ == "__main__":
-    try:
-        main()
-    except PicturesError as error:
-        sys.exit(str(error))
+def _to_png(pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()

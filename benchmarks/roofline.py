@@ -1,76 +1,64 @@
-"""How near inference is to what one core can do.
+"""How near inference is to the peak of one core.
 
-    python -m benchmarks.roofline --write
+    python -m benchmarks roofline --write
 
-The work is counted from the model file: multiply-adds of its convolutions and matrix products,
-by the shapes of its tensors. The limit is measured: the best of several large float32 matrix
-products on one core, with NumPy's BLAS. For float32 models the share of that peak is the answer;
-an int8 model may exceed it, since the processor does more int8 operations at a time.
+The work is counted from the model file: multiply-adds of its convolutions and matrix products, by
+the shapes of its tensors. The peak is measured: the best of several large float32 matrix products
+on one core, with NumPy's BLAS. An int8 model may exceed it, because the processor does more int8
+operations at a time. Runs with the instruction sets of Lambda.
 
-The float32 models are the peers' (``benchmarks.baselines.build``); ours is the shipped one.
+The float32 models are those of the baselines (``python -m benchmarks models``).
 """
 
 from __future__ import annotations
 
-import argparse
 import math
 import os
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-# Before NumPy is imported: its BLAS starts one thread per core it sees.
-os.environ.update({"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"})
 
 import numpy as np
 
 from benchmarks.baselines import CORE, COURSE, MODELS
-from benchmarks.measure import at_least_one, summarise, surroundings, write_result
+from benchmarks.harness import at_least_one, command_line, origin, summarise, write_result
+from benchmarks.masking import enter_lane, lambda_lane
 from lambda_function import SHIPPED_MODEL
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
 MATRIX = 2048  # rows and columns: 16 MB a matrix, well above the caches
-# Which of an operation's inputs holds the weights; the other operations multiply next to nothing.
+# Input 1 of these operations holds the weights. The other operations multiply next to nothing.
 _WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 
 
-def main() -> None:
-    """Measure and print; ``--write`` also keeps the result file."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.roofline",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def main(arguments: list[str]) -> None:
+    """Measure, print and keep the result."""
+    parser = command_line("roofline", __doc__)
     parser.add_argument("--repeats", type=at_least_one, default=30)
-    parser.add_argument("--write", action="store_true", help="benchmarks/results/limit.json")
-    arguments = parser.parse_args()
+    parser.add_argument("--write", action="store_true", help="benchmarks/results/roofline.json")
+    options = parser.parse_args(arguments)
+    enter_lane(lambda_lane(), OPENBLAS_NUM_THREADS="1")  # NumPy's BLAS reads it on import
     os.sched_setaffinity(0, {CORE})
-    context = surroundings()
+    record = origin()
     peak = matrix_product_macs_per_s(10)
-    models = {}
     print(f"peak of one core, float32 matrix product: {peak / 1e9:.1f} G multiply-adds/s")
-    for path in models_here():
-        name, found = measure_model(path, arguments.repeats, peak)
-        models[name] = found
+    models = {}
+    for path in [SHIPPED_MODEL, *sorted(MODELS.glob(f"*/{COURSE.model}"))]:
+        name, speed = measure_model(path, options.repeats, peak)
+        models[name] = speed
         print(
-            f"{name}: {found['gmacs']:.2f} G multiply-adds in {found['inference_s'].median:.4f} s, "
-            f"{found['gmacs_per_s']:.1f} G/s, {found['of_peak']:.0%} of the float32 peak"
+            f"{name}: {speed['gmacs']:.2f} G multiply-adds in {speed['inference_s'].median:.4f} s, "
+            f"{speed['gmacs_per_s']:.1f} G/s, {speed['of_peak']:.0%} of the float32 peak"
         )
-    if arguments.write:
-        result = {**context, "peak_gmacs_per_s": peak / 1e9, "models": models}
-        print(f"written: {write_result('limit', result)}")
-
-
-def models_here() -> list[Path]:
-    """Return the shipped model and the float32 ones that have been built."""
-    return [SHIPPED_MODEL, *sorted(MODELS.glob(f"*/{COURSE.model}"))]
+    if options.write:
+        write_result("roofline", {**record, "peak_gmacs_per_s": peak / 1e9, "models": models})
 
 
 def measure_model(path: Path, repeats: int, peak: float) -> tuple[str, dict[str, Any]]:
     """Return a model's name, and its work, time and speed on one core and thread."""
-    from ai_edge_litert.interpreter import Interpreter
+    from ai_edge_litert.interpreter import Interpreter  # absent where tflite-runtime stands in
 
     interpreter = Interpreter(model_path=str(path), num_threads=1)
     interpreter.allocate_tensors()
@@ -81,12 +69,11 @@ def measure_model(path: Path, repeats: int, peak: float) -> tuple[str, dict[str,
         start = time.perf_counter()
         interpreter.invoke()
         taken.append(time.perf_counter() - start)
-    found = summarise(taken[2:])
-    rate = macs / found.median
-    name = f"{weights_type(interpreter)} {size} px"
-    return name, {
+    inference_s = summarise(taken[2:])
+    rate = macs / inference_s.median
+    return f"{weights_type(interpreter)} {size} px", {
         "gmacs": macs / 1e9,
-        "inference_s": found,
+        "inference_s": inference_s,
         "gmacs_per_s": rate / 1e9,
         "of_peak": rate / peak,
     }
@@ -96,18 +83,17 @@ def count_macs(interpreter: Any) -> int:
     """Return the multiply-adds of one inference.
 
     Args:
-        interpreter: of ai-edge-litert, tensors allocated.
+        interpreter: of ai-edge-litert, with allocated tensors.
     """
     shapes = {
-        detail["index"]: [int(n) for n in detail["shape"]]
+        detail["index"]: [int(length) for length in detail["shape"]]
         for detail in interpreter.get_tensor_details()
     }
-    operations = [
-        (item["op_name"], [shapes[index] for index in (item["inputs"][1], item["outputs"][0])])
+    return sum(
+        operation_macs(item["op_name"], shapes[item["inputs"][1]], shapes[item["outputs"][0]])
         for item in interpreter._get_ops_details()
         if item["op_name"] in _WEIGHTED
-    ]
-    return sum(operation_macs(name, *found) for name, found in operations)
+    )
 
 
 def operation_macs(name: str, weights: Sequence[int], output: Sequence[int]) -> int:
@@ -115,7 +101,7 @@ def operation_macs(name: str, weights: Sequence[int], output: Sequence[int]) -> 
 
     Args:
         name: one of TFLite's operation names.
-        weights: shape; (out, height, width, in) for CONV_2D, (1, height, width, channels) for
+        weights: shape. (out, height, width, in) for CONV_2D, (1, height, width, channels) for
             DEPTHWISE_CONV_2D, (out, in) for FULLY_CONNECTED.
         output: shape of the result.
 
@@ -137,15 +123,11 @@ def weights_type(interpreter: Any) -> str:
 
 def matrix_product_macs_per_s(repeats: int) -> float:
     """Return the multiply-adds a second of the fastest of several float32 matrix products."""
-    generator = np.random.default_rng(0)
-    a, b = (generator.standard_normal((MATRIX, MATRIX), dtype=np.float32) for _ in range(2))
+    rng = np.random.default_rng(0)
+    a, b = (rng.standard_normal((MATRIX, MATRIX), dtype=np.float32) for _ in range(2))
     best_s = math.inf
     for _ in range(repeats):
         start = time.perf_counter()
         a @ b
         best_s = min(best_s, time.perf_counter() - start)
     return MATRIX**3 / best_s
-
-
-if __name__ == "__main__":
-    main()

@@ -1,120 +1,117 @@
-"""How latency and memory grow: with the picture's megapixels, the batch, and the threads.
+"""How time and memory grow: with the image's megapixels, the batch and the threads.
 
-    python -m benchmarks.scaling --write
+    python -m benchmarks scaling --write
 
-Each figure comes from the real emulator. Memory is the highest that a fresh process has held, so
-every point has a process of its own; latency is its median over a few warm requests. Pictures are
-drawn here: noise over a gradient, as hard on a decoder as a photograph's grain.
+Each figure comes from the real emulator, with the instruction sets of Lambda. Memory is the highest
+that a fresh process has held, so every point has a process of its own. Time is the median of a few
+warm requests. Images are drawn here: noise over a gradient, as hard to decode as a photo's grain.
+
+Two threads stand for 3,538 MB, where Lambda gives two vCPUs. More cannot be measured on two cores.
 """
 
 from __future__ import annotations
 
-import argparse
 import io
 import os
-import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
-from benchmarks.baselines import CORE, OURS, PeerError
-from benchmarks.measure import at_least_one, summarise, surroundings, write_result
-from benchmarks.rounds import MEMORY_MB
-from tools.emulator import Emulator, EmulatorError
+from benchmarks.baselines import CORE, OURS
+from benchmarks.harness import (
+    MEMORY_MB,
+    at_least_one,
+    command_line,
+    origin,
+    summarise,
+    write_result,
+)
+from benchmarks.masking import lambda_lane
+from tools.emulator import EmulatorError
 from tools.image_server import ImageServer, Resource
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator
+
+    from benchmarks.masking import Lane
 
 MEGAPIXELS = (0.2, 1, 3, 6, 12, 24, 48)
 BATCHES = (1, 2, 4, 8, 16, 32)
 
 
-def main() -> None:
-    """Measure and print; ``--write`` also keeps the result file."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.scaling",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def main(arguments: list[str]) -> None:
+    """Measure, print and keep the result."""
+    parser = command_line("scaling", __doc__)
     parser.add_argument("--requests", type=at_least_one, default=10, help="warm ones a point")
     parser.add_argument("--quick", action="store_true", help="two points a row, few requests")
-    parser.add_argument("--write", action="store_true", help="benchmarks/results/growth.json")
-    arguments = parser.parse_args()
+    parser.add_argument("--write", action="store_true", help="benchmarks/results/scaling.json")
+    options = parser.parse_args(arguments)
     OURS.prepare()
-    context = surroundings()
-    requests = 2 if arguments.quick else arguments.requests
-    take = slice(0, 2) if arguments.quick else slice(None)
-    result = {
-        "megapixels": by_megapixels(MEGAPIXELS[take], requests),
-        "batch": by_batch(BATCHES[take], requests),
-        "threads": by_threads(range(1, len(os.sched_getaffinity(0)) + 1), requests),
-    }
-    for name, points in result.items():
-        for point in points:
-            print(
-                f"{name} {point['at']}: {point['elapsed_s'].median:.3f} s, "
-                f"{point['peak_mb']:.0f} MB"
+    lane = lambda_lane()
+    record = origin({lane.name: lane})
+    requests = 2 if options.quick else options.requests
+    count = 2 if options.quick else None
+    result: dict[str, list[dict[str, Any]]] = {"megapixels": [], "batch": [], "threads": []}
+    for name, point in points(lane, requests, count):
+        print(f"{name} {point['at']}: {point['elapsed_s'].median:.3f} s, {point['peak_mb']:.0f} MB")
+        result[name].append(point)
+    if options.write:
+        write_result("scaling", {**record, **result})
+
+
+def points(lane: Lane, requests: int, count: int | None) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Measure and yield (what grows, point).
+
+    Args:
+        lane: instruction sets that the function sees.
+        requests: warm ones for each point.
+        count: points for each thing that grows. None for all.
+    """
+    images = {f"/{size}.jpg": Resource(draw_photo(size)) for size in MEGAPIXELS[:count]}
+    with ImageServer(images) as server:
+        small = server.url(f"/{MEGAPIXELS[0]}.jpg")
+        for size in MEGAPIXELS[:count]:
+            event: dict[str, Any] = {"url": server.url(f"/{size}.jpg")}
+            yield "megapixels", measure(size, event, lane, server.host, requests)
+        for images_per_request in BATCHES[:count]:
+            event = {"urls": [f"{small}?{number}" for number in range(images_per_request)]}
+            yield "batch", measure(images_per_request, event, lane, server.host, requests)
+        for threads in range(1, len(os.sched_getaffinity(0)) + 1):
+            yield (
+                "threads",
+                measure(threads, {"url": small}, lane, server.host, requests, threads=threads),
             )
-    if arguments.write:
-        print(f"written: {write_result('growth', {**context, **result})}")
-
-
-def by_megapixels(sizes: Sequence[float], requests: int) -> list[dict[str, Any]]:
-    """Ask for one JPEG of each size, in megapixels, on one core."""
-    resources = {f"/{size}.jpg": Resource(photograph(size)) for size in sizes}
-    with ImageServer(resources) as server:
-        return [
-            measure(size, {"url": server.url(f"/{size}.jpg")}, server, requests) for size in sizes
-        ]
-
-
-def by_batch(sizes: Sequence[int], requests: int) -> list[dict[str, Any]]:
-    """Ask for several pictures of 0.2 megapixels in one request, on one core."""
-    with ImageServer({"/a.jpg": Resource(photograph(0.2))}) as server:
-        return [
-            measure(
-                size,
-                {"urls": [server.url(f"/a.jpg?{number}") for number in range(size)]},
-                server,
-                requests,
-            )
-            for size in sizes
-        ]
-
-
-def by_threads(counts: Sequence[int], requests: int) -> list[dict[str, Any]]:
-    """Give the interpreter several threads, and the function as many cores as there are."""
-    with ImageServer({"/a.jpg": Resource(photograph(0.2))}) as server:
-        event = {"url": server.url("/a.jpg")}
-        return [
-            measure(
-                count, event, server, requests, env={"INTERPRETER_THREADS": str(count)}, core=None
-            )
-            for count in counts
-        ]
 
 
 def measure(
     at: float,
     event: dict[str, Any],
-    server: ImageServer,
+    lane: Lane,
+    host: str,
     requests: int,
     *,
-    env: Mapping[str, str] | None = None,
-    core: int | None = CORE,
+    threads: int | None = None,
 ) -> dict[str, Any]:
-    """Return one point: a fresh process, its warm latency and its highest memory.
+    """Return one point: a fresh process, its warm time and its highest memory.
+
+    Args:
+        at: the number that grows.
+        event: to send.
+        lane: instruction sets that the function sees.
+        host: of the image server.
+        requests: warm ones.
+        threads: of the interpreter, on as many cores. None for one core and the default.
 
     Raises:
-        EmulatorError: a picture was not classified.
+        EmulatorError: an image was not classified.
     """
-    emulator = Emulator(
-        python=OURS.venv / "bin" / "python",
-        env={"TRUSTED_IMAGE_HOSTS": server.host, **(env or {})},
-        memory_mb=MEMORY_MB,
-        core=core,
+    emulator = OURS.emulator(
+        lane,
+        memory_mb=MEMORY_MB * (threads or 1),
+        trusted_hosts=[host],
+        env={"INTERPRETER_THREADS": str(threads)} if threads else {},
+        core=CORE if threads in (None, 1) else None,
     )
     with emulator:
         replies = [emulator.invoke(event) for _ in range(requests + 1)]
@@ -127,7 +124,7 @@ def measure(
     return {"at": at, "elapsed_s": elapsed_s, "peak_mb": peak_mb}
 
 
-def photograph(megapixels: float) -> bytes:
+def draw_photo(megapixels: float) -> bytes:
     """Return a JPEG of 3:4 with that many million pixels."""
     height = round((megapixels * 1e6 * 4 / 3) ** 0.5)
     width = round(height * 3 / 4)
@@ -137,10 +134,3 @@ def photograph(megapixels: float) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "JPEG", quality=85)
     return buffer.getvalue()
-
-
-if __name__ == "__main__":
-    try:
-        main()
-    except (EmulatorError, PeerError) as error:
-        sys.exit(str(error))

@@ -167,7 +167,8 @@ def put_into(document: str, ms: float) -> str:
 def measured_ms() -> float:
     """Return the median milliseconds of our warm requests in the committed benchmark."""
     compared = json.loads(COMPARED.read_text())
-    return round(float(compared["peers"]["ours"]["warm_s"]["median"]) * 1000, 1)
+    lane = next(iter(compared["handlers"].values()))  # the one that is nearest to Lambda: AVX2
+    return round(float(lane["ours"]["warm_s"]["median"]) * 1000, 1)
 
 
 def _with_sum(rows: list[Row]) -> list[Row]:

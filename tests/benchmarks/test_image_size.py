@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from benchmarks import image_size
-from benchmarks.measure import RESULTS
+from benchmarks.harness import RESULTS
 from lambda_function import SHIPPED_MODEL
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def test_only_what_the_base_does_not_have_counts_and_by_kind() -> None:
         "/var/task/a/__pycache__/b.pyc": 7,
         "/var/task/a/b.py": 5,
     }
-    assert image_size.parts(base, image) == {
+    assert image_size.count_added(base, image) == {
         "added_bytes": 1072,
         "model_bytes": 1000,
         "byte_code_bytes": 7,
@@ -56,19 +56,21 @@ def test_the_course_style_image_is_what_it_is_called() -> None:
 def test_the_counted_model_is_as_large_as_the_shipped_one() -> None:
     counted = COUNTED["images"]["ours"]["model_bytes"]
     assert counted == pytest.approx(SHIPPED_MODEL.stat().st_size, rel=0.02), (
-        "another model is shipped: `make image-size ARGS=--write`"
+        "another model is shipped: `python -m benchmarks image-size --write`"
     )
 
 
 def test_the_document_tells_what_was_counted() -> None:
     document = image_size.DOCUMENT.read_text()
-    assert image_size.put_into(document, COUNTED) == document, "make image-size ARGS=--write"
+    assert image_size.put_into(document, COUNTED) == document, (
+        "run `python -m benchmarks image-size --write`"
+    )
     with pytest.raises(ValueError, match="image size"):
         image_size.put_into("nothing here", COUNTED)
 
 
 def test_course_style_is_built_from_its_lock_without_the_runtime_client(tmp_path: Path) -> None:
-    image_size.course_context(tmp_path, 1234)
+    image_size.write_course_context(tmp_path, 1234)
     names = [line.partition("==")[0] for line in (tmp_path / "wanted.txt").read_text().splitlines()]
     assert names == ["keras-image-helper", "numpy", "pillow", "tflite-runtime"]
     assert (tmp_path / "clothing-model.tflite").stat().st_size == 1234

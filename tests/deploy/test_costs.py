@@ -45,3 +45,19 @@ def test_the_document_s_tables_are_made_from_what_was_measured() -> None:
 def test_a_document_without_markers_is_refused() -> None:
     with pytest.raises(ValueError, match="costs"):
         costs.put_into("nothing here", 250)
+
+
+def test_duration_is_billed_in_whole_milliseconds_rounded_up() -> None:
+    # 0.1 GB-s x 1e6 x 0.0000166667 = 1.66667, and 0.20 for the requests
+    usd = [
+        costs.usd_per_million(s, memory_mb=1024, architecture="x86_64")
+        for s in (0.1, 0.1001, 0.101)
+    ]
+    assert usd[0] == pytest.approx(1.86667)
+    assert usd[1] == usd[2] > usd[0]
+
+
+def test_the_images_of_a_batch_share_the_price_of_their_request() -> None:
+    alone = costs.usd_per_million(1.6, memory_mb=1769, architecture="arm64")
+    shared = costs.usd_per_million(1.6, memory_mb=1769, architecture="arm64", images_per_request=16)
+    assert shared == pytest.approx(alone / 16)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from benchmarks.harness import RESULTS
 from benchmarks.image_size import bar_bytes
-from benchmarks.measure import RESULTS
 from lambda_function import REPOSITORY, SHIPPED_MODEL
 from lambda_function.classifier import Classifier
 from lambda_function.images.decode import decode_image, preprocess
@@ -133,7 +133,7 @@ def test_it_adds_at_most_four_fifths_of_a_course_style_image(
     assert added <= bar_bytes(COUNTED)
     # Another Python's byte code, as AWS's base image has it, is of nearly the same size.
     assert added == pytest.approx(COUNTED["images"]["ours"]["added_bytes"], rel=0.02), (
-        "the size in docs/deploy-reference.md is old: `python -m benchmarks.image_size --write`"
+        "the size in docs/deploy-reference.md is old: `python -m benchmarks image-size --write`"
     )
 
 

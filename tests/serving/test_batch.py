@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from benchmarks.batch import BAR, measure
+from benchmarks.micro import BATCH_BAR, batch_ratios
 from lambda_function.batch import run_batch
 from lambda_function.errors import DeadlineError
 from lambda_function.service import Service
@@ -326,7 +326,7 @@ def test_sixteen_slow_servers_cost_one_download(tiny: Classifier) -> None:
     One round in five has to keep it: nothing then stands in a batch's way but the machine.
     """
     dozing = Service(Settings(), Dozing(tiny))  # type: ignore[arg-type]
-    assert any(measure(1, service=dozing)[0] <= BAR for _ in range(5))
+    assert any(batch_ratios(1, service=dozing)[0] <= BATCH_BAR for _ in range(5))
 
 
 @pytest.mark.slow
@@ -335,5 +335,5 @@ def test_sixteen_images_take_the_first_download_and_sixteen_inferences() -> None
     busy = os.getloadavg()[0]
     if busy > (os.cpu_count() or 1) / 2:
         pytest.skip(f"a timing, and the machine is busy (load {busy:.1f})")
-    ratios = measure(5)
-    assert statistics.median(ratios) <= BAR, ratios
+    ratios = batch_ratios(5)
+    assert statistics.median(ratios) <= BATCH_BAR, ratios

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from PIL import Image
 
-from benchmarks.measure import summarise, surroundings, write_result
+from benchmarks.harness import origin, summarise, write_result
 from lambda_function import REPOSITORY
 from tests.support.emulator import require_emulator
 from tools.emulator import Emulator, http_event
@@ -63,10 +63,11 @@ class Soak:
 @pytest.mark.slow
 def test_mixed_requests_leave_memory_and_files_as_they_were():
     require_emulator()
+    record = origin()
     soak = run_soak(REQUESTS)
     report = describe(soak)
     if os.environ.get("SOAK_WRITE") == "1":
-        write_result("soak", {**surroundings(), **report})
+        write_result("soak", {**record, **report})
 
     assert soak.wrong == []
     assert soak.statuses[500] == 0

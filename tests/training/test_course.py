@@ -74,7 +74,7 @@ def test_the_table_adds_figures_on_test_where_the_benchmark_measured_them(tmp_pa
     results.mkdir()
     (results / "larger.json").write_text(json.dumps({"ours": "0.900 (validation)"}))
     (tmp_path / "accuracy.json").write_text(
-        json.dumps({"peers": {"course": {"accuracy": 0.91}, "ours": {"accuracy": 0.95}}})
+        json.dumps({"handlers": {"course": {"accuracy": 0.91}, "ours": {"accuracy": 0.95}}})
     )
     lines = steps.table(results).splitlines()
     assert lines[9].endswith("| 0.900 (validation), 0.9100 (test) |")

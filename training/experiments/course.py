@@ -452,7 +452,7 @@ def _figures_on_test(file: Path) -> dict[str, str]:
     """Return what to add to a step's cell: the course's recipe, trained by us, and our release."""
     if not file.is_file():
         return {}
-    peers = json.loads(file.read_text())["peers"]
+    peers = json.loads(file.read_text())["handlers"]
     named = {"larger": peers.get("course"), "use": peers.get("ours")}
     return {name: f", {found['accuracy']:.4f} (test)" for name, found in named.items() if found}
 

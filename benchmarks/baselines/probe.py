@@ -1,9 +1,9 @@
 """One model in one runtime in one process: how fast, how large. Prints one line of JSON.
 
-    python benchmarks/pareto_probe.py ai-edge-litert model.tflite --threads 1 --seconds 4
+    python benchmarks/baselines/probe.py ai-edge-litert model.tflite --threads 1 --seconds 4
 
-A file of its own, run by path: it needs only NumPy and the runtime, and runs in any of the
-virtual environments. A process measures one thing, so that memory is that thing's alone.
+It is run by path: it needs only NumPy and the runtime, in any of the virtual environments. A
+process measures one model, so that the memory is that model's alone.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ import argparse
 import json
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -28,14 +29,14 @@ def main() -> None:
     parser.add_argument("model", type=Path)
     parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--seconds", type=float, required=True, help="at most, beyond 5 runs")
-    parsed = parser.parse_args()
+    options = parser.parse_args()
     before_mb = _status_mb("VmRSS")
     started = time.perf_counter()
     try:
-        run = _load(parsed.runtime, parsed.model, parsed.threads)
+        run = _load(options.runtime, options.model, options.threads)
         loaded_s = time.perf_counter() - started
-        times_s = _time(run, parsed.seconds)
-    except Exception as error:  # whatever a runtime raises is its answer
+        times_s = _time(run, options.seconds)
+    except Exception as error:  # each runtime raises its own classes
         text = str(error).strip()
         print(json.dumps({"error": text.partition("\n")[0] or type(error).__name__}))
         return
@@ -64,7 +65,7 @@ def _time(run: Callable[[], object], seconds: float) -> list[float]:
 
 
 def _load(runtime: str, model: Path, threads: int) -> Callable[[], object]:
-    """Return a function that classifies one picture; the runtime is imported only now."""
+    """Return a function that classifies one image. The runtime is imported only now."""
     if runtime == "onnxruntime":
         return _load_onnx(model, threads)
     if runtime == "ai-edge-litert":
@@ -74,13 +75,13 @@ def _load(runtime: str, model: Path, threads: int) -> Callable[[], object]:
     interpreter = Interpreter(model_path=str(model), num_threads=threads)
     interpreter.allocate_tensors()
     given = interpreter.get_input_details()[0]
-    answer = interpreter.get_output_details()[0]["index"]
-    picture = _picture(given["shape"])
+    output = interpreter.get_output_details()[0]["index"]
+    image = _image(given["shape"])
 
     def run() -> object:
-        interpreter.set_tensor(given["index"], picture)
+        interpreter.set_tensor(given["index"], image)
         interpreter.invoke()
-        return interpreter.get_tensor(answer)
+        return interpreter.get_tensor(output)
 
     return run
 
@@ -92,16 +93,17 @@ def _load_onnx(model: Path, threads: int) -> Callable[[], object]:
     options.intra_op_num_threads = threads
     session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
     given = session.get_inputs()[0]
-    picture = _picture([size if isinstance(size, int) else 1 for size in given.shape])
-    return lambda: session.run(None, {given.name: picture})
+    image = _image([size if isinstance(size, int) else 1 for size in given.shape])
+    return lambda: session.run(None, {given.name: image})
 
 
-def _picture(shape: object) -> np.ndarray:
-    return np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)
+def _image(shape: Sequence[int]) -> np.ndarray[Any, np.dtype[np.float32]]:
+    pixels = np.random.default_rng(0).uniform(-1, 1, tuple(shape))
+    return pixels.astype(np.float32)
 
 
 def _status_mb(name: str) -> float | None:
-    """Return a figure of /proc/self/status in MB; None where there is no such file."""
+    """Return a figure of /proc/self/status in MB, or None where there is no such file."""
     status = Path("/proc/self/status")
     if not status.is_file():
         return None

@@ -1,0 +1,312 @@
+"""The benchmark's pages, written from the result files.
+
+    python -m benchmarks report            prints them
+    python -m benchmarks report --write    writes the short table into README.md, between the
+                                           markers, and benchmarks/results/README.md: all rows and
+                                           lanes, further measurements, the index of all results
+
+A test compares both pages with the result files.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.baselines import HANDLERS
+from benchmarks.harness import RESULTS, command_line
+from benchmarks.report.tables import (
+    LANE_TITLES,
+    README_ROWS,
+    commit_of,
+    comparison_table,
+    instruction_sets_of,
+    lambda_lane_of,
+    note,
+)
+from lambda_function import REPOSITORY
+from training.files import replace_marked, write_text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+README = REPOSITORY / "README.md"
+BEGIN, END = "<!-- benchmark:begin -->", "<!-- benchmark:end -->"
+TAG = "before-simplification"
+STUDY = "python -m training study size|ablation --results benchmarks/results"
+INTRODUCTION = (
+    "Written by `python -m benchmarks report --write`. Figures are ratios of one run where they "
+    "can be: other machines, and this one at other hours, have other times."
+)
+REMARKS = (
+    "`dependencies` is ours after `deploy/image/prune.py`, theirs as installed. "
+    "`python -m benchmarks image-size` counts whole images. From slow image servers, ours fetches "
+    "the images of a batch of 16 side by side. The others take one at a time. Accuracy is of each "
+    "as shipped: the baselines' columns have the course's recipe, trained here."
+)
+PLOT = "![Start, warm request, processor time and memory of all six](plots/compare.svg)"
+
+# Result file, without its suffix -> what it answers, and what writes it, unless the file itself
+# says so. `python` is that of .venv/test or, where Keras is needed, of .venv/benchmarks.
+SOURCES = {
+    "ablation_folds": ("the parts of the training recipe, cross-validated", STUDY),
+    "ablation_study": ("the parts of the training recipe, over seeds", STUDY),
+    "accuracy": (
+        "each handler on the test split, through its own decoding",
+        "python -m benchmarks accuracy --course-models FOLDER --only ours course onnx tensorflow "
+        "--write",
+    ),
+    "batch": ("16 images from slow servers", "python -m benchmarks micro --write"),
+    "compare": (
+        "this function beside the baselines, interleaved",
+        "python -m benchmarks compare --write",
+    ),
+    "evaluation_test": (
+        "the release on test: the model card's tables",
+        "python -m training evaluate lambda_function/model.tflite --split test --no-gallery "
+        "--out FOLDER",
+    ),
+    "image_size": (
+        "what the container image adds to its base",
+        "python -m benchmarks image-size --write",
+    ),
+    "no_garment": ("images without a garment", "python -m benchmarks no-garment --write"),
+    "overhead": ("time around inference", "python -m benchmarks micro --write"),
+    "pareto": (
+        "every recipe of trained models: size, time, accuracy",
+        "python -m benchmarks pareto runs/a runs/b --write",
+    ),
+    "robustness_test": (
+        "test images saved otherwise",
+        "python -m training robustness lambda_function/model.tflite --split test "
+        "--out benchmarks/results",
+    ),
+    "robustness_validation": (
+        "validation images saved otherwise",
+        "python -m training robustness lambda_function/model.tflite --out benchmarks/results",
+    ),
+    "roofline": ("distance to the processor's peak", "python -m benchmarks roofline --write"),
+    "scaling": (
+        "time and memory against megapixels, batch, threads",
+        "python -m benchmarks scaling --write",
+    ),
+    "size_folds": ("input sizes, cross-validated", STUDY),
+    "size_study": ("input sizes, over seeds", STUDY),
+    "soak": ("5,000 mixed requests", "python -m pytest tests/serving/test_soak.py"),
+    "startup": ("where a cold start spends its time", "python -m benchmarks startup --write"),
+}
+# The code of these is deleted: docs/experiments.md has the results, the tag has the code.
+ANSWERED = {
+    "coldstart": ("start to first response", "python -m benchmarks.coldstart --write"),
+    "imports": ("what a library adds to the start", "python -m benchmarks.imports --write"),
+    "large_photos": (
+        "a 24-megapixel photo to a tensor",
+        "python -m benchmarks.large_photos --write",
+    ),
+    "tuning_speed": (
+        "the course's eleven trials, its way and ours",
+        "python -m benchmarks.tuning_speed --write",
+    ),
+}
+
+
+def main(arguments: list[str]) -> None:
+    """Print the pages, or write them."""
+    parser = command_line("report", __doc__)
+    parser.add_argument("--write", action="store_true", help="README.md and results/README.md")
+    options = parser.parse_args(arguments)
+    block, page = readme_block(RESULTS), results_page(RESULTS)  # both, before either is written
+    if options.write:
+        write_text(README, replace_marked(README.read_text(), (BEGIN, END), block))
+        write_text(RESULTS / "README.md", page)
+    else:
+        print(f"{block}\n\n{page}")
+
+
+def readme_block(results: Path) -> str:
+    """Return what stands between README.md's markers: the rows that decide a choice.
+
+    Args:
+        results: folder with ``compare.json`` and, where it exists, ``accuracy.json``.
+
+    Raises:
+        FileNotFoundError: nothing was measured yet.
+    """
+    compared = _read(results / "compare.json")
+    lane = lambda_lane_of(compared)
+    as_published = {handler.name for handler in HANDLERS}  # not at our model's size
+    shown = {n: f for n, f in compared["handlers"][lane].items() if n in as_published}
+    few = comparison_table(
+        {**compared, "handlers": {lane: shown}},
+        lane,
+        _optional(results / "accuracy.json"),
+        rows=README_ROWS,
+    )
+    origin = compared["provenance"]
+    where = (
+        f"Medians of one run on {origin['date']} at commit {commit_of(origin)}, "
+        f"{origin['processor']} with {LANE_TITLES[lane]} ({instruction_sets_of(origin, lane)}), "
+        f"one core and {compared['memory_mb']:,} MB a handler. In brackets: the ratio to the "
+        "course handler. [All rows, quartiles, versions and further measurements]"
+        "(benchmarks/results/README.md). `python -m benchmarks all` measures again."
+    )
+    return f"{few}\n\n{where}"
+
+
+def results_page(results: Path) -> str:
+    """Return benchmarks/results/README.md.
+
+    Raises:
+        FileNotFoundError: nothing was measured yet.
+    """
+    compared = _read(results / "compare.json")
+    accuracy = _optional(results / "accuracy.json")
+    lines = ["# Results", "", INTRODUCTION, "", "## Beside the baselines"]
+    for number, lane in enumerate(compared["handlers"]):
+        sets = instruction_sets_of(compared["provenance"], lane)
+        title = f"With {LANE_TITLES[lane]} ({sets}):"
+        table = comparison_table(compared, lane, accuracy if number == 0 else None)
+        lines += ["", title, "", table]
+    lines += ["", note(compared), "", REMARKS, "", PLOT]
+    return "\n".join([*lines, *further(results), "", "## Files", "", index(results)])
+
+
+def further(results: Path) -> list[str]:
+    """Return one line for each further measurement that was made."""
+    measured = [(name, _optional(results / f"{name}.json"), line) for name, line in FURTHER.items()]
+    lines = [
+        f"- {line(result)} ({_command_of(name, result)}, commit "
+        f"{commit_of(result['provenance'])}, instruction sets "
+        f"{instruction_sets_of(result['provenance'])})"
+        for name, result, line in measured
+        if result
+    ]
+    return ["", *lines] if lines else []
+
+
+def index(results: Path) -> str:
+    """Return the index of a folder of results as Markdown: one line a result file.
+
+    Raises:
+        KeyError: it is not known what writes a file.
+    """
+    heads = ["file", "answers", "command", "measured", "commit", "on", "instruction sets"]
+    top = [f"| {' | '.join(heads)} |", "| --- " * len(heads) + "|"]
+    files = sorted(results.glob("*.json"))
+    kept = [_line(path, *SOURCES[path.stem]) for path in files if path.stem not in ANSWERED]
+    answered = [_line(path, *ANSWERED[path.stem]) for path in files if path.stem in ANSWERED]
+    lines = [*top, *kept]
+    if answered:
+        lines += [
+            "",
+            "Answered questions. Their code is deleted: the commands are those of the tag "
+            f"`{TAG}`. [docs/experiments.md](../../docs/experiments.md) says what came out.",
+            "",
+            *top,
+            *answered,
+        ]
+    lines += [
+        "",
+        "`test_ledger.csv`: every first scoring of an artifact on test. `course/`: the steps of "
+        "README's 'Follow the course' (`make steps ARGS='--results benchmarks/results/course'`). "
+        "`plots/`: `python -m benchmarks plots`.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def current_block(text: str) -> str | None:
+    """Return what is between the markers now, or None where there are none."""
+    rest = text.partition(BEGIN)[2]
+    block, end, _ = rest.partition(END)
+    return block.strip("\n") if end else None
+
+
+def _line(path: Path, answers: str, command: str) -> str:
+    result = _read(path)
+    origin = result["provenance"]
+    cells = [
+        f"[{path.stem}]({path.name})",
+        answers,
+        f"`{result.get('command', command)}`",
+        origin["date"],
+        commit_of(origin),
+        f"{origin['processor']}, {origin['cores']} cores",
+        instruction_sets_of(origin),
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def _command_of(name: str, result: dict[str, Any]) -> str:
+    return f"`{result.get('command', SOURCES[name][1])}`"
+
+
+def _roofline(roofline: dict[str, Any]) -> str:
+    parts = [
+        f"{name}: {model['gmacs_per_s']:.0f} G multiply-adds/s ({model['of_peak']:.0%} of this "
+        f"core's float32 peak)"
+        for name, model in roofline["models"].items()
+    ]
+    return (
+        f"Distance to the peak of one core: {', '.join(parts)}. "
+        "An int8 instruction does more at once than a float32 one."
+    )
+
+
+def _overhead(overhead: dict[str, Any]) -> str:
+    median_ms = overhead["handler_ms"]["median"]
+    return f"Around inference (routing, JSON, logging): {median_ms:.2f} ms."
+
+
+def _batch(batch: dict[str, Any]) -> str:
+    return (
+        "A batch of 16 images from servers taking 200 ms: the first download, and "
+        f"{batch['ratio']['median']:.2f} times the bare work of 16 (bar: {batch['bar']})."
+    )
+
+
+def _scaling(scaling: dict[str, Any]) -> str:
+    units = {"megapixels": "megapixels", "batch": "images a request", "threads": "threads"}
+    parts = [_from_to(scaling[name], unit) for name, unit in units.items()]
+    return f"Scaling: {'. '.join(parts)}."
+
+
+def _from_to(points: list[dict[str, Any]], unit: str) -> str:
+    first, last = points[0], points[-1]
+    return (
+        f"{first['at']:g} -> {last['at']:g} {unit} {first['elapsed_s']['median']:.3f} -> "
+        f"{last['elapsed_s']['median']:.3f} s, {first['peak_mb']:.0f} -> {last['peak_mb']:.0f} MB"
+    )
+
+
+def _startup(startup: dict[str, Any]) -> str:
+    steps = [f"{n} {times['elapsed_ms']['median']:.0f}" for n, times in startup["starts"].items()]
+    return f"Milliseconds from process start to the end of each step: {', '.join(steps)}."
+
+
+def _soak(soak: dict[str, Any]) -> str:
+    return (
+        f"Soak: {soak['requests']:,} mixed requests, {soak['statuses'].get('500', 0)} with "
+        f"status 500, memory {soak['resident_after_warm_up_mb']:.0f} -> "
+        f"{soak['resident_at_end_mb']:.0f} MB, open files "
+        f"{soak['open_files_after_warm_up']} -> {soak['open_files_at_end']}."
+    )
+
+
+FURTHER: dict[str, Callable[[dict[str, Any]], str]] = {
+    "roofline": _roofline,
+    "overhead": _overhead,
+    "batch": _batch,
+    "scaling": _scaling,
+    "startup": _startup,
+    "soak": _soak,
+}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    result: dict[str, Any] = json.loads(path.read_text())
+    return result
+
+
+def _optional(path: Path) -> dict[str, Any] | None:
+    return _read(path) if path.exists() else None

@@ -1,0 +1,131 @@
+"""The table of recipes (``benchmarks.pareto``) and which of them are on the Pareto front."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+ONNX = "onnxruntime"
+LITERT, TFLITE_RUNTIME = "ai-edge-litert", "tflite-runtime"
+# Times nearer than this are equal. int8 and int8_float_head, whose arithmetic differs by a
+# thousandth, came out in either order by median and by fastest run (November 2026).
+TIME_RESOLUTION = 0.02
+LANE_NAMES = {"avx2": "AVX2, as on Lambda", "machine": "the machine's instruction sets"}
+
+
+def to_table(result: dict[str, Any]) -> str:
+    """Return the result as Markdown."""
+    lanes = list(result["rows"][0]["lanes"])
+    origin = result["provenance"]
+    heads = [
+        "model",
+        "recipe",
+        "MB",
+        "validation accuracy [95 %]",
+        "same label as float32 (mean difference)",
+        "load, s",
+        "1 thread, ms",
+        "2 threads, ms",
+        "resident, MB",
+        *(f"1 thread, {LANE_NAMES[lane]}, ms" for lane in lanes[1:]),
+        "tflite-runtime, 1 thread",
+    ]
+    lines = [
+        "# Recipes by size, speed and accuracy",
+        "",
+        f"{origin['date']}, commit {origin['commit']}, {origin['processor']}, "
+        f"{origin['cores']} cores, {origin['memory_gib']} GiB. Times with "
+        f"{LANE_NAMES[lanes[0]]}. `python -m benchmarks pareto RUNS --write` writes this file. "
+        "Points on the Pareto front of accuracy and time (ai-edge-litert, 1 thread) are bold. "
+        f"Times within {TIME_RESOLUTION:.0%} count as equal. "
+        "The rows `onnx` are onnxruntime, float32, as the outside reference.",
+        "",
+        f"| {' | '.join(heads)} |",
+        "| --- | --- " + "| ---: " * (len(heads) - 3) + "| --- |",
+    ]
+    return "\n".join([*lines, *(_table_row(row) for row in result["rows"])]) + "\n"
+
+
+def pareto_front(points: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Return the (time, accuracy) that no other point beats in one and equals in the other."""
+    front: list[tuple[float, float]] = []
+    for time_s, accuracy in sorted(set(points), key=lambda p: (p[0], -p[1])):
+        if not front or accuracy > front[-1][1]:
+            front.append((time_s, accuracy))
+    return front
+
+
+def is_on_front(point: tuple[float, float], points: Iterable[tuple[float, float]]) -> bool:
+    """Whether no other (time, accuracy) is better, as far as times can be told apart."""
+    time_s, accuracy = point
+    return not any(
+        (other >= accuracy and other_s < time_s * (1 - TIME_RESOLUTION))
+        or (other > accuracy and other_s <= time_s * (1 + TIME_RESOLUTION))
+        for other_s, other in points
+    )
+
+
+def mark_front(rows: list[dict[str, Any]]) -> None:
+    """Set ``on_front`` of every row."""
+    places = [place for row in rows if (place := place_of(row))]
+    for row in rows:
+        place = place_of(row)
+        row["on_front"] = place is not None and is_on_front(place, places)
+
+
+def place_of(row: dict[str, Any]) -> tuple[float, float] | None:
+    """Return (seconds on one thread, accuracy) in the first lane, where both are known."""
+    measured = _first_lane(row).get(LITERT, {}).get("1", {})
+    if row["accuracy"] is None or "median_s" not in measured:
+        return None
+    return measured["median_s"], row["accuracy"]["accuracy"]
+
+
+def _table_row(row: dict[str, Any]) -> str:
+    runtimes, *others = row["lanes"].values()
+    runtime = runtimes.get(LITERT) or runtimes[ONNX]
+    one, two = runtime["1"], runtime["2"]
+    accuracy = row["accuracy"]
+    cells = [f"{row['run']}, {row['size']} px", row["recipe"]]
+    cells.append(f"{row['bytes'] / 1e6:.1f}" if row["bytes"] else "")
+    if accuracy:
+        low, high = accuracy["interval_95"]
+        cells.append(f"{accuracy['accuracy']:.4f} [{low:.3f}, {high:.3f}]")
+        cells.append(_nearness(accuracy))
+    else:
+        cells += ["", ""]
+    cells.append(_cell(one, "load_s", 1, 2))
+    if "error" in one:
+        cells += ["", "", "", *("" for _ in others)]
+    else:
+        cells += [_cell(m, "median_s", 1000, 0) for m in (one, two)]
+        cells.append(_cell(one, "resident_mb", 1, 0))
+        cells += [_cell((o.get(LITERT) or o[ONNX])["1"], "median_s", 1000, 0) for o in others]
+    other = runtimes.get(TFLITE_RUNTIME)
+    cells.append("" if other is None else _cell(other["1"], "median_s", 1000, 0, " ms"))
+    if row["on_front"]:
+        cells = [f"**{cell}**" if cell else "" for cell in cells]
+    return f"| {' | '.join(cells)} |"
+
+
+def _nearness(accuracy: dict[str, Any]) -> str:
+    if "agreement_with_float32" not in accuracy:  # measured without the recipe float32
+        return ""
+    agreement, difference = (
+        accuracy[f"{name}_float32"] for name in ("agreement_with", "mean_difference_from")
+    )
+    return f"{agreement:.4f} ({difference:.4f})"
+
+
+def _cell(measured: dict[str, Any], name: str, factor: float, digits: int, unit: str = "") -> str:
+    if "error" in measured:
+        return f"cannot load: {measured['error']}".replace("|", "/")
+    value = measured[name]
+    return "" if value is None else f"{value * factor:.{digits}f}{unit}"
+
+
+def _first_lane(row: dict[str, Any]) -> dict[str, Any]:
+    lane: dict[str, Any] = next(iter(row["lanes"].values()))
+    return lane

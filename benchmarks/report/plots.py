@@ -1,0 +1,155 @@
+"""Plots from the result files: ``python -m benchmarks plots`` (needs Matplotlib).
+
+Reads benchmarks/results/*.json and writes benchmarks/results/plots/*.svg. Equal input gives equal
+bytes.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from typing import TYPE_CHECKING, Any
+
+import matplotlib as mpl
+
+mpl.use("Agg")  # no display
+from matplotlib import pyplot, ticker
+
+from benchmarks.harness import RESULTS, command_line
+from benchmarks.report.pareto_table import LANE_NAMES, pareto_front, place_of
+from benchmarks.report.tables import lambda_lane_of
+from converter.recipes import RECIPES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+mpl.rcParams["svg.hashsalt"] = "benchmarks"
+OUR_COLOUR, BASELINE_COLOUR = "#0b6e4f", "#9aa5b1"  # different in grey as well
+RECIPE_COLOURS = ("#333333", "#7a5195", "#ef8a17", "#1f77b4", "#0b6e4f", "#c0392b", "#8c6d31")
+RUN_MARKERS = "osD^vP*Xh"
+MEASURES = (
+    ("cold_s", "process start to first response, s"),
+    ("warm_s", "warm request, s"),
+    ("cpu_s", "processor time a prediction, s"),
+    ("peak_mb", "peak memory, MB"),
+)
+GROWING = (
+    ("megapixels", "image, megapixels"),
+    ("batch", "images in one request"),
+    ("threads", "interpreter threads"),
+)
+
+
+def main(arguments: list[str]) -> None:
+    """Draw what has been measured."""
+    command_line("plots", __doc__).parse_args(arguments)
+    for name, draw in (("compare", draw_comparison), ("scaling", draw_scaling)):
+        source = RESULTS / f"{name}.json"
+        if source.exists():
+            print(draw(json.loads(source.read_text()), RESULTS / "plots" / f"{name}.svg"))
+
+
+def draw_comparison(compared: dict[str, Any], path: Path) -> Path:
+    """Draw one bar a handler and measure: medians, whiskers from quartile to quartile."""
+    lane = lambda_lane_of(compared)
+    handlers = compared["handlers"][lane]
+    figure, axes = pyplot.subplots(1, len(MEASURES), figsize=(13, 3.2), sharey=True)
+    titles = [figures["title"].replace("*", "") for figures in handlers.values()]
+    colours = [OUR_COLOUR if name == "ours" else BASELINE_COLOUR for name in handlers]
+    for axis, (key, title) in zip(axes, MEASURES, strict=True):
+        values = [figures[key] for figures in handlers.values()]
+        medians = [value["median"] for value in values]
+        below = [value["median"] - value["low"] for value in values]
+        above = [value["high"] - value["median"] for value in values]
+        axis.barh(titles, medians, xerr=[below, above], color=colours)
+        axis.set_title(title, fontsize=10)
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[0].invert_yaxis()  # the first handler on top
+    return _save(figure, path, compared["provenance"], LANE_NAMES[lane])
+
+
+def draw_scaling(scaling: dict[str, Any], path: Path) -> Path:
+    """Draw time above memory, against each thing that grows."""
+    figure, axes = pyplot.subplots(2, len(GROWING), figsize=(11, 5), sharex="col")
+    for column, (key, title) in enumerate(GROWING):
+        at = [point["at"] for point in scaling[key]]
+        time, memory = axes[0][column], axes[1][column]
+        for axis, values in (
+            (time, [point["elapsed_s"]["median"] for point in scaling[key]]),
+            (memory, [point["peak_mb"] for point in scaling[key]]),
+        ):
+            axis.plot(at, values, "o-", color=OUR_COLOUR)
+            axis.set_ylim(0, 1.1 * max(values))
+            axis.spines[["top", "right"]].set_visible(False)
+        memory.set_xlabel(title)
+    axes[1][-1].xaxis.set_major_locator(ticker.MaxNLocator(integer=True))  # no half threads
+    axes[0][0].set_ylabel("warm request, s")
+    axes[1][0].set_ylabel("peak memory, MB")
+    sets = scaling["provenance"].get("instruction_sets", {"machine": []})
+    return _save(figure, path, scaling["provenance"], LANE_NAMES[next(iter(sets))])
+
+
+def point_styles(rows: Iterable[dict[str, Any]]) -> dict[tuple[str, str], tuple[str, str]]:
+    """Return (run, recipe) -> (marker, colour): a marker for each run, a colour for each recipe."""
+    runs = dict.fromkeys((row["size"], row["run"]) for row in rows)
+    names = [run for _, run in sorted(runs)]
+    markers = dict(zip(names, itertools.cycle(RUN_MARKERS), strict=False))
+    colours = dict(zip(RECIPES, itertools.cycle(RECIPE_COLOURS), strict=False))
+    return {(run, name): (markers[run], colours[name]) for run in markers for name in colours}
+
+
+def draw_pareto(result: dict[str, Any], folder: Path) -> None:
+    """Plot accuracy against time, with intervals and the Pareto front, as SVG and PNG."""
+    figure, axes = pyplot.subplots(figsize=(10, 5), layout="constrained")
+    rows = result["rows"]
+    places = [(row, place) for row in rows if (place := place_of(row))]
+    styles = point_styles(rows)
+    for row, (time_s, accuracy) in places:
+        low, high = row["accuracy"]["interval_95"]
+        marker, colour = styles[row["run"], row["recipe"]]
+        axes.errorbar(
+            time_s * 1000,
+            accuracy,
+            yerr=[[accuracy - low], [high - accuracy]],
+            fmt=marker,
+            color=colour,
+            ecolor="#dddddd",
+            markersize=8,
+            markeredgecolor="black" if row["on_front"] else colour,
+            label=f"{row['run']}, {row['size']} px, {row['recipe']}, {row['bytes'] / 1e6:.0f} MB",
+            zorder=3,
+        )
+    front = pareto_front(place for _, place in places)
+    axes.step(
+        [time_s * 1000 for time_s, _ in front],
+        [accuracy for _, accuracy in front],
+        where="post",
+        color=OUR_COLOUR,
+        linewidth=1.2,
+        label="Pareto front",
+        zorder=2,
+    )
+    lane = next(iter(rows[0]["lanes"]))
+    origin = result["provenance"]
+    axes.set_xlabel("one prediction, ai-edge-litert, 1 thread, ms (median)")
+    axes.set_ylabel("validation accuracy, 95 % interval")
+    axes.set_xlim(left=0)
+    title = f"{origin['date']}, {origin['processor']}, {LANE_NAMES[lane]}"
+    axes.set_title(title, fontsize=9, loc="left")
+    axes.grid(alpha=0.25)
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8, frameon=False)
+    for suffix in ("svg", "png"):
+        metadata = {"Date": None} if suffix == "svg" else {"Software": None}
+        figure.savefig(folder / f"pareto.{suffix}", metadata=metadata, dpi=120)
+    pyplot.close(figure)
+
+
+def _save(figure: Any, path: Path, origin: dict[str, Any], lane: str) -> Path:
+    where = f"{origin['date']}, commit {origin['commit']}, {origin['processor']}, {lane}"
+    figure.text(0.01, 0.005, where, fontsize=7)
+    figure.tight_layout(rect=(0, 0.04, 1, 1))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, metadata={"Date": None})
+    pyplot.close(figure)
+    return path
