@@ -1,7 +1,7 @@
 """The well-known course handler, written by us from its description.
 
-One file, everything at module level: the interpreter is loaded on import, the picture is
-fetched by keras-image-helper (``urlopen``), and the answer is the dictionary of scores.
+One file, everything at module level: the interpreter is loaded on import, the image is
+fetched by keras-image-helper (``urlopen``), and the response is the dictionary of scores.
 """
 
 import tflite_runtime.interpreter as tflite
@@ -30,7 +30,7 @@ classes = [
 
 
 def predict(url):
-    """Fetch, preprocess and classify one picture."""
+    """Fetch, preprocess and classify one image."""
     X = preprocessor.from_url(url)  # noqa: N806
 
     interpreter.set_tensor(input_index, X)

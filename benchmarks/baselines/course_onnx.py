@@ -24,7 +24,7 @@ classes = [
 
 
 def predict(url):
-    """Fetch, preprocess and classify one picture."""
+    """Fetch, preprocess and classify one image."""
     X = preprocessor.from_url(url)  # noqa: N806
 
     result = session.run([output_name], {input_name: X})

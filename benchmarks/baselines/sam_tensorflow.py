@@ -1,7 +1,7 @@
 """TensorFlow itself inside the function, as AWS's SAM template for TensorFlow does it.
 
-The template loads a Keras model on import and calls it on a Pillow image; it takes the picture
-as base64 in the body, here it comes from a URL as for the other peers.
+The template loads a Keras model on import and calls it on a Pillow image. It takes the image as
+base64 in the body. Here the image comes from a URL, as for the other baselines.
 """
 
 import io

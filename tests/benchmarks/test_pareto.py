@@ -128,7 +128,7 @@ def test_models_of_several_sizes_share_one_plot_the_same_to_the_byte(tmp_path):
 
     svg = (first / "pareto.svg").read_text()
     assert svg == (second / "pareto.svg").read_text()
-    for run, size in RUNS:  # the legend; Matplotlib writes texts as comments beside their outlines
+    for run, size in RUNS:  # Matplotlib writes the legend's texts as comments
         assert f"<!-- {run}, {size} px, int8, 22 MB -->" in svg
     assert (first / "pareto.png").stat().st_size > 10_000
 
