@@ -50,7 +50,7 @@ COMMANDS = {
         "training.evaluation.model_card", "an evaluation's figures as the model card's tables"
     ),
     "label-noise": Command(
-        "training.evaluation.label_noise", "list probable label errors, cross-validated"
+        "training.experiments.label_noise", "list probable label errors, cross-validated"
     ),
     "steps": Command("training.experiments.course", "the course's nine steps, one by one"),
     "tune": Command("training.experiments.tune", "search the head's settings, resumable"),

@@ -5,8 +5,8 @@ TrainingError
 ├── DatasetError      the data set is missing, or its layout is wrong
 ├── DownloadError     a file cannot be downloaded, or is not the expected file
 ├── WeightsError      the backbone's weights are missing, or do not fit
-├── ModelFileError    a model file cannot be scored (training/evaluation/loaded_model.py)
-└── LedgerError       a score differs from the test log (training/evaluation/test_log.py)
+├── ModelFileError    a model file or its report cannot be used
+└── TestLogError      a score differs from the test log, or is missing there
 """
 
 from __future__ import annotations
@@ -30,3 +30,13 @@ class DownloadError(TrainingError):
 
 class WeightsError(TrainingError):
     """The backbone's weights are missing, or do not fit the network."""
+
+
+class ModelFileError(TrainingError):
+    """A model file or its report cannot be used."""
+
+
+class TestLogError(TrainingError):
+    """A score differs from the test log, or is missing there. Nothing is written then."""
+
+    __test__ = False  # pytest collects classes whose name begins with Test

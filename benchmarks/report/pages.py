@@ -208,7 +208,7 @@ def index(results: Path) -> str:
         ]
     lines += [
         "",
-        "`test_ledger.csv`: every first scoring of an artifact on test. `course/`: the steps of "
+        "`test_log.csv`: every first scoring of an artifact on test. `course/`: the steps of "
         "README's 'Follow the course' (`make steps ARGS='--results benchmarks/results/course'`). "
         "`plots/`: `python -m benchmarks plots`.",
     ]

@@ -114,3 +114,30 @@ def test_an_interrupt_is_heard_wherever_it_falls(code: str) -> None:
     )  # fmt: skip
     assert found.returncode == 130, found.stderr
     assert found.stderr == "interrupted; the same command uses what was finished\n"
+
+
+INTERRUPTED_WITH_A_THREAD = """
+import runpy, sys, threading, time
+from training.evaluation import model_card
+
+def interrupted(_):
+    threading.Thread(target=time.sleep, args=(600,)).start()
+    print("half a line", end="")
+    raise KeyboardInterrupt
+
+model_card.run = interrupted
+sys.argv = ["training", "card", "report.json"]
+runpy.run_module("training", run_name="__main__", alter_sys=True)
+"""
+
+
+def test_an_interrupt_does_not_wait_for_threads() -> None:
+    """Keras's threads that prepare batches never end."""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore::RuntimeWarning", "-c", INTERRUPTED_WITH_A_THREAD],
+        cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+
+    assert done.returncode == 130, done.stderr
+    assert done.stdout == "half a line"
+    assert done.stderr == "interrupted; the same command uses what was finished\n"

@@ -1,191 +1,209 @@
-"""The course's steps: named as there, quick to try, and tabled as they were measured."""
+"""The course's steps: quick to try, and one story from training to a served model."""
 
 from __future__ import annotations
 
-import argparse
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
 
-from lambda_function import REPOSITORY
-from tests.support.paths import TESTS
+pytest.importorskip("keras", reason="needs Keras: make test-training")
+
+from converter.source import open_source
+from lambda_function import SHIPPED_MODEL
+from tests.support.colours import TINY, printed_error, write_colours
 from training.commands import main
-from training.errors import ConfigError
-from training.experiments import course as steps
+from training.errors import ConfigError, DatasetError, DownloadError
+from training.experiments import course
+from training.experiments.course import (
+    choose_steps,
+    find_or_fetch_dataset,
+    find_trained_model,
+    kill_after_epochs,
+)
 
-TINY = TESTS / "data" / "tiny.tflite"
-COLOURS = {"red": (250, 5, 5), "green": (5, 250, 5), "blue": (5, 5, 250), "dark": (5, 5, 5)}
+pytestmark = pytest.mark.training
 
 
 @pytest.fixture
 def dataset(tmp_path: Path) -> Path:
-    for label, colour in COLOURS.items():
-        folder = tmp_path / "data" / "validation" / label
-        folder.mkdir(parents=True)
-        Image.new("RGB", (60, 40), colour).save(folder / "0.png")
+    write_colours(tmp_path / "data" / "validation", count=1)
     return tmp_path / "data"
 
 
 def options(tmp_path: Path, dataset: Path, **more: Any) -> list[str]:
     given = {"dataset": dataset, "out": tmp_path / "out", "results": tmp_path / "results", **more}
-    return [f"--{name}={value}" for name, value in given.items()]
+    return [f"--{name.replace('_', '-')}={value}" for name, value in given.items()]
 
 
-def test_there_are_nine_steps_in_the_courses_order() -> None:
-    assert [step.number for step in steps.STEPS] == list(range(1, 10))
-    assert [step.name for step in steps.STEPS] == [
-        "look", "transfer", "learning-rate", "checkpoint", "inner", "dropout", "augmentation",
-        "larger", "use",
-    ]  # fmt: skip
+def test_a_step_has_a_number_and_a_name() -> None:
+    assert choose_steps("8") == choose_steps("larger") == ("larger",)
+    assert len(choose_steps("all")) == 9
+    with pytest.raises(ConfigError, match="Received: '10'"):
+        choose_steps("10")
+
+
+# --- the data set ------------------------------------------------------------
+
+
+def missing(_: Path | None) -> Path:
+    raise DatasetError("no data set at data/")
+
+
+def offline(_: Path) -> Path:
+    raise DownloadError("https://host/data.tar.gz cannot be fetched.")
+
+
+def test_the_courses_data_set_is_fetched_if_there_is_none(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("CLOTHING_DATASET", raising=False)
+
+    assert find_or_fetch_dataset(None, find=missing, fetch=lambda _: tmp_path) == tmp_path
+
+
+def test_without_a_network_the_next_command_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CLOTHING_DATASET", raising=False)
+
+    with pytest.raises(DatasetError, match=r"cannot be fetched\. Run `make data`.*DATASET=folder"):
+        find_or_fetch_dataset(None, find=missing, fetch=offline)
+
+
+def test_a_named_data_set_is_never_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(DatasetError, match="no data set at"):
+        find_or_fetch_dataset(Path("mine"), find=missing, fetch=offline)
+    monkeypatch.setenv("CLOTHING_DATASET", "mine")
+    with pytest.raises(DatasetError, match="no data set at"):
+        find_or_fetch_dataset(None, find=missing, fetch=offline)
+
+
+# --- the steps ---------------------------------------------------------------
+
+
+def test_an_image_is_an_array_and_a_missing_network_is_no_error(
+    tmp_path: Path, dataset: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # nothing listens there
+    image = dataset / "validation" / "red" / "0.png"
+
+    assert main(["steps", "1", *options(tmp_path, dataset, image=image)]) == 0
+
+    shown = capsys.readouterr().out
+    assert "red/0.png: (40, 60, 3) uint8, the first pixel RGB [250, 5, 5]" in shown
+    # 250 / 127.5 - 1 and 5 / 127.5 - 1
+    assert "the first pixel [0.961, -0.961, -0.961]" in shown
+    assert "skipped: the network with 1000 classes cannot be fetched" in shown
+    assert "`make steps STEP=look` fetches it" in shown
+    assert (tmp_path / "out" / "look" / "image.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("name", ["transfer", "augmentation", "larger", "inner"])
+def test_a_step_that_trains_writes_a_run_folder_that_is_converted_and_used(
+    tmp_path: Path, pictures: Path, weights: Path, name: str
+) -> None:
+    given = options(tmp_path, pictures, backbone_weights=weights, size=71, epochs=1, limit=18)
+
+    assert main(["steps", name, *given]) == 0
+
+    run = tmp_path / "out" / name
+    source = open_source(run / "model.keras")
+    assert (source.labels, source.spec.height) == (("disc", "square", "stripes"), 71)
+    source.load()  # checks the model against its description
+    assert (run / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert len((run / "history.csv").read_text().splitlines()) == 1 + 1
+    result = json.loads((tmp_path / "results" / f"{name}.json").read_text())
+    assert "--epochs 1" in result["command"]
+
+    assert main(["steps", "use", *given, f"--model={run}"]) == 0
+
+    used = json.loads((tmp_path / "results" / "use.json").read_text())
+    assert (used["model"]["name"], used["model"]["kind"]) == (name, "keras")
+
+
+def test_step_9_uses_the_model_that_step_8_trained(tmp_path: Path) -> None:
+    assert find_trained_model(tmp_path) == SHIPPED_MODEL
+
+    trained = tmp_path / "larger" / "model.keras"
+    trained.parent.mkdir()
+    trained.write_bytes(b"")
+
+    assert find_trained_model(tmp_path) == trained
 
 
 def test_the_model_is_used_on_validation_and_on_one_image(
     tmp_path: Path, dataset: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     image = dataset / "validation" / "red" / "0.png"
-    arguments = options(tmp_path, dataset, model=TINY, image=image)
-    assert main(["steps", "use", *arguments]) == 0
+    given = options(tmp_path, dataset, model=TINY, image=image, limit=4)
+
+    assert main(["steps", "use", *given]) == 0
+
     assert "accuracy   1.0000" in capsys.readouterr().out
-    found = json.loads((tmp_path / "results" / "use.json").read_text())
-    assert (found["step"], found["prediction"], found["metrics"]["images"]) == (9, "red", 4)
-    assert (
-        "| 9. Using the model | `python -m training steps use` | no figure | a picture of red: red "
-        in (steps.table(tmp_path / "results"))
-    )
-
-
-def test_the_table_shows_course_and_ours_and_what_is_not_measured(tmp_path: Path) -> None:
-    (tmp_path / "inner.json").write_text(
-        json.dumps({"course": {"10": 0.815, "100": 0.815}, "ours": {"10": 0.82, "100": 0.84}})
-    )
-    lines = steps.table(tmp_path).splitlines()
-    assert len(lines) == 2 + 9
-    assert lines[6].endswith("| 10: 0.815, 100: 0.815 | 10: 0.820, 100: 0.840 |")
-    assert lines[9].endswith("| 0.8978 notebook, 0.9032 book (test) | not measured yet |")
-
-
-def test_the_table_adds_figures_on_test_where_the_benchmark_measured_them(tmp_path: Path) -> None:
-    results = tmp_path / "course"
-    results.mkdir()
-    (results / "larger.json").write_text(json.dumps({"ours": "0.900 (validation)"}))
-    (tmp_path / "accuracy.json").write_text(
-        json.dumps({"handlers": {"course": {"accuracy": 0.91}, "ours": {"accuracy": 0.95}}})
-    )
-    lines = steps.table(results).splitlines()
-    assert lines[9].endswith("| 0.900 (validation), 0.9100 (test) |")
-    assert lines[10].endswith("| not measured yet, 0.9500 (test) |")
-
-
-def test_the_readme_shows_the_course_as_it_was_measured() -> None:
-    readme = (REPOSITORY / "README.md").read_text()
-    shown = readme.partition("<!-- course:begin -->\n")[2].partition("\n<!-- course:end -->")[0]
-    assert shown == steps.table(steps.RESULTS), "run `python -m training steps table --write`"
-
-
-def test_an_unknown_step_is_named() -> None:
-    with pytest.raises(ConfigError, match="Received: '10'"):
-        steps.run(argparse.Namespace(step="10"))
-
-
-@pytest.mark.training
-def test_an_image_is_looked_at_and_what_is_missing_said(
-    tmp_path: Path, dataset: Path, capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
-    pytest.importorskip("matplotlib", reason="needs Matplotlib: make test-training")
-    monkeypatch.setattr(steps, "KERAS_CACHE", tmp_path / "empty")
-    image = dataset / "validation" / "red" / "0.png"
-    assert main(["steps", "1", *options(tmp_path, dataset, image=image)]) == 0
-    shown = capsys.readouterr().out
-    assert "red/0.png: (40, 60, 3) uint8, the first pixel RGB [250, 5, 5]" in shown
-    # 250 / 127.5 - 1 and 5 / 127.5 - 1
-    assert "the first pixel [0.961, -0.961, -0.961]" in shown
-    assert "ImageNet classification skipped: xception_weights" in shown
-    assert (tmp_path / "out" / "look" / "image.png").read_bytes().startswith(b"\x89PNG")
-
-
-INTERRUPTED_WITH_A_THREAD = """
-import runpy, sys, threading, time
-from training.experiments import course as steps
-
-def interrupted(_):
-    threading.Thread(target=time.sleep, args=(600,)).start()
-    print("half a line", end="")
-    raise KeyboardInterrupt
-
-steps.run = interrupted
-sys.argv = ["training", "steps", "look"]
-runpy.run_module("training", run_name="__main__", alter_sys=True)
-"""
-
-
-def test_an_interrupt_does_not_wait_for_threads() -> None:
-    """Keras leaves threads behind that prepare batches, and they never end."""
-    found = subprocess.run(
-        [sys.executable, "-W", "ignore::RuntimeWarning", "-c", INTERRUPTED_WITH_A_THREAD],
-        cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
-    assert found.returncode == 130, found.stderr
-    assert found.stdout == "half a line"
-    assert found.stderr == "interrupted; the same command uses what was finished\n"
-
-
-def test_a_finished_step_4_does_not_stop_all_the_others(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    run = tmp_path / "runs" / "step4-150px"
-    run.mkdir(parents=True)
-    (run / "model.keras").write_bytes(b"")
-    assert main(["steps", "4", "--out=out"]) == 2
-    assert "remove it to see this step again" in capsys.readouterr().err
-    kept = {"killed_after_epoch": 3, "resumed_with_epoch": 4, "checkpoints": [], "ours": "seen"}
-    kept["provenance"] = {"commit": "of then"}
-    (tmp_path / "out" / "checkpoint").mkdir(parents=True)
-    (tmp_path / "out" / "checkpoint" / "result.json").write_text(json.dumps(kept))
-    assert main(["steps", "4", "--out=out"]) == 0
-    assert "nothing was killed" in capsys.readouterr().out
-    assert (
-        json.loads((tmp_path / "out" / "checkpoint" / "result.json").read_text())["ours"] == "seen"
-    )
-    assert json.loads((tmp_path / "out" / "checkpoint" / "result.json").read_text())[
-        "provenance"
-    ] == {"commit": "of then"}
-
-
-def test_step_4_says_what_is_wrong_in_one_sentence(
-    tmp_path: Path, dataset: Path, monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
-    monkeypatch.chdir(tmp_path)
-    assert main(["steps", "4", "--epochs=1"]) == 2
-    assert "has 2 or more. Received: 1" in capsys.readouterr().err
-    monkeypatch.setattr(steps, "_kill_after_epochs", lambda *_: 1)
-    monkeypatch.setattr(steps.sys, "executable", "false")  # a training that fails
-    assert main(["steps", "4", *options(tmp_path, dataset)]) == 2
-    assert "error: the training that went on failed" in capsys.readouterr().err
+    result = json.loads((tmp_path / "results" / "use.json").read_text())
+    assert (result["step"], result["prediction"], result["metrics"]["images"]) == (9, "red", 4)
+    assert result["command"] == "python -m training steps use --limit 4"
+    assert result["ours"].startswith("an image of red: red ")
 
 
 @pytest.mark.parametrize("name", ["absent.jpg", "text.jpg"])
-def test_an_image_that_is_none_is_one_sentence(
-    tmp_path: Path, dataset: Path, capsys: pytest.CaptureFixture[str], name: str
+@pytest.mark.parametrize("step", ["look", "use"])
+def test_a_file_that_is_no_image_is_one_sentence(
+    tmp_path: Path, dataset: Path, capsys: pytest.CaptureFixture[str], name: str, step: str
 ) -> None:
     (tmp_path / "text.jpg").write_text("words")
-    for step, more in (("look", {}), ("use", {"model": TINY})):
-        arguments = options(tmp_path, dataset, image=tmp_path / name, **more)
-        assert main(["steps", step, *arguments]) == 2
-        assert name in capsys.readouterr().err.splitlines()[-1]
+    given = options(tmp_path, dataset, image=tmp_path / name, model=TINY)
+
+    assert main(["steps", step, *given]) == 2
+
+    assert name in printed_error(capsys)
 
 
-def test_a_result_names_the_options_that_made_it(
+# --- step 4 ------------------------------------------------------------------
+
+
+def test_a_training_is_killed_and_resumed(tmp_path: Path, pictures: Path, weights: Path) -> None:
+    given = options(tmp_path, pictures, backbone_weights=weights, size=71, epochs=6)
+
+    assert main(["steps", "checkpoint", *given]) == 0
+
+    result = json.loads((tmp_path / "results" / "checkpoint.json").read_text())
+    assert 3 <= result["killed_after_epoch"] < 6
+    assert result["resumed_with_epoch"] == result["killed_after_epoch"] + 1
+    open_source(tmp_path / "out" / "checkpoint" / "model.keras").load()
+
+
+def test_a_finished_step_4_shows_its_earlier_result(
     tmp_path: Path, dataset: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    image = dataset / "validation" / "red" / "0.png"
-    assert main(["steps", "9", *options(tmp_path, dataset, model=TINY, image=image, limit=2)]) == 0
-    found = json.loads((tmp_path / "results" / "use.json").read_text())
-    assert found["command"] == "python -m training steps use --limit 2"
+    run = tmp_path / "out" / "checkpoint"
+    run.mkdir(parents=True)
+    (run / "model.keras").write_bytes(b"")
+    assert main(["steps", "4", *options(tmp_path, dataset)]) == 2
+    assert "remove it to see this step again" in printed_error(capsys)
+    earlier = {"ours": "seen", "provenance": {"commit": "of then"}}
+    (run / "result.json").write_text(json.dumps(earlier))
+
+    assert main(["steps", "4", *options(tmp_path, dataset)]) == 0
+
+    assert "nothing was killed" in capsys.readouterr().out
+    kept = json.loads((run / "result.json").read_text())
+    assert {name: kept[name] for name in earlier} == earlier
+
+
+def test_one_epoch_cannot_be_killed_between_epochs(
+    tmp_path: Path, dataset: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["steps", "4", *options(tmp_path, dataset, epochs=1)]) == 2
+
+    assert "has 2 or more. Received: 1" in printed_error(capsys)
+
+
+def test_a_training_that_fails_is_not_waited_for(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="ended before it could be killed"):
+        kill_after_epochs(["false"], tmp_path / "history.csv", 3)
+
+
+def test_every_step_has_a_function() -> None:
+    assert set(course.FUNCTIONS) == set(choose_steps("all"))

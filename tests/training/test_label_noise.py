@@ -1,63 +1,62 @@
-"""Planted label errors are found; nothing else is touched."""
+"""Planted label errors are found, and nothing else is listed before them."""
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from training.commands import main
-from training.data.folds import assign_folds
-from training.errors import ConfigError
-from training.evaluation.label_noise import cross_validated, suspects
+
+pytest.importorskip("keras", reason="needs Keras: make test-training")
+
+from tests.training.test_tune import make_features
+from training.experiments.label_noise import cross_validate, find_suspects
+from training.fit.heads import HeadConfig
+
+pytestmark = pytest.mark.training
 
 
-def test_folds_share_every_class_equally() -> None:
-    labels = np.array([0] * 50 + [1] * 23 + [2] * 7)
-    assigned = assign_folds(labels, 5, seed=0)
-    for label in range(3):
-        counts = np.bincount(assigned[labels == label], minlength=5)
-        assert counts.sum() == (labels == label).sum()
-        assert counts.max() - counts.min() <= 1
-    assert not np.array_equal(assigned, assign_folds(labels, 5, seed=1))
-
-
-@pytest.mark.training
 @pytest.mark.parametrize("folds", [0, 1, -2])
-def test_no_number_of_folds_is_refused_before_anything_is_read(folds: int) -> None:
-    pytest.importorskip("keras", reason="needs Keras: make test-training")
+def test_fewer_than_two_folds_are_refused(folds: int) -> None:
     assert main(["label-noise", f"--folds={folds}"]) == 2
-
-
-def test_more_folds_than_images_are_refused() -> None:
-    with pytest.raises(ConfigError, match="5 folds of 4 images leave some empty"):
-        assign_folds(np.zeros(4, dtype=np.int64), 5, seed=0)
 
 
 def test_suspects_are_those_that_another_class_fits_better_worst_first() -> None:
     paths = [Path(f"/data/train/{'ab'[i]}/{n}.jpg") for n, i in enumerate([0, 0, 1, 1])]
-    labels = np.array([0, 0, 1, 1])
     probabilities = np.array([[0.9, 0.1], [0.4, 0.6], [0.95, 0.05], [0.5, 0.5]])
-    found = suspects(paths, labels, probabilities, ("a", "b"))
-    assert [row["file"] for row in found] == ["train/b/2.jpg", "train/a/1.jpg"]
-    assert found[0]["suggested"] == "a"
-    assert [row["margin"] for row in found] == [-0.9, -0.2]
+
+    rows = find_suspects(paths, np.array([0, 0, 1, 1]), probabilities, ("a", "b"))
+
+    assert [row["file"] for row in rows] == ["train/b/2.jpg", "train/a/1.jpg"]
+    assert rows[0]["suggested"] == "a"
+    assert [row["margin"] for row in rows] == [-0.9, -0.2]
 
 
-@pytest.mark.training
 def test_planted_errors_are_found() -> None:
-    pytest.importorskip("keras", reason="needs Keras: make test-training")
-    from training.fit.heads import HeadConfig
-
-    generator = np.random.default_rng(0)
-    labels = np.arange(90) % 3
-    values = generator.normal(0, 0.2, (90, 6)).astype(np.float32)
-    values[np.arange(90), labels] += 1
-    planted = [4, 40, 77]
-    labels[planted] = (labels[planted] + 1) % 3
+    features = make_features(noise=0.2)
+    planted = [4, 40, 57]
+    features.training_labels[planted] = (features.training_labels[planted] + 1) % 3
     config = HeadConfig(learning_rate=0.05, epochs=10, batch_size=16)
-    probabilities = cross_validated(values, labels, ("a", "b", "c"), config, 3)
-    paths = [Path(f"/d/train/x/{i}.jpg") for i in range(90)]
-    found = suspects(paths, labels, probabilities, ("a", "b", "c"))
-    assert {row["file"] for row in found[:3]} == {f"train/x/{i}.jpg" for i in planted}
+
+    probabilities = cross_validate(features, config, 3)
+
+    labels = np.concatenate([features.training_labels, features.validation_labels])
+    paths = [Path(f"/d/train/x/{i}.jpg") for i in range(len(labels))]
+    rows = find_suspects(paths, labels, probabilities, ("a", "b", "c"))
+    assert {row["file"] for row in rows[:3]} == {f"train/x/{i}.jpg" for i in planted}
+
+
+def test_the_command_writes_a_page_for_people(
+    tmp_path: Path, pictures: Path, weights: Path
+) -> None:
+    words = ["--folds=2", "--epochs=1", "--size=71", f"--dataset={pictures}", f"--out={tmp_path}"]
+
+    assert main(["label-noise", *words, f"--backbone-weights={weights}"]) == 0
+
+    with (tmp_path / "suspects.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert {row["label"] for row in rows} <= {"disc", "square", "stripes"}
+    assert (tmp_path / "suspects.html").read_text().count("<figure>") == min(60, len(rows))

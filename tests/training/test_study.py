@@ -131,11 +131,16 @@ def test_a_model_of_a_fold_becomes_no_release_nor_its_start(
         open_source(run / "model.keras")
 
 
-def test_bad_folds_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["study", "size", "--folds", "1"]) == 2
-    assert "folds are 2 or more, counted from 0. Received: fold 0 of 1" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("--folds=1", "folds are 2 or more, counted from 0. Received: fold 0 of 1"),
+        ("--seeds=0", "seeds must be 1 or more. Received: 0"),
+    ],
+)
+def test_too_few_repeats_are_refused(
+    capsys: pytest.CaptureFixture[str], option: str, message: str
+) -> None:
+    assert main(["study", "size", option]) == 2
 
-
-def test_no_seeds_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["study", "size", "--seeds", "0"]) == 2
-    assert "seeds must be 1 or more. Received: 0" in capsys.readouterr().err
+    assert message in capsys.readouterr().err

@@ -1,7 +1,7 @@
-"""`python -m training evaluate MODEL [SECOND] --split validation`: how good is a model, honestly?
+"""`python -m training evaluate MODEL [SECOND] --split validation`: how good is a model?
 
-Every figure comes with its sample size and interval; the same facts go into ``report.json``
-(for programs) and ``report.html`` (for people: one file, nothing fetched).
+Every figure comes with its sample size and interval. ``report.json`` holds the figures for
+programs. ``report.html`` shows the same figures to people: one file that fetches nothing.
 """
 
 from __future__ import annotations
@@ -16,23 +16,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.data.dataset import Split, find_dataset, load_folder, load_split
-from training.evaluation import metrics
-from training.evaluation import test_log as ledger
-from training.evaluation.loaded_model import ModelFileError, Scorer, load_scorer, score
+from training.errors import ModelFileError
+from training.evaluation import metrics, report, test_log
+from training.evaluation.loaded_model import (
+    LoadedModel,
+    load_model,
+    predict_split,
+)
 from training.files import write_json, write_text
 from training.options import add_dataset_option
 from training.provenance import provenance
 
 OUTPUT = Path("runs") / "evaluations"
-BINS = 10
 
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """A model's answers on one set of images.
+    """A model's predictions on the images of one split.
 
     Attributes:
-        model: what ``Scorer.describe`` says.
+        model: from ``LoadedModel.describe``.
         split: the images.
         probabilities: float64, (images, classes), columns as ``split.class_names``.
     """
@@ -42,14 +45,9 @@ class Evaluation:
     probabilities: NDArray[np.float64]
 
     @property
-    def predictions(self) -> NDArray[np.int64]:
-        """The most probable class of every image."""
-        return self.probabilities.argmax(axis=1)
-
-    @property
     def correct(self) -> NDArray[np.bool_]:
-        """Where the most probable class is the label."""
-        return self.predictions == self.split.labels
+        """Whether the most probable class is the label, bool, (images,)."""
+        return np.equal(self.probabilities.argmax(axis=1), self.split.labels)
 
     def to_dict(self) -> dict[str, Any]:
         """Return every figure as plain JSON types."""
@@ -59,25 +57,22 @@ class Evaluation:
             "model": self.model,
             "metrics": metrics.summary(self.probabilities, labels),
             "metrics_before_temperature": self._before_temperature(),
-            "per_class": _per_class(confusion, self.split.class_names),
+            "per_class": class_rows(confusion, self.split.class_names),
             "confusion": confusion.tolist(),
-            "reliability": reliability(self.probabilities, labels),
-            "mistakes": [self.answer(index) for index in self.worst_mistakes()],
+            "reliability": metrics.reliability(self.probabilities, labels),
+            "mistakes": [self.prediction(index) for index in self.worst_mistakes()],
         }
 
     def worst_mistakes(self) -> list[int]:
-        """Return the indices of the wrongly answered images, most confident first."""
+        """Return the indices of the misclassified images, most confident first."""
         confidence = self.probabilities.max(axis=1)
         wrong = np.flatnonzero(~self.correct)
         return [int(i) for i in wrong[np.argsort(-confidence[wrong], kind="stable")]]
 
-    def answer(self, index: int) -> dict[str, Any]:
-        """Return one image's label and answer, the file named by class folder and name."""
-        path, label, row = (
-            self.split.paths[index],
-            int(self.split.labels[index]),
-            self.probabilities[index],
-        )
+    def prediction(self, index: int) -> dict[str, Any]:
+        """Return the label and the prediction of one image. Class folder and name identify it."""
+        path, row = self.split.paths[index], self.probabilities[index]
+        label = int(self.split.labels[index])
         return {
             "file": f"{path.parent.name}/{path.name}",
             "label": self.split.class_names[label],
@@ -87,7 +82,7 @@ class Evaluation:
         }
 
     def _before_temperature(self) -> dict[str, Any] | None:
-        """Undo the division by the temperature: log p times it are the logits, up to a constant."""
+        """Return the metrics of the undivided logits: log p times temperature, up to a constant."""
         temperature = self.model["temperature"]
         if temperature == 1.0:
             return None
@@ -95,25 +90,32 @@ class Evaluation:
         return metrics.summary(metrics.softmax(logits), self.split.labels)
 
 
-def evaluate(scorer: Scorer, split: Split) -> Evaluation:
-    """Score a model on images; see ``scorer.score`` for what can go wrong."""
-    return Evaluation(scorer.describe(), split, score(scorer, split))
+def evaluate(model: LoadedModel, split: Split) -> Evaluation:
+    """Run a model on the images of a split. ``predict_split`` names the errors."""
+    return Evaluation(model.describe(), split, predict_split(model, split))
 
 
 def compare(first: Evaluation, second: Evaluation) -> dict[str, Any]:
     """Return the exact McNemar test of two models on the same images, as plain JSON types."""
     only_first = np.flatnonzero(first.correct & ~second.correct)
     only_second = np.flatnonzero(~first.correct & second.correct)
+    p = metrics.mcnemar_exact(first.correct, second.correct)
+    verdict = "chance seldom makes such a difference" if p < 0.05 else "chance may explain it"
     return {
         "both_right": int(np.sum(first.correct & second.correct)),
         "only_first_right": len(only_first),
         "only_second_right": len(only_second),
         "both_wrong": int(np.sum(~first.correct & ~second.correct)),
-        "mcnemar_exact_p": metrics.mcnemar_exact(first.correct, second.correct),
+        "mcnemar_exact_p": p,
+        "sentence": (
+            f"Only {report.title_of(first.model)} is right on {len(only_first)} images, only "
+            f"{report.title_of(second.model)} on {len(only_second)}: exact McNemar p = {p:.4f}, "
+            f"{verdict}."
+        ),
         "disagreements": [
             {
-                "first": first.answer(int(i)),
-                "second": second.answer(int(i)),
+                "first": first.prediction(i),
+                "second": second.prediction(i),
                 "right": "first" if first.correct[i] else "second",
             }
             for i in _alternating(only_first, only_second)
@@ -121,76 +123,44 @@ def compare(first: Evaluation, second: Evaluation) -> dict[str, Any]:
     }
 
 
-def _alternating(first: NDArray[np.int64], second: NDArray[np.int64]) -> list[int]:
-    """Return both, one of each in turn, so that a gallery cut short shows both."""
-    pairs = itertools.zip_longest(first.tolist(), second.tolist())
-    return [index for pair in pairs for index in pair if index is not None]
+def class_rows(confusion: NDArray[np.int64], class_names: tuple[str, ...]) -> list[dict[str, Any]]:
+    """Return the metrics of every class, as plain JSON types.
 
-
-def reliability(
-    probabilities: NDArray[np.float64], labels: NDArray[np.int64]
-) -> list[dict[str, Any]]:
-    """Return, per equal-width bin of confidence, how often the answer is right.
-
-    ``confidence`` and ``accuracy`` are means over the bin's images; None where it has none.
+    Args:
+        confusion: int64, (classes, classes), rows are labels. A class may have no image.
+        class_names: in the order of the rows.
     """
-    confidence = probabilities.max(axis=1)
-    hits = probabilities.argmax(axis=1) == labels
-    index = np.minimum((confidence * BINS).astype(int), BINS - 1)
-    rows = []
-    for b in range(BINS):
-        inside = index == b
-        count, right = int(inside.sum()), int(hits[inside].sum())
-        rows.append(
-            {
-                "low": b / BINS,
-                "high": (b + 1) / BINS,
-                "images": count,
-                "confidence": float(confidence[inside].mean()) if count else None,
-                "accuracy": right / count if count else None,
-                "accuracy_interval_95": list(metrics.wilson_interval(right, count))
-                if count
-                else None,
-            }
-        )
-    return rows
-
-
-def _per_class(confusion: NDArray[np.int64], names: tuple[str, ...]) -> list[dict[str, Any]]:
     figures = metrics.per_class(confusion)
-    rows = []
-    for index, name in enumerate(names):
-        images, right = int(confusion[index].sum()), int(confusion[index, index])
-        rows.append(
-            {
-                "label": name,
-                "images": images,
-                "precision": float(figures["precision"][index]),
-                "recall": float(figures["recall"][index]),
-                # a subsample may hold no picture of a class
-                "recall_interval_95": list(metrics.wilson_interval(right, images))
-                if images
-                else [0.0, 1.0],
-                "f1": float(figures["f1"][index]),
-            }
-        )
-    return rows
+    images, hits = confusion.sum(axis=1).tolist(), np.diag(confusion).tolist()
+    return [
+        {
+            "label": name,
+            "images": images[index],
+            "precision": float(figures["precision"][index]),
+            "recall": float(figures["recall"][index]),
+            "recall_interval_95": metrics.wilson_interval(hits[index], images[index])
+            if images[index]
+            else (0.0, 1.0),
+            "f1": float(figures["f1"][index]),
+        }
+        for index, name in enumerate(class_names)
+    ]
 
 
 def to_text(figures: dict[str, Any]) -> str:
     """Return the figures of one model as a table for a terminal."""
-    found, model = figures["metrics"], figures["model"]
-    low, high = found["accuracy_interval_95"]
-    ece_low, ece_high = found["expected_calibration_error_interval_95"]
+    summary, model = figures["metrics"], figures["model"]
+    low, high = summary["accuracy_interval_95"]
+    ece_low, ece_high = summary["expected_calibration_error_interval_95"]
     lines = [
         f"{model['name']} {model['version']} ({model['kind']}, {model['sha256'][:12]})",
-        f"  accuracy   {found['accuracy']:.4f}  95 % interval {low:.4f} to {high:.4f}  "
-        f"({found['correct']} of {found['images']})",
-        f"  macro-F1   {found['macro_f1']:.4f}",
-        f"  ECE        {found['expected_calibration_error']:.4f}  "
+        f"  accuracy   {summary['accuracy']:.4f}  95 % interval {low:.4f} to {high:.4f}  "
+        f"({summary['correct']} of {summary['images']})",
+        f"  macro-F1   {summary['macro_f1']:.4f}",
+        f"  ECE        {summary['expected_calibration_error']:.4f}  "
         f"95 % bootstrap interval {ece_low:.4f} to {ece_high:.4f}",
-        f"  NLL        {found['negative_log_likelihood']:.4f}",
-        f"  Brier      {found['brier_score']:.4f}",
+        f"  NLL        {summary['negative_log_likelihood']:.4f}",
+        f"  Brier      {summary['brier_score']:.4f}",
     ]
     if before := figures["metrics_before_temperature"]:
         lines.append(
@@ -208,7 +178,7 @@ def to_text(figures: dict[str, Any]) -> str:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the command's options."""
+    """Add the options of this command."""
     parser.add_argument("model", type=Path, help="a .tflite, a .keras or a run's folder")
     parser.add_argument("second", type=Path, nargs="?", help="compared with the first (McNemar)")
     images = parser.add_mutually_exclusive_group()
@@ -217,64 +187,49 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--split", choices=("validation", "test"), default="validation", help="of the data set"
     )
     add_dataset_option(parser)
-    parser.add_argument("--out", type=Path, help=f"report's folder; default: in {OUTPUT}/")
-    parser.add_argument("--no-gallery", action="store_true", help="no pictures in the report")
-    parser.add_argument("--ledger", type=Path, default=ledger.LEDGER, help=argparse.SUPPRESS)
+    parser.add_argument("--out", type=Path, help=f"folder of the report. Default: in {OUTPUT}/")
+    parser.add_argument("--no-gallery", action="store_true", help="no images in the report")
+    parser.add_argument("--test-log", type=Path, help=argparse.SUPPRESS)
     parser.add_argument(
         "--must-be-recorded",
         action="store_true",
-        help="fail where the test ledger does not hold this artifact (for CI)",
+        help="fail if the test log does not hold this artifact (for CI)",
     )
 
 
 def run(parsed: argparse.Namespace) -> None:
-    """Evaluate as the command line says, print the figures and write the reports."""
-    from training.evaluation.report import report_html
-
+    """Evaluate the models, print the figures and write the reports."""
     if parsed.out and (parsed.out / "model.keras").exists():
         raise ModelFileError(
             f"{parsed.out} is a run's folder, and its report.json would be lost. Choose another "
             "--out."
         )
-    split, images_name, is_test = _images(parsed)
+    split, images_name, is_test = _find_images(parsed)
     paths = [parsed.model, *([parsed.second] if parsed.second else [])]
-    scorers = [load_scorer(path) for path in paths]  # both, before minutes go into the first
-    evaluations = [evaluate(scorer, split) for scorer in scorers]
-    report = {
+    models = [load_model(path) for path in paths]  # all, before minutes go into the first
+    evaluations = [evaluate(model, split) for model in models]
+    result: dict[str, Any] = {
         "images": {"name": images_name, "count": len(split), "classes": list(split.class_names)},
         "models": [evaluation.to_dict() for evaluation in evaluations],
         "comparison": compare(*evaluations) if len(evaluations) == 2 else None,
         "provenance": provenance(),
     }
-    for figures in report["models"]:
+    for figures in result["models"]:
         print("\n" + to_text(figures))
-    if report["comparison"]:
-        print("\n" + comparison_sentence(report))
-    folder = parsed.out or OUTPUT / _report_name(evaluations, images_name)
-    write_json(folder / "report.json", report)
-    gallery = {} if parsed.no_gallery else _thumbnails(split, report)
-    write_text(folder / "report.html", report_html(report, gallery))
+    if result["comparison"]:
+        print("\n" + result["comparison"]["sentence"])
+    folder = parsed.out or OUTPUT / _report_name(models, images_name)
+    write_json(folder / "report.json", result)
+    write_text(
+        folder / "report.html", report.render(result, [] if parsed.no_gallery else split.paths)
+    )
     print(f"\nwrote {folder}/report.html and report.json")
     if is_test:
-        for evaluation, figures in zip(evaluations, report["models"], strict=True):
-            _record(evaluation, figures, report["provenance"], parsed)
+        for path, figures in zip(paths, result["models"], strict=True):
+            _record(path, figures, result["provenance"], parsed)
 
 
-def comparison_sentence(report: dict[str, Any]) -> str:
-    """Return McNemar's result in words."""
-    found = report["comparison"]
-    first, second = (figures["model"] for figures in report["models"])
-    p = found["mcnemar_exact_p"]
-    verdict = "a difference that chance seldom makes" if p < 0.05 else "chance may explain it"
-    return (
-        f"Only {first['name']} {first['version']} ({first['kind']}) is right on "
-        f"{found['only_first_right']} images, only {second['name']} {second['version']} "
-        f"({second['kind']}) on {found['only_second_right']}: "
-        f"exact McNemar p = {p:.4f}, {verdict}."
-    )
-
-
-def _images(parsed: argparse.Namespace) -> tuple[Split, str, bool]:
+def _find_images(parsed: argparse.Namespace) -> tuple[Split, str, bool]:
     """Return the images, their name, and whether they are the data set's test split."""
     if parsed.folder is None:
         root = find_dataset(parsed.dataset)
@@ -287,40 +242,31 @@ def _is_test_split(folder: Path, dataset: Path | None) -> bool:
     """Tell whether ``--folder`` names the test split by another way."""
     try:
         root = find_dataset(dataset)
-    except ValueError:  # no data set here, so this is not its test split
+    except ValueError:  # there is no data set here that has a test split
         return False
     return folder.resolve() == (root / "test").resolve()
 
 
 def _record(
-    evaluation: Evaluation,
-    figures: dict[str, Any],
-    origin: dict[str, Any],
-    parsed: argparse.Namespace,
+    path: Path, figures: dict[str, Any], origin: dict[str, Any], parsed: argparse.Namespace
 ) -> None:
-    model = evaluation.model
+    model = figures["model"]
     if model["kind"] != "tflite":
-        print(f"{model['name']} is a .keras: scored on test, not an artifact of the ledger")
+        print(f"{model['name']} is a .keras: scored on test. The test log holds artifacts only.")
         return
-    row = ledger.entry(
+    row = test_log.log_row(
         model["sha256"], model["version"], origin["date"], origin["commit"], figures["metrics"]
     )
-    print(ledger.record(row, parsed.ledger, must_be_recorded=parsed.must_be_recorded))
+    log = parsed.test_log or test_log.log_of(path, model["name"])
+    print(test_log.record(row, log, must_be_recorded=parsed.must_be_recorded))
 
 
-def _report_name(evaluations: list[Evaluation], images_name: str) -> str:
-    models = "-against-".join(
-        f"{e.model['name']}-{e.model['kind']}-{e.model['sha256'][:8]}" for e in evaluations
-    )
-    return f"{models}-{images_name}"
+def _report_name(models: list[LoadedModel], images_name: str) -> str:
+    names = "-against-".join(f"{model.name}-{model.kind}-{model.sha256[:8]}" for model in models)
+    return f"{names}-{images_name}"
 
 
-def _thumbnails(split: Split, report: dict[str, Any]) -> dict[str, str]:
-    """Return small JPEGs as data URIs, by file, of every picture that the report shows."""
-    from training.evaluation.report import GALLERY, thumbnail
-
-    wanted = {answer["file"] for m in report["models"] for answer in m["mistakes"][:GALLERY]}
-    if report["comparison"]:
-        wanted |= {d["first"]["file"] for d in report["comparison"]["disagreements"][:GALLERY]}
-    by_name = {f"{path.parent.name}/{path.name}": path for path in split.paths}
-    return {name: thumbnail(by_name[name].read_bytes()) for name in sorted(wanted)}
+def _alternating(first: NDArray[np.int64], second: NDArray[np.int64]) -> list[int]:
+    """Return both lists, one of each in turn, so that the start of a gallery shows both."""
+    pairs = itertools.zip_longest(first.tolist(), second.tolist())
+    return [index for pair in pairs for index in pair if index is not None]

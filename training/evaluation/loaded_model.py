@@ -1,7 +1,7 @@
-"""A trained model of either kind, seen as one thing: images in, class probabilities out.
+"""A trained model of either kind behind one interface: images in, class probabilities out.
 
-A ``.tflite`` answers through ``lambda_function.classifier``, as it does when it is served,
-and needs no Keras; a ``.keras`` file is read with the ``config.json`` beside it.
+A ``.tflite`` runs through ``lambda_function.classifier``, exactly as it is served, and needs no
+Keras. A ``.keras`` file is read with the ``config.json`` beside it.
 """
 
 from __future__ import annotations
@@ -17,31 +17,33 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from lambda_function.classifier import Classifier
 from lambda_function.metadata import InputSpec
 from training.data.dataset import Split
 from training.data.images import batches
-from training.errors import TrainingError
+from training.errors import ModelFileError
 from training.files import sha256_of
 
+SUM_TOLERANCE = 0.02  # of a row of probabilities; the softmax of integer models is that exact
 
-class ModelFileError(TrainingError):
-    """The named model cannot be scored; the message says why."""
+PredictProba = Callable[[NDArray[np.float32]], NDArray[np.floating[Any]]]
 
 
 @dataclasses.dataclass(frozen=True)
-class Scorer:
-    """A loaded model.
+class LoadedModel:
+    """A model that can be scored.
 
     Attributes:
-        name: of the model, from the model itself.
+        name: from the model itself.
         version: likewise.
         kind: ``"tflite"`` or ``"keras"``.
         sha256: of the file.
         size_bytes: of the file.
         labels: in the order of the output.
         input: how images become tensors.
-        temperature: that the graph divides the logits by; 1.0 where unknown.
-        answer: float32, (N, height, width, 3), -1..1 -> float, (N, classes), probabilities.
+        temperature: the graph divides the logits by it. 1.0 if unknown.
+        predict_proba: float32, (N, height, width, 3), as ``input`` says -> float, (N, classes),
+            probabilities.
     """
 
     name: str
@@ -52,10 +54,10 @@ class Scorer:
     labels: tuple[str, ...]
     input: InputSpec
     temperature: float
-    answer: Callable[[NDArray[np.float32]], NDArray[np.floating[Any]]]
+    predict_proba: PredictProba
 
     def describe(self) -> dict[str, Any]:
-        """Return plain JSON types."""
+        """Return what a report says about the model, as plain JSON types."""
         return {
             "name": self.name,
             "version": self.version,
@@ -67,67 +69,70 @@ class Scorer:
         }
 
 
-def load_scorer(path: Path) -> Scorer:
-    """Load a ``.tflite``, a ``.keras`` file or a run folder.
+def load_model(path: Path) -> LoadedModel:
+    """Load a ``.tflite`` file, a ``.keras`` file or a run folder.
 
     Raises:
-        ModelFileError: nothing there, or not a model of ours.
+        ModelFileError: there is no model, or it is not a model of this project.
         MetadataError, ArtifactError: the ``.tflite`` cannot be used.
     """
     file = path / "model.keras" if path.is_dir() else path
     if not file.is_file():
         raise ModelFileError(f"no model at {file}: name a .tflite, a .keras or a run's folder")
     if file.suffix == ".tflite":
-        return _tflite_scorer(file)
+        return _load_tflite(file)
     if file.suffix == ".keras":
-        return _keras_scorer(file)
+        return _load_keras(file)
     raise ModelFileError(f"a model is a .tflite or a .keras file. Received: {file}")
 
 
-def score(scorer: Scorer, split: Split, *, quiet: bool = False) -> NDArray[np.float64]:
-    """Return the probabilities of every image, float64, (images, classes), in ``split``'s order.
+def predict_split(model: LoadedModel, split: Split, *, quiet: bool = False) -> NDArray[np.float64]:
+    """Return the probabilities of every image of a split.
 
-    Columns are in the order of ``split.class_names``, whatever the model's own is.
-    ``quiet`` shows no progress bar.
+    Args:
+        model: any order of labels.
+        split: the images.
+        quiet: show no progress bar.
+
+    Returns:
+        float64, (images, classes). Rows in the order of the split, columns in the order of
+        ``split.class_names``.
 
     Raises:
-        ModelFileError: the model's labels are not the split's, or its answers are no
+        ModelFileError: the model's labels differ from the split's classes, or its output is not
             probabilities.
-        DatasetError: an image cannot be read; it is named.
+        DatasetError: an image cannot be read.
     """
-    if set(scorer.labels) != set(split.class_names):
+    if set(model.labels) != set(split.class_names):
         raise ModelFileError(
-            f"the model's labels {sorted(scorer.labels)} are not the images' classes "
+            f"the model's labels {sorted(model.labels)} are not the images' classes "
             f"{sorted(split.class_names)}"
         )
-    answers = []
-    with tqdm(
-        total=len(split), desc=f"{scorer.kind} {scorer.name}", unit="image", disable=quiet
-    ) as bar:
-        for batch in batches(split, scorer.input):
-            answers.append(np.asarray(scorer.answer(batch), dtype=np.float64))
+    parts = []
+    title = f"{model.kind} {model.name}"
+    with tqdm(total=len(split), desc=title, unit="image", disable=quiet) as bar:
+        for batch in batches(split, model.input):
+            parts.append(np.asarray(model.predict_proba(batch), dtype=np.float64))
             bar.update(len(batch))
-    probabilities = np.concatenate(answers)
+    probabilities = np.concatenate(parts)
     sums = probabilities.sum(axis=1)
-    if not np.allclose(sums, 1.0, atol=0.02):  # integer softmax is only that exact
+    if not np.allclose(sums, 1.0, atol=SUM_TOLERANCE):
         raise ModelFileError(
-            f"the model's answers are no probabilities: they sum to {sums.min()} .. {sums.max()}"
+            f"the model's output is not probabilities: they sum to {sums.min()} .. {sums.max()}"
         )
-    order = [scorer.labels.index(name) for name in split.class_names]
+    order = [model.labels.index(name) for name in split.class_names]
     return np.ascontiguousarray(probabilities[:, order])
 
 
-def _tflite_scorer(file: Path) -> Scorer:
-    from lambda_function.classifier import Classifier
-
-    # Threads split the output between them and change none of its sums.
+def _load_tflite(file: Path) -> LoadedModel:
+    # Threads share the output between them and change no sum.
     classifier = Classifier(file.read_bytes(), num_threads=os.cpu_count() or 1)
     metadata = classifier.metadata
 
-    def answer(images: NDArray[np.float32]) -> NDArray[np.floating[Any]]:
+    def predict_proba(images: NDArray[np.float32]) -> NDArray[np.floating[Any]]:
         return np.stack([classifier.predict(image[np.newaxis]) for image in images])
 
-    return Scorer(
+    return LoadedModel(
         name=metadata.name,
         version=metadata.version,
         kind="tflite",
@@ -136,14 +141,31 @@ def _tflite_scorer(file: Path) -> Scorer:
         labels=metadata.labels,
         input=metadata.input,
         temperature=metadata.temperature,
-        answer=answer,
+        predict_proba=predict_proba,
     )
 
 
-def _keras_scorer(file: Path) -> Scorer:
-    config, report = _json_beside(file, "config.json"), file.with_name("report.json")
+def _load_keras(file: Path) -> LoadedModel:
+    config, report = _read_beside(file, "config.json"), file.with_name("report.json")
     try:
-        import keras
+        return LoadedModel(
+            name=config["name"],
+            version=config["version"],
+            kind="keras",
+            sha256=sha256_of(file),
+            size_bytes=file.stat().st_size,
+            labels=tuple(config["labels"]),
+            input=InputSpec(**config["input"]),
+            temperature=_read_beside(file, report.name)["temperature"] if report.is_file() else 1.0,
+            predict_proba=_keras_predict_proba(file),
+        )
+    except (KeyError, TypeError) as error:
+        raise ModelFileError(f"{file} is no run of this project: {error!r} beside it") from error
+
+
+def _keras_predict_proba(file: Path) -> PredictProba:
+    try:
+        import keras  # a .tflite is scored without it
     except ImportError as error:
         raise ModelFileError(
             f"{file} needs Keras: run this in the training environment (make .venv/training/.ok)"
@@ -153,26 +175,13 @@ def _keras_scorer(file: Path) -> Scorer:
     except (ValueError, OSError) as error:
         raise ModelFileError(f"{file} is not a Keras model: {error}") from error
 
-    def answer(images: NDArray[np.float32]) -> NDArray[np.floating[Any]]:
+    def predict_proba(images: NDArray[np.float32]) -> NDArray[np.floating[Any]]:
         return np.asarray(keras.ops.convert_to_numpy(model.predict_on_batch(images)))
 
-    try:
-        return Scorer(
-            name=config["name"],
-            version=config["version"],
-            kind="keras",
-            sha256=sha256_of(file),
-            size_bytes=file.stat().st_size,
-            labels=tuple(config["labels"]),
-            input=InputSpec(**config["input"]),
-            temperature=_json_beside(file, report.name)["temperature"] if report.is_file() else 1.0,
-            answer=answer,
-        )
-    except (KeyError, TypeError) as error:
-        raise ModelFileError(f"{file} is no run of this project: {error!r} beside it") from error
+    return predict_proba
 
 
-def _json_beside(file: Path, name: str) -> dict[str, Any]:
+def _read_beside(file: Path, name: str) -> dict[str, Any]:
     beside = file.with_name(name)
     if not beside.is_file():
         raise ModelFileError(f"{file} says nothing about its labels and size: no {name} beside it")

@@ -1,4 +1,4 @@
-"""Figures of merit for a classifier, in plain NumPy, each with the source of its definition.
+"""Metrics of a classifier in plain NumPy, each with the source of its definition.
 
 Shapes: ``probabilities`` float, (images, classes), rows summing to 1; ``labels`` int, (images,).
 """
@@ -6,6 +6,7 @@ Shapes: ``probabilities`` float, (images, classes), rows summing to 1; ``labels`
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from statistics import NormalDist
 from typing import Any
 
@@ -14,6 +15,8 @@ from numpy.typing import NDArray
 
 Probabilities = NDArray[np.floating[Any]]
 Labels = NDArray[np.integer[Any]]
+
+BINS = 10  # of confidence, of equal width
 
 
 def wilson_interval(correct: int, total: int, confidence: float = 0.95) -> tuple[float, float]:
@@ -69,23 +72,44 @@ def brier_score(probabilities: Probabilities, labels: Labels) -> float:
     return float(((probabilities - one_hot) ** 2).sum(axis=1).mean())
 
 
-def expected_calibration_error(
-    probabilities: Probabilities, labels: Labels, bins: int = 10
-) -> float:
+def expected_calibration_error(probabilities: Probabilities, labels: Labels) -> float:
     """Return the ECE of Guo et al. (ICML 2017) over equal-width bins, 0..1."""
-    confidence = probabilities.max(axis=1)
-    hits = probabilities.argmax(axis=1) == labels
-    index = np.minimum((confidence * bins).astype(int), bins - 1)
+    confidence, hits, index = _confidence_bins(probabilities, labels)
     gaps = [
         abs(hits[index == b].mean() - confidence[index == b].mean()) * np.mean(index == b)
-        for b in range(bins)
-        if np.any(index == b)
+        for b in np.unique(index)
     ]
     return float(np.sum(gaps))
 
 
+def reliability(probabilities: Probabilities, labels: Labels) -> list[dict[str, Any]]:
+    """Return how often the prediction is right in every bin of confidence.
+
+    Returns:
+        One row per bin, as plain JSON types: ``low`` and ``high`` edge, number of ``images``, and
+        their mean ``confidence``, ``accuracy`` and ``accuracy_interval_95``. The last three are
+        None for an empty bin.
+    """
+    confidence, hits, index = _confidence_bins(probabilities, labels)
+    rows: list[dict[str, Any]] = []
+    for b in range(BINS):
+        inside = index == b
+        count, correct = int(inside.sum()), int(hits[inside].sum())
+        rows.append(
+            {
+                "low": b / BINS,
+                "high": (b + 1) / BINS,
+                "images": count,
+                "confidence": float(confidence[inside].mean()) if count else None,
+                "accuracy": correct / count if count else None,
+                "accuracy_interval_95": wilson_interval(correct, count) if count else None,
+            }
+        )
+    return rows
+
+
 def bootstrap_interval(
-    metric: Any,
+    metric: Callable[[Probabilities, Labels], float],
     probabilities: Probabilities,
     labels: Labels,
     *,
@@ -94,9 +118,9 @@ def bootstrap_interval(
     seed: int = 0,
 ) -> tuple[float, float]:
     """Return the percentile bootstrap interval of ``metric(probabilities, labels)``."""
-    generator = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     size = len(labels)
-    draws = (generator.integers(0, size, size) for _ in range(resamples))
+    draws = (rng.integers(0, size, size) for _ in range(resamples))
     values = [metric(probabilities[draw], labels[draw]) for draw in draws]
     tail = (1 - confidence) / 2
     low, high = np.quantile(values, [tail, 1 - tail])
@@ -104,7 +128,7 @@ def bootstrap_interval(
 
 
 def mcnemar_exact(first_correct: NDArray[np.bool_], second_correct: NDArray[np.bool_]) -> float:
-    """Return the two-sided exact p value of McNemar's test on paired answers."""
+    """Return the two-sided exact p value of McNemar's test on paired predictions."""
     only_first = int(np.sum(first_correct & ~second_correct))
     only_second = int(np.sum(~first_correct & second_correct))
     discordant = only_first + only_second
@@ -122,22 +146,20 @@ def summary(probabilities: Probabilities, labels: Labels) -> dict[str, Any]:
         "images": len(labels),
         "correct": correct,
         "accuracy": correct / len(labels),
-        "accuracy_interval_95": list(wilson_interval(correct, len(labels))),
+        "accuracy_interval_95": wilson_interval(correct, len(labels)),
         "macro_f1": macro_f1(probabilities, labels),
         "negative_log_likelihood": negative_log_likelihood(probabilities, labels),
         "brier_score": brier_score(probabilities, labels),
         "expected_calibration_error": ece(probabilities, labels),
-        "expected_calibration_error_interval_95": list(
-            bootstrap_interval(ece, probabilities, labels)
-        ),
+        "expected_calibration_error_interval_95": bootstrap_interval(ece, probabilities, labels),
     }
 
 
 def fit_temperature(logits: NDArray[np.floating[Any]], labels: Labels) -> float:
     """Return the temperature that minimises the NLL of ``softmax(logits / temperature)``.
 
-    The NLL is unimodal in log temperature, so a golden-section search over 0.05..20 finds
-    it (Guo et al., ICML 2017).
+    The NLL has one minimum in log temperature. A golden-section search over 0.05..20 finds it
+    (Guo et al., ICML 2017).
     """
     golden = (math.sqrt(5) - 1) / 2
     low, high = math.log(0.05), math.log(20.0)
@@ -155,6 +177,15 @@ def softmax(logits: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
     shifted = np.asarray(logits, dtype=np.float64) - np.max(logits, axis=1, keepdims=True)
     exponentials = np.exp(shifted)
     return np.asarray(exponentials / exponentials.sum(axis=1, keepdims=True))
+
+
+def _confidence_bins(
+    probabilities: Probabilities, labels: Labels
+) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.int64]]:
+    """Return every image's confidence, whether its prediction is right, and its bin."""
+    confidence = probabilities.max(axis=1)
+    hits = probabilities.argmax(axis=1) == labels
+    return confidence, hits, np.minimum((confidence * BINS).astype(int), BINS - 1)
 
 
 def _nll_at(logits: NDArray[np.floating[Any]], labels: Labels, log_temperature: float) -> float:

@@ -1,7 +1,7 @@
-"""`python -m training card REPORT`: an evaluation's figures as the model card's tables.
+"""`python -m training card FILE`: the figures of an evaluation as the tables of a model card.
 
-Reads the ``report.json`` that ``evaluate`` wrote, so that no figure is ever typed by hand;
-``--into MODEL_CARD.md`` puts the tables between that file's two marks.
+FILE is the ``report.json`` of ``evaluate``, so nobody types a figure. A ``.tflite`` has no report
+yet: its card says "not measured". ``--into MODEL_CARD.md`` puts the tables between two marks.
 """
 
 from __future__ import annotations
@@ -11,25 +11,30 @@ import json
 from pathlib import Path
 from typing import Any
 
-from training.evaluation.loaded_model import ModelFileError
+from training.errors import ModelFileError
+from training.evaluation.loaded_model import load_model
 from training.files import replace_marked, write_text
 
 MARKS = ("<!-- figures:begin -->", "<!-- figures:end -->")
+NOT_MEASURED = "not measured"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the command's options."""
-    parser.add_argument("report", type=Path, help="report.json of an evaluation")
-    parser.add_argument("--out", type=Path, help="write here as well")
+    """Add the options of this command."""
+    parser.add_argument("file", type=Path, help="report.json of an evaluation, or a .tflite")
+    parser.add_argument("--out", type=Path, help="write the tables to this file, too")
     parser.add_argument(
-        "--into", type=Path, help=f"put it into this file, between {MARKS[0]} and end"
+        "--into", type=Path, help=f"put the tables into this file, between {MARKS[0]} and end"
     )
 
 
 def run(parsed: argparse.Namespace) -> None:
-    """Print the tables, and write them where asked to."""
-    text = card(_read(parsed.report))
-    page = _filled(parsed.into, text) if parsed.into else ""  # before anything is written
+    """Print the tables and write them to the named files."""
+    if parsed.file.suffix == ".tflite":
+        text = card_without_figures(load_model(parsed.file).describe())
+    else:
+        text = card(_read(parsed.file))
+    page = _fill(parsed.into, text) if parsed.into else ""  # may raise, so before any writing
     print(text)
     if parsed.out:
         write_text(parsed.out, text)
@@ -40,23 +45,22 @@ def run(parsed: argparse.Namespace) -> None:
 def card(report: dict[str, Any]) -> str:
     """Return the figures of the report's first model as Markdown."""
     figures, images, origin = report["models"][0], report["images"], report["provenance"]
-    model, found = figures["model"], figures["metrics"]
+    model, summary = figures["model"], figures["metrics"]
     before = figures["metrics_before_temperature"]
-    low, high = found["accuracy_interval_95"]
-    ece_low, ece_high = found["expected_calibration_error_interval_95"]
+    low, high = summary["accuracy_interval_95"]
+    ece_low, ece_high = summary["expected_calibration_error_interval_95"]
     rows = [
-        ("accuracy", f"{found['accuracy']:.4f} ({found['correct']} of {found['images']})",
+        ("accuracy", f"{summary['accuracy']:.4f} ({summary['correct']} of {summary['images']})",
          f"{low:.4f} to {high:.4f}", ""),
-        ("macro-F1", f"{found['macro_f1']:.4f}", "", ""),
-        ("expected calibration error", f"{found['expected_calibration_error']:.4f}",
+        ("macro-F1", f"{summary['macro_f1']:.4f}", "", ""),
+        ("expected calibration error", f"{summary['expected_calibration_error']:.4f}",
          f"{ece_low:.4f} to {ece_high:.4f}", _earlier(before, "expected_calibration_error")),
-        ("negative log-likelihood", f"{found['negative_log_likelihood']:.4f}", "",
+        ("negative log-likelihood", f"{summary['negative_log_likelihood']:.4f}", "",
          _earlier(before, "negative_log_likelihood")),
-        ("Brier score", f"{found['brier_score']:.4f}", "", _earlier(before, "brier_score")),
+        ("Brier score", f"{summary['brier_score']:.4f}", "", _earlier(before, "brier_score")),
     ]  # fmt: skip
     lines = [
-        f"{model['name']} {model['version']}, {model['kind']}, SHA-256 `{model['sha256']}`, "
-        f"{model['size_bytes'] / 1e6:.1f} MB, on {images['count']} images ({images['name']}); "
+        f"{_describe(model)}, on {images['count']} images ({images['name']}); "
         f"{origin['date']}, commit {origin['commit']}.",
         "",
         f"| figure | value | 95 % interval | before temperature {model['temperature']:.3f} |",
@@ -75,11 +79,30 @@ def card(report: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def card_without_figures(model: dict[str, Any]) -> str:
+    """Return the tables of a model that nobody has evaluated.
+
+    Args:
+        model: from ``LoadedModel.describe``.
+    """
+    names = ("accuracy", "macro-F1", "expected calibration error", "negative log-likelihood",
+             "Brier score")  # fmt: skip
+    rows = [f"| {name} | {NOT_MEASURED} |" for name in names]
+    return "\n".join([f"{_describe(model)}.", "", "| figure | value |", "| --- | --- |", *rows, ""])
+
+
+def _describe(model: dict[str, Any]) -> str:
+    return (
+        f"{model['name']} {model['version']}, {model['kind']}, SHA-256 `{model['sha256']}`, "
+        f"{model['size_bytes'] / 1e6:.1f} MB"
+    )
+
+
 def _read(file: Path) -> dict[str, Any]:
-    """Read an evaluation's report.
+    """Read the report of an evaluation.
 
     Raises:
-        ModelFileError: it is not there, or is something else.
+        ModelFileError: the file is missing, or is something else.
     """
     if not file.is_file():
         raise ModelFileError(f"no report at {file}: `evaluate` writes it")
@@ -95,7 +118,7 @@ def _read(file: Path) -> dict[str, Any]:
     return report
 
 
-def _filled(page: Path, text: str) -> str:
+def _fill(page: Path, text: str) -> str:
     if not page.is_file():
         raise ModelFileError(f"no file at {page} to put the figures into")
     try:

@@ -1,7 +1,7 @@
-"""`python -m training robustness MODEL`: the same pictures, saved or turned otherwise.
+"""`python -m training robustness MODEL`: the same images, saved or rotated in another way.
 
-Nothing that leaves a picture's content alone may move accuracy by more than a point: enlarging
-it, compressing it again, storing it sideways with an EXIF flag, or in another file format.
+Accuracy may not move by more than a point if the content of the images stays the same. The
+variations are a larger size, stronger compression, an EXIF rotation and other file formats.
 """
 
 from __future__ import annotations
@@ -21,17 +21,22 @@ from tqdm import tqdm
 from training.data.dataset import Split, find_dataset, load_split
 from training.data.encoding import encoded
 from training.data.images import read_image
-from training.evaluation import test_log as ledger
-from training.evaluation.loaded_model import ModelFileError, Scorer, load_scorer, score
+from training.errors import ModelFileError
+from training.evaluation import report, test_log
+from training.evaluation.loaded_model import (
+    LoadedModel,
+    load_model,
+    predict_split,
+)
 from training.evaluation.metrics import mcnemar_exact, wilson_interval
-from training.files import sha256_of, write_json, write_text
-from training.options import add_dataset_option
+from training.files import write_json, write_text
+from training.options import add_dataset_option, add_limit_option
 from training.provenance import command, provenance
 
 OUTPUT = Path("runs") / "robustness"
 ALLOWED = 0.01  # of accuracy
 EXIF_ORIENTATION = 0x0112
-ROTATED_90_CW = 6  # the viewer turns it clockwise, so the stored picture lies on its left side
+ROTATED_90_CW = 6  # the viewer rotates it clockwise, so the stored image lies on its left side
 
 
 def enlarged(image: Image.Image) -> bytes:
@@ -46,11 +51,11 @@ def jpeg_60(image: Image.Image) -> bytes:
 
 
 def exif_rotated(image: Image.Image) -> bytes:
-    """Return a JPEG, quality 95, stored sideways, with the flag that says so."""
+    """Return a JPEG of quality 95 that is stored sideways, with the EXIF flag for that."""
     exif = Image.Exif()
     exif[EXIF_ORIENTATION] = ROTATED_90_CW
-    turned = image.transpose(Image.Transpose.ROTATE_90)  # counter-clockwise
-    return encoded(turned, "JPEG", quality=95, exif=exif)
+    sideways = image.transpose(Image.Transpose.ROTATE_90)  # counter-clockwise
+    return encoded(sideways, "JPEG", quality=95, exif=exif)
 
 
 def png_with_alpha(image: Image.Image) -> bytes:
@@ -73,7 +78,7 @@ VARIATIONS: dict[str, Callable[[Image.Image], bytes]] = {
 
 
 def vary(split: Split, variation: Callable[[Image.Image], bytes], folder: Path) -> Split:
-    """Write the variation of every image below ``folder``; return a split of those."""
+    """Write the variation of every image to ``folder`` and return the split of those files."""
     paths = []
     for index, path in enumerate(split.paths):
         target = folder / f"{index}-{path.stem}.image"
@@ -82,40 +87,42 @@ def vary(split: Split, variation: Callable[[Image.Image], bytes], folder: Path) 
     return dataclasses.replace(split, paths=tuple(paths))
 
 
-def right_answers(
-    scorer: Scorer, split: Split, variation: str, *, batch: int = 64
+def correct_predictions(
+    model: LoadedModel, split: Split, variation: str, *, batch_size: int = 64
 ) -> NDArray[np.bool_]:
-    """Return bool, (images,): which pictures are classified rightly in a variation.
+    """Return which images are classified correctly in a variation, bool, (images,).
 
     Args:
-        scorer: the model.
-        split: the pictures as they are.
+        model: the model.
+        split: the original images.
         variation: one of ``VARIATIONS``.
-        batch: pictures written at a time: enlarged ones are large.
+        batch_size: images on disk at a time, because enlarged images are large.
     """
-    right = []
+    correct = []
     with tqdm(total=len(split), desc=variation, unit="image") as bar:
-        for start in range(0, len(split), batch):
-            part = split.subset(np.arange(start, min(start + batch, len(split))))
+        for start in range(0, len(split), batch_size):
+            part = split.subset(np.arange(start, min(start + batch_size, len(split))))
             with tempfile.TemporaryDirectory() as folder:
                 varied = vary(part, VARIATIONS[variation], Path(folder))
-                answers = score(scorer, varied, quiet=True).argmax(axis=1)
-            right.append(answers == part.labels)
+                predicted = predict_split(model, varied, quiet=True).argmax(axis=1)
+            correct.append(predicted == part.labels)
             bar.update(len(part))
-    return np.concatenate(right)
+    return np.concatenate(correct)
 
 
-def measure(scorer: Scorer, split: Split) -> list[dict[str, Any]]:
-    """Score the pictures as they are and in every variation; plain JSON types, one row each."""
-    plain = score(scorer, split).argmax(axis=1) == split.labels
-    rows = [_row("as they are", plain, plain)]
-    return rows + [_row(name, right_answers(scorer, split, name), plain) for name in VARIATIONS]
+def measure(model: LoadedModel, split: Split) -> list[dict[str, Any]]:
+    """Score the original images and every variation. Return one row each, as plain JSON types."""
+    original = predict_split(model, split).argmax(axis=1) == split.labels
+    rows = [_row("as they are", original, original)]
+    return rows + [
+        _row(name, correct_predictions(model, split, name), original) for name in VARIATIONS
+    ]
 
 
 def to_markdown(rows: list[dict[str, Any]]) -> str:
-    """Return the rows as a table."""
+    """Return the rows as a Markdown table."""
     lines = [
-        "| pictures | correct | accuracy (95 % interval) | against the originals | changed |",
+        "| images | correct | accuracy (95 % interval) | against the originals | changed |",
         "| --- | --- | --- | --- | --- |",
     ]
     for row in rows:
@@ -129,37 +136,37 @@ def to_markdown(rows: list[dict[str, Any]]) -> str:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the command's options."""
+    """Add the options of this command."""
     parser.add_argument("model", type=Path, help="a .tflite, a .keras or a run's folder")
     parser.add_argument("--split", choices=("validation", "test"), default="validation")
     add_dataset_option(parser)
-    parser.add_argument("--limit", type=int, default=0, help="images, for a quick try")
+    add_limit_option(parser)
     parser.add_argument("--out", type=Path, default=OUTPUT, help=f"default: {OUTPUT}")
 
 
 def run(parsed: argparse.Namespace) -> None:
-    """Measure, print the table, write it as JSON and Markdown; fail where accuracy moves.
+    """Measure, print the table, and write it as JSON and Markdown.
 
     Raises:
-        ModelFileError: accuracy moved by more than ``ALLOWED``; the reports are written.
+        ModelFileError: accuracy moved by more than ``ALLOWED``. The reports are written.
     """
     if parsed.split == "test":
-        _refuse_unless_recorded(parsed.model)
+        _check_recorded(parsed.model)
     split = load_split(find_dataset(parsed.dataset), parsed.split).subsample(parsed.limit)
-    scorer = load_scorer(parsed.model)
-    rows = measure(scorer, split)
+    model = load_model(parsed.model)
+    rows = measure(model, split)
     print("\n" + to_markdown(rows))
     origin = provenance()
     head = (
-        f"# Robustness on {parsed.split}\n\n{scorer.name} {scorer.version} ({scorer.kind}, SHA-256 "
-        f"`{scorer.sha256[:12]}`); {origin['date']}, commit {origin['commit']}.\n\n"
+        f"# Robustness on {parsed.split}\n\n{report.title_of(model.describe())}, SHA-256 "
+        f"`{model.sha256[:12]}`, {origin['date']}, commit {origin['commit']}.\n\n"
     )
     base = f"robustness_{parsed.split}"
     write_text(parsed.out / f"{base}.md", head + to_markdown(rows))
     write_json(
         parsed.out / f"{base}.json",
         {
-            "model_sha256": scorer.sha256,
+            "model_sha256": model.sha256,
             "command": command(
                 f"python -m training robustness {parsed.model.name}",
                 parsed,
@@ -174,29 +181,33 @@ def run(parsed: argparse.Namespace) -> None:
     )
     moved = [row["name"] for row in rows if abs(row["difference"]) > ALLOWED]
     if moved:
-        raise ModelFileError(f"accuracy moves by more than {ALLOWED:.0%} when pictures are {moved}")
+        raise ModelFileError(f"accuracy moves by more than {ALLOWED:.0%} when images are {moved}")
 
 
-def _refuse_unless_recorded(model: Path) -> None:
-    """Keep test for released models: the plain scoring comes first, and is recorded."""
-    known = {row["sha256"] for row in ledger.read()}
-    if not model.is_file() or sha256_of(model) not in known:
-        raise ModelFileError(
-            f"{model} is not in the test ledger: score it with `evaluate --split test` first, or "
-            "measure on validation"
-        )
+def _check_recorded(file: Path) -> None:
+    """Keep the test set for artifacts whose plain score is in the test log already."""
+    if file.suffix == ".tflite" and file.is_file():
+        model = load_model(file)
+        if model.sha256 in {
+            row["sha256"] for row in test_log.read(test_log.log_of(file, model.name))
+        }:
+            return
+    raise ModelFileError(
+        f"{file} is not in the test log: score it with `evaluate --split test` first, or "
+        "measure on validation"
+    )
 
 
-def _row(name: str, right: NDArray[np.bool_], plain: NDArray[np.bool_]) -> dict[str, Any]:
-    correct, images = int(right.sum()), len(right)
+def _row(name: str, correct: NDArray[np.bool_], original: NDArray[np.bool_]) -> dict[str, Any]:
+    count, images = int(correct.sum()), len(correct)
     return {
         "name": name,
         "images": images,
-        "correct": correct,
-        "accuracy": correct / images,
-        "accuracy_interval_95": list(wilson_interval(correct, images)),
-        "difference": (correct - int(plain.sum())) / images,
-        "became_right": int(np.sum(right & ~plain)),
-        "became_wrong": int(np.sum(~right & plain)),
-        "mcnemar_exact_p": mcnemar_exact(plain, right),
+        "correct": count,
+        "accuracy": count / images,
+        "accuracy_interval_95": wilson_interval(count, images),
+        "difference": (count - int(original.sum())) / images,
+        "became_right": int(np.sum(correct & ~original)),
+        "became_wrong": int(np.sum(~correct & original)),
+        "mcnemar_exact_p": mcnemar_exact(original, correct),
     }

@@ -1,8 +1,9 @@
-"""`python -m training steps NAME`: the course's nine steps, each a command with a plot or table.
+"""`python -m training steps NAME`: the course's nine steps, each with a plot or a table.
 
-Every step writes to ``runs/steps/<name>/``, and its figures, beside the course's, as JSON to
-``--results``; ``steps table`` prints README's table from those files. Nothing here reads test:
-``use`` scores on validation, and `python -m training evaluate --split test` is for releases.
+Every step writes to ``runs/steps/<name>/``. Steps that train write a normal run folder there, so
+``make convert MODEL=runs/steps/larger/model.keras`` turns step 8's model into an artifact, and
+step 9 uses it. The figures, beside the course's, go to ``--results`` as JSON. ``steps table``
+prints README's table from those files. No step reads the test set.
 """
 
 from __future__ import annotations
@@ -19,57 +20,57 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
 
-from lambda_function import REPOSITORY, SHIPPED_MODEL
-from lambda_function.images.decode import preprocess
+from lambda_function import SHIPPED_MODEL
 from lambda_function.metadata import InputSpec
 from training.data.augment import augment
-from training.data.dataset import find_dataset, load_split
+from training.data.clothing import fetch_dataset
+from training.data.dataset import ENVIRONMENT_VARIABLE, FETCHED_ROOT, find_dataset, load_split
+from training.data.imagenet import find_weights
 from training.data.images import load_image, read_image
-from training.errors import ConfigError, DatasetError
+from training.errors import ConfigError, DatasetError, DownloadError
+from training.evaluation.evaluate import evaluate, to_text
+from training.evaluation.loaded_model import load_model
 from training.evaluation.metrics import wilson_interval
-from training.files import replace_marked, replacing, write_json, write_text
+from training.experiments import tune
+from training.experiments.course_figures import (
+    MARKS,
+    NAMES,
+    README,
+    RESULTS,
+    SEARCHES,
+    STEPS,
+    table,
+)
+from training.experiments.head_run import write_head_run
+from training.experiments.plots import image_grid, learning_curves
+from training.files import replace_marked, write_json, write_text
+from training.fit.heads import HeadConfig, PooledFeatures, pooled_features, train_head
 from training.options import add_dataset_option, add_limit_option, add_weights_option
 from training.provenance import command, provenance
 
 OUTPUT = Path("runs") / "steps"
-RESULTS = REPOSITORY / "benchmarks" / "results" / "course"
-README = REPOSITORY / "README.md"
-MARKS = ("<!-- course:begin -->", "<!-- course:end -->")
-KERAS_CACHE = Path.home() / ".keras" / "models"
-IMAGENET_FILES = (
-    "xception_weights_tf_dim_ordering_tf_kernels.h5",
-    "imagenet_class_index.json",
-)
+SIZE = 150  # height and width of most steps, pixels
+LARGER_SIZE = 299
+IMAGENET_SIZE = 299  # of the network with ImageNet's 1000 classes
+SAMPLES = 5  # images in the plot of augmented images
+VIEWS = 4
+POLL_S = 0.2
 
-# What the course publishes for the steps that `tune` does not cover (see course_figures.py).
-COURSE_FIGURES = {
-    "look": "no figure",
-    "transfer": "0.82 to 0.85 (validation)",
-    "checkpoint": "no figure",
-    "augmentation": "no figure",
-    "larger": "0.8978 notebook, 0.9032 book (test)",
-    "use": "no figure",
-}
-
-
-@dataclasses.dataclass(frozen=True)
-class Step:
-    """One step of the course: its number and name there, and what does it here."""
-
-    number: int
-    name: str
-    title: str
-    run: Callable[[argparse.Namespace, Path], dict[str, Any]]
+Guesses = list[tuple[str, float]]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the command's options."""
-    names = [step.name for step in STEPS]
-    parser.add_argument("step", help=f"a number, or one of {', '.join(names)}, all, table")
-    parser.add_argument("--image", type=Path, help="for look and use; default: a validation image")
-    parser.add_argument("--model", type=Path, default=SHIPPED_MODEL, help="for use; default: ours")
+    """Add the options of this command."""
+    parser.add_argument("step", help=f"a number, or one of {', '.join(NAMES)}, all, table")
+    parser.add_argument("--image", type=Path, help="for look and use. Default: a validation image")
+    parser.add_argument(
+        "--model", type=Path, help="for use. Default: step 8's model, else the shipped one"
+    )
     parser.add_argument("--size", type=int, default=0, help="instead of the step's own, pixels")
     parser.add_argument("--epochs", type=int, default=0, help="instead of the step's own")
     add_limit_option(parser)
@@ -77,85 +78,99 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_dataset_option(parser)
     add_weights_option(parser)
     parser.add_argument("--out", type=Path, default=OUTPUT, help=f"default: {OUTPUT}")
-    parser.add_argument("--results", type=Path, help="also write the figures' JSON to this folder")
+    parser.add_argument("--results", type=Path, help="write the figures' JSON to this folder, too")
     parser.add_argument("--write", action="store_true", help="put the table into README.md")
 
 
 def run(parsed: argparse.Namespace) -> None:
-    """Run one step, or all, or print the table."""
+    """Run one step or all steps, or print the table."""
     if parsed.step == "table":
         text = table(parsed.results or RESULTS)
         print(text)
         if parsed.write:
             write_text(README, replace_marked(README.read_text(), MARKS, text))
         return
-    for step in _chosen(parsed.step):
-        print(f"\n=== step {step.number}: {step.title}")
-        folder = parsed.out / step.name
-        found = step.run(parsed, folder)
-        written = {
-            "step": step.number,
-            "title": step.title,
+    chosen = choose_steps(parsed.step)
+    if chosen != ("look",) or not parsed.image:
+        parsed.dataset = find_or_fetch_dataset(parsed.dataset)
+    for name in chosen:
+        number, (_, title, course) = NAMES.index(name) + 1, STEPS[NAMES.index(name)]
+        print(f"\n=== step {number}: {title}")
+        folder = parsed.out / name
+        result = FUNCTIONS[name](parsed, folder)
+        if name in SEARCHES:  # tune writes its own
+            continue
+        described = {
+            "step": number,
+            "title": title,
             "command": command(
-                f"python -m training steps {step.name}", parsed, size=0, epochs=0, limit=0, seed=0
+                f"python -m training steps {name}", parsed, size=0, epochs=0, limit=0, seed=0
             ),
-            "course": COURSE_FIGURES.get(step.name),
+            "course": course,
             "provenance": provenance(),
-            **found,
+            **result,
         }
-        if step.name not in _SEARCHES:  # tune writes its own
-            write_json(folder / "result.json", written)
-            if parsed.results:
-                write_json(parsed.results / f"{step.name}.json", written)
+        write_json(folder / "result.json", described)
+        if parsed.results:
+            write_json(parsed.results / f"{name}.json", described)
 
 
-def table(results: Path) -> str:
-    """Return 'Follow the course' as Markdown, from the figures that have been measured.
-
-    Args:
-        results: folder of the steps' figures. Figures on test are not these steps' to make: they
-            are read from ``accuracy.json`` beside it (``python -m benchmarks.accuracy``).
-    """
-    on_test = _figures_on_test(results.parent / "accuracy.json")
-    lines = [
-        "| step | command | course | ours |",
-        "| --- | --- | --- | --- |",
-    ]
-    for step in STEPS:
-        file = results / f"{step.name}.json"
-        found = json.loads(file.read_text()) if file.is_file() else None
-        command = f"`python -m training steps {step.name}`"
-        lines.append(
-            f"| {step.number}. {step.title} | {command} | {_course_cell(step, found)} | "
-            f"{_our_cell(found)}{on_test.get(step.name, '')} |"
+def choose_steps(wanted: str) -> tuple[str, ...]:
+    """Return the names of the steps that a name, a number or ``all`` means."""
+    if wanted == "all":
+        return NAMES
+    numbers = {str(number): name for number, name in enumerate(NAMES, 1)}
+    name = numbers.get(wanted, wanted)
+    if name not in NAMES:
+        raise ConfigError(
+            f"a step is a number from 1 to {len(NAMES)} or one of {', '.join(NAMES)}. "
+            f"Received: {wanted!r}"
         )
-    return "\n".join(lines)
+    return (name,)
 
 
-# --- the steps ---------------------------------------------------------------
+def find_or_fetch_dataset(
+    named: Path | None,
+    *,
+    find: Callable[[Path | None], Path] = find_dataset,
+    fetch: Callable[[Path], Path] = fetch_dataset,
+) -> Path:
+    """Return the data set. Fetch the course's if nobody named one and there is none.
+
+    Raises:
+        DatasetError: the named folder is missing, or nothing could be fetched. The message names
+            the next command.
+    """
+    try:
+        return find(named)
+    except DatasetError:
+        if named or os.environ.get(ENVIRONMENT_VARIABLE):
+            raise
+    print(f"fetching the course's data set to {FETCHED_ROOT} (once)")
+    try:
+        return fetch(FETCHED_ROOT)
+    except DownloadError as error:
+        raise DatasetError(
+            f"{error} Run `make data` with a network, or name a copy of clothing-dataset-small: "
+            "`make steps DATASET=folder`."
+        ) from error
 
 
 def look(parsed: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Step 1: an image as an array, and what ImageNet's classes say about it."""
     path = _image(parsed)
-    image = read_image(path)
-    pixels = np.asarray(image)
-    spec = InputSpec(parsed.size or 299, parsed.size or 299)
-    tensor = preprocess(image, spec)
-    first = [round(float(value), 3) for value in tensor[0, 0, 0]]
+    image, size = read_image(path), parsed.size or IMAGENET_SIZE
+    pixels, tensor = np.asarray(image), load_image(path, InputSpec(size, size))
+    first = [round(float(value), 3) for value in tensor[0, 0]]
     print(
         f"{path.parent.name}/{path.name}: {pixels.shape} {pixels.dtype}, the first pixel RGB "
         f"{pixels[0, 0].tolist()}\nthe model's input: {tensor.shape} {tensor.dtype}, "
         f"{tensor.min():.2f} to {tensor.max():.2f}, the first pixel {first}"
     )
-    from training.experiments.plots import picture_grid
-
     channels = [image.getchannel(i).convert("RGB") for i in range(3)]
-    plot = picture_grid(
-        folder / "image.png", {"image and channels": [image, *channels]}, "image, red, green, blue"
-    )
-    print(f"wrote {plot}")
-    guesses, skipped = _imagenet_guesses(tensor)
+    rows = {"image and channels": [image, *channels]}
+    print(f"wrote {image_grid(folder / 'image.png', rows, 'image, red, green, blue')}")
+    guesses, skipped = classify_imagenet(tensor)
     for name, probability in guesses:
         print(f"  ImageNet: {name} {probability:.3f}")
     if skipped:
@@ -167,186 +182,211 @@ def look(parsed: argparse.Namespace, folder: Path) -> dict[str, Any]:
     }
 
 
+def classify_imagenet(tensor: NDArray[np.float32]) -> tuple[Guesses, str | None]:
+    """Return ImageNet's five best classes, or why there are none and what to do.
+
+    Args:
+        tensor: float32, (299, 299, 3), RGB, -1..1.
+    """
+    if tensor.shape != (IMAGENET_SIZE, IMAGENET_SIZE, 3):
+        return [], f"ImageNet's Xception takes {IMAGENET_SIZE} px"
+    xception = keras.applications.xception
+    try:
+        model = xception.Xception(weights="imagenet")
+        output = np.asarray(model.predict_on_batch(tensor[np.newaxis]))
+        decoded = xception.decode_predictions(output, top=5)[0]
+    except Exception as error:  # Keras raises no other class for a failed download
+        return [], (
+            f"the network with 1000 classes cannot be fetched ({error}). Where there is a "
+            "network, `make steps STEP=look` fetches it (92 MB) to ~/.keras/models. Copy that "
+            "folder here, or go on with `make steps STEP=transfer`, which does not need it"
+        )
+    return [(name, float(value)) for _, name, value in decoded], None
+
+
 def transfer(parsed: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Step 2: frozen base, average pooling, dense layer, at 150 px."""
-    from training.fit.heads import HeadConfig
-
     config = HeadConfig(learning_rate=1e-2, epochs=parsed.epochs or 10, seed=parsed.seed)
-    size = parsed.size or 150
-    return _train_head(parsed, folder, config, size, f"Frozen base, {size} px")
+    features = _features(parsed, SIZE)
+    return _train_head(parsed, folder, features, config, f"Frozen base, {features.size[0]} px")
 
 
 def search(name: str) -> Callable[[argparse.Namespace, Path], dict[str, Any]]:
     """Return steps 3, 5 and 6: ``tune`` under the course's numbers."""
 
     def step(parsed: argparse.Namespace, folder: Path) -> dict[str, Any]:
-        from training.experiments import tune
-
-        options = argparse.Namespace(
-            **{**vars(parsed), "searches": [name], "grid": None, "out": folder.parent / "tune"}
-        )
-        options.size = parsed.size or 150
-        tune.run(options)
+        changed = {"searches": [name], "grid": None, "out": folder.parent}
+        tune.run(argparse.Namespace(**{**vars(parsed), "size": parsed.size or SIZE, **changed}))
         return {}
 
     return step
 
 
 def checkpoint(parsed: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """Step 4: keep the best epoch; kill the training and go on with it."""
-    size, epochs = parsed.size or 150, parsed.epochs or 8
-    name = f"step4-{size}px"
-    command = [sys.executable, "-m", "training", "train", f"--name={name}", f"--size={size}",
-               "--views=1", f"--epochs={epochs}", f"--limit={parsed.limit}",
-               f"--seed={parsed.seed}"]  # fmt: skip
-    sources = {"dataset": parsed.dataset, "backbone-weights": parsed.backbone_weights}
-    command += [f"--{option}={value}" for option, value in sources.items() if value]
-    history = Path("runs") / name / "history.csv"
-    if (history.parent / "model.keras").is_file():
-        return _seen_before(folder / "result.json", history.parent)
+    """Step 4: keep the best epoch. Kill the training and resume it."""
+    epochs = parsed.epochs or 8
+    if (folder / "model.keras").is_file():
+        return _earlier_result(folder)
     if epochs < 2:
         raise ConfigError(f"a training killed between epochs has 2 or more. Received: {epochs}")
-    killed_after = _kill_after_epochs(command, history, min(3, epochs - 1))
+    options = {
+        "name": folder.name,
+        "runs": folder.parent,
+        "size": parsed.size or SIZE,
+        "views": 1,
+        "epochs": epochs,
+        "limit": parsed.limit,
+        "seed": parsed.seed,
+        "dataset": parsed.dataset,
+        "backbone-weights": parsed.backbone_weights,
+    }
+    words = [f"--{name}={value}" for name, value in options.items() if value is not None]
+    train = [sys.executable, "-m", "training", "train", *words]
+    killed_after = kill_after_epochs(train, folder / "history.csv", min(3, epochs - 1))
     if killed_after >= epochs:
         raise ConfigError(
-            f"all {epochs} epochs were done before the training could be killed: remove "
-            f"{history.parent} and see this step again, with more --epochs"
+            f"all {epochs} epochs were done before the training could be killed: remove {folder} "
+            "and see this step again, with more --epochs"
         )
     print(f"killed after epoch {killed_after}; starting the same command again", flush=True)
-    if subprocess.run(command, check=False).returncode:
-        raise ConfigError("the training that went on failed; its own message, above, says why")
-    rows = [line.split(",") for line in history.read_text().splitlines()[1:]]
-    resumed_at = int(rows[killed_after][0]) + 1
-    kept = sorted(file.name for file in (history.parent / "checkpoints").glob("*.keras"))
-    text = (
-        f"Killed after epoch {killed_after}, went on with epoch {resumed_at}.\n"
-        + "".join(f"- {name}\n" for name in kept)
-    )  # fmt: skip
+    if subprocess.run(train, check=False).returncode:
+        raise ConfigError("the resumed training failed; its own message, above, says why")
+    rows = [line.split(",") for line in (folder / "history.csv").read_text().splitlines()[1:]]
+    resumed_with = int(rows[killed_after][0]) + 1
+    kept = sorted(file.name for file in (folder / "checkpoints").glob("*.keras"))
+    text = f"Killed after epoch {killed_after}, resumed with epoch {resumed_with}.\n" + "".join(
+        f"- {name}\n" for name in kept
+    )
     print(text)
     write_text(folder / "checkpoints.md", text)
     return {
         "killed_after_epoch": killed_after,
-        "resumed_with_epoch": resumed_at,
+        "resumed_with_epoch": resumed_with,
         "checkpoints": kept,
-        "ours": f"killed after epoch {killed_after}, resumed with {resumed_at}; best epoch kept",
+        "ours": f"killed after epoch {killed_after}, resumed with {resumed_with}; best epoch kept",
     }
 
 
-def _seen_before(result: Path, finished: Path) -> dict[str, Any]:
-    """Return step 4's figures of an earlier call: a finished training cannot be killed."""
-    if not result.is_file():
-        raise ConfigError(f"{finished} is finished; remove it to see this step again")
-    print(f"{finished} is finished, so nothing was killed; remove it to see this step again")
-    found: dict[str, Any] = json.loads(result.read_text())  # with the date and commit of then
-    return found
+def kill_after_epochs(train: list[str], history: Path, epochs: int) -> int:
+    """Start a training and kill it when so many epochs are done.
+
+    Args:
+        train: its command line.
+        history: the run's ``history.csv``, one line per epoch.
+        epochs: to wait for.
+
+    Returns:
+        How many epochs are done.
+
+    Raises:
+        ConfigError: the training ended before that.
+    """
+
+    def done() -> int:
+        return len(history.read_text().splitlines()) - 1 if history.is_file() else 0
+
+    process = subprocess.Popen(train, env={**os.environ, "PYTHONUNBUFFERED": "1"})
+    try:
+        while process.poll() is None and done() < epochs:
+            time.sleep(POLL_S)
+        process.send_signal(signal.SIGKILL)
+    finally:
+        process.kill()
+        process.wait()
+    if done() < epochs:
+        raise ConfigError(
+            "the training ended before it could be killed; its own message, above, says why"
+        )
+    return done()
 
 
 def augmentation(parsed: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """Step 7: augmented training images, plain validation; with a picture of them."""
-    from training.data.imagenet import find_weights
-    from training.experiments.plots import learning_curves, picture_grid
-    from training.fit.heads import HeadConfig, pooled_features, train_head
-
-    split = load_split(find_dataset(parsed.dataset), "train").subsample(parsed.limit)
-    chosen = np.linspace(0, len(split) - 1, 5).astype(int)
-    rows = {
+    """Step 7: augmented training images, plain validation images, and a plot of both."""
+    split = load_split(parsed.dataset, "train").subsample(parsed.limit)
+    chosen = np.linspace(0, len(split) - 1, SAMPLES).astype(int)
+    samples = {
         f"view {view}": [
-            augment(read_image(split.paths[i]), view=view, index=int(i),
-                    seed=parsed.seed)
+            augment(read_image(split.paths[i]), view=view, index=int(i), seed=parsed.seed)
             for i in chosen
         ]
-        for view in range(4)
-    }  # fmt: skip
-    print(f"wrote {picture_grid(folder / 'samples.png', rows, 'augmented training images')}")
-    size = parsed.size or 150
-    features = pooled_features(
-        find_dataset(parsed.dataset),
-        InputSpec(size, size),
-        weights=find_weights(parsed.backbone_weights),
-        views=4,
-        limit=parsed.limit,
-        seed=parsed.seed,
-    )
-    config = HeadConfig(
-        inner_units=100, dropout=0.2, epochs=parsed.epochs or 40, seed=parsed.seed
-    )  # fmt: skip
+        for view in range(VIEWS)
+    }
+    print(f"wrote {image_grid(folder / 'samples.png', samples, 'augmented training images')}")
+    features = _features(parsed, SIZE, views=VIEWS)
+    config = HeadConfig(inner_units=100, dropout=0.2, epochs=parsed.epochs or 40, seed=parsed.seed)
     plain = dataclasses.replace(features, training=features.training[:1])
-    histories = {
-        "plain images": train_head(plain, config)[1],
-        "4 views": train_head(features, config)[1],
-    }
-    learning_curves(folder / "curves.png", histories, f"Augmentation, {size} px")
+    _, plain_history = train_head(plain, config)
+    result = _train_head(parsed, folder, features, config, f"{VIEWS} views")
+    histories = {"plain images": plain_history, f"{VIEWS} views": result["history"]}
+    learning_curves(folder / "curves.png", histories, f"Augmentation, {features.size[0]} px")
     best = {name: max(history["val_accuracy"]) for name, history in histories.items()}
-    print(best)
-    images = len(features.validation_labels)
-    return {
-        "best_validation_accuracy": best,
-        "validation_images": images,
-        "frozen_blocks": features.block,
-        "ours": ", ".join(f"{name} {value:.3f}" for name, value in best.items()) + " (validation)",
-    }
+    ours = ", ".join(f"{name} {value:.3f}" for name, value in best.items())
+    return {**result, "best_validation_accuracy": best, "ours": f"{ours} (validation)"}
 
 
 def larger(parsed: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """Step 8: the course's final recipe at 299 px; the best epoch is kept as ``model.keras``."""
-    from training.fit.heads import HeadConfig
-
+    """Step 8: the course's final recipe at 299 px. The best epoch becomes ``model.keras``."""
     config = HeadConfig(
-        learning_rate=5e-4, inner_units=100, dropout=0.2, epochs=parsed.epochs or 50,
+        learning_rate=5e-4,
+        inner_units=100,
+        dropout=0.2,
+        epochs=parsed.epochs or 50,
         seed=parsed.seed,
-    )  # fmt: skip
-    size = parsed.size or 299
-    return _train_head(parsed, folder, config, size, f"The larger model, {size} px", save=True)
+    )
+    features = _features(parsed, LARGER_SIZE)
+    title = f"The larger model, {features.size[0]} px"
+    result = _train_head(parsed, folder, features, config, title)
+    print(
+        f"next: `make convert MODEL={folder}/model.keras` writes {folder}/model.tflite, the "
+        "artifact that Lambda serves; then `make steps STEP=use`"
+    )
+    return result
 
 
 def use(parsed: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Step 9: load the model, score it on validation, classify one image."""
-    from training.evaluation.evaluate import evaluate, to_text
-    from training.evaluation.loaded_model import load_scorer
-
-    scorer = load_scorer(parsed.model)
-    split = load_split(find_dataset(parsed.dataset), "validation").subsample(parsed.limit)
-    figures = evaluate(scorer, split).to_dict()
+    file = parsed.model or find_trained_model(folder.parent)
+    model = load_model(file)
+    print(f"the model is {file}")
+    split = load_split(parsed.dataset, "validation").subsample(parsed.limit)
+    figures = evaluate(model, split).to_dict()
     print(to_text(figures))
     path = _image(parsed)
-    probabilities = scorer.answer(load_image(path, scorer.input)[np.newaxis])[0]
-    ranked = sorted(zip(scorer.labels, probabilities.tolist(), strict=True), key=lambda r: -r[1])
+    probabilities = model.predict_proba(load_image(path, model.input)[np.newaxis])[0]
+    ranked = sorted(zip(model.labels, probabilities.tolist(), strict=True), key=lambda r: -r[1])
     print(f"\n{path.parent.name}/{path.name}:")
     for label, probability in ranked:
         print(f"  {label:<12}{probability:.4f}")
     write_json(folder / "prediction.json", dict(ranked))
     accuracy = figures["metrics"]["accuracy"]
     return {
-        "model": scorer.describe(),
+        "model": model.describe(),
         "metrics": figures["metrics"],
         "prediction": ranked[0][0],
-        "ours": f"a picture of {path.parent.name}: {ranked[0][0]} {ranked[0][1]:.2f}; "
+        "ours": f"an image of {path.parent.name}: {ranked[0][0]} {ranked[0][1]:.2f}; "
         f"{accuracy:.3f} (validation)",
     }
 
 
-_SEARCHES = ("learning-rate", "inner", "dropout")
-STEPS = (
-    Step(1, "look", "Load an image, look at it as an array", look),
-    Step(2, "transfer", "Transfer learning at 150 px", transfer),
-    Step(3, "learning-rate", "Learning rate", search("learning-rate")),
-    Step(4, "checkpoint", "Checkpointing and resuming", checkpoint),
-    Step(5, "inner", "Inner layer size", search("inner")),
-    Step(6, "dropout", "Dropout", search("dropout")),
-    Step(7, "augmentation", "Data augmentation", augmentation),
-    Step(8, "larger", "The larger model, 299 px", larger),
-    Step(9, "use", "Using the model", use),
-)
+def find_trained_model(out: Path) -> Path:
+    """Return the newest model of step 8, or the shipped model before that step has run."""
+    made = [out / "larger" / name for name in ("model.keras", "model.tflite")]
+    return max(
+        (file for file in made if file.is_file()),
+        key=lambda file: file.stat().st_mtime,
+        default=SHIPPED_MODEL,
+    )
 
 
-def _chosen(wanted: str) -> list[Step]:
-    if wanted == "all":
-        return list(STEPS)
-    chosen = [step for step in STEPS if wanted in (step.name, str(step.number))]
-    if not chosen:
-        names = [step.name for step in STEPS]
-        raise ConfigError(f"a step is a number from 1 to 9 or one of {names}. Received: {wanted!r}")
-    return chosen
+FUNCTIONS: dict[str, Callable[[argparse.Namespace, Path], dict[str, Any]]] = {
+    "look": look,
+    "transfer": transfer,
+    **{name: search(name) for name in SEARCHES},
+    "checkpoint": checkpoint,
+    "augmentation": augmentation,
+    "larger": larger,
+    "use": use,
+}
 
 
 def _image(parsed: argparse.Namespace) -> Path:
@@ -354,71 +394,48 @@ def _image(parsed: argparse.Namespace) -> Path:
         if not parsed.image.is_file():
             raise DatasetError(f"no image at {parsed.image}")
         return Path(parsed.image)
-    split = load_split(find_dataset(parsed.dataset), "validation")
+    split = load_split(parsed.dataset, "validation")
     wanted = "pants" if "pants" in split.class_names else split.class_names[0]
     return split.paths[int(np.flatnonzero(split.labels == split.class_names.index(wanted))[0])]
 
 
-def _imagenet_guesses(tensor: Any) -> tuple[list[tuple[str, float]], str | None]:
-    """Return ImageNet's five best classes, or why there are none."""
-    missing = [name for name in IMAGENET_FILES if not (KERAS_CACHE / name).is_file()]
-    if missing:
-        return [], (
-            f"{' and '.join(missing)} not in ~/.keras/models; with a network, "
-            '`keras.applications.Xception(weights="imagenet")` fetches them'
-        )
-    if tensor.shape[1:3] != (299, 299):
-        return [], "ImageNet's Xception takes 299 px"
-    from keras.applications.xception import Xception, decode_predictions
-
-    answers = np.asarray(Xception(weights="imagenet").predict_on_batch(tensor))
-    return [(name, float(value)) for _, name, value in decode_predictions(answers, top=5)[0]], None
+def _features(parsed: argparse.Namespace, size: int, views: int = 1) -> PooledFeatures:
+    size = parsed.size or size
+    return pooled_features(
+        parsed.dataset,
+        InputSpec(size, size),
+        weights=find_weights(parsed.backbone_weights),
+        views=views,
+        limit=parsed.limit,
+        seed=parsed.seed,
+    )
 
 
 def _train_head(
     parsed: argparse.Namespace,
     folder: Path,
-    config: Any,
-    size: int,
+    features: PooledFeatures,
+    config: HeadConfig,
     title: str,
-    *,
-    save: bool = False,
 ) -> dict[str, Any]:
-    from tqdm import tqdm
-
-    from training.data.imagenet import find_weights
-    from training.experiments.plots import learning_curves
-    from training.fit.heads import frozen_base, pooled_features, train_head, whole_model
-
-    spec, weights = InputSpec(size, size), find_weights(parsed.backbone_weights)
-    features = pooled_features(
-        find_dataset(parsed.dataset),
-        spec,
-        weights=weights,
-        limit=parsed.limit,
-        seed=parsed.seed,
-    )
+    """Train a head, write its run folder and learning curves, and return the figures."""
     with tqdm(total=config.epochs, desc=title, unit="epoch") as bar:
-        head, history = train_head(
-            features, config, keep_best=True, on_epoch_end=lambda: bar.update(1)
-        )
-    if save:
-        with replacing(folder / "model.keras") as unfinished:
-            whole_model(frozen_base(spec, weights)[0], head).save(unfinished)
-        print(f"wrote {folder / 'model.keras'}")
+        head, history = train_head(features, config, keep_best=True, on_epoch_end=bar.update)
+    file = write_head_run(
+        folder, features, config, head, history,
+        weights=find_weights(parsed.backbone_weights), dataset=parsed.dataset,
+    )  # fmt: skip
     best = max(history["val_accuracy"])
     images = len(features.validation_labels)
     low, high = wilson_interval(round(best * images), images)
     plot = learning_curves(folder / "curves.png", {"head": history}, title)
     print(
         f"best validation accuracy {best:.4f} ({low:.4f} to {high:.4f}, {images} images), epoch "
-        f"{history['val_accuracy'].index(best) + 1} of {config.epochs}; blocks 1-{features.block} "
-        f"frozen; wrote {plot}"
+        f"{history['val_accuracy'].index(best) + 1} of {config.epochs}; wrote {file} and {plot}"
     )
     return {
         "config": dataclasses.asdict(config),
         "size": list(features.size),
-        "frozen_blocks": features.block,
         "best_validation_accuracy": best,
         "interval_95": [low, high],
         "validation_images": images,
@@ -427,46 +444,11 @@ def _train_head(
     }
 
 
-def _kill_after_epochs(command: list[str], history: Path, epochs: int) -> int:
-    """Start a training, kill it when so many epochs are written; return how many are."""
-    process = subprocess.Popen(command, env={**os.environ, "PYTHONUNBUFFERED": "1"})
-    try:
-        while process.poll() is None:
-            lines = history.read_text().splitlines() if history.is_file() else []
-            if len(lines) - 1 >= epochs:
-                process.send_signal(signal.SIGKILL)
-                break
-            time.sleep(0.2)
-    finally:
-        process.kill()
-        process.wait()
-    done = len(history.read_text().splitlines()) - 1 if history.is_file() else 0
-    if done < epochs:
-        raise ConfigError(
-            "the training ended before it could be killed; its own message, above, says why"
-        )
-    return done
-
-
-def _figures_on_test(file: Path) -> dict[str, str]:
-    """Return what to add to a step's cell: the course's recipe, trained by us, and our release."""
-    if not file.is_file():
-        return {}
-    peers = json.loads(file.read_text())["handlers"]
-    named = {"larger": peers.get("course"), "use": peers.get("ours")}
-    return {name: f", {found['accuracy']:.4f} (test)" for name, found in named.items() if found}
-
-
-def _course_cell(step: Step, found: dict[str, Any] | None) -> str:
-    course = found.get("course") if found else COURSE_FIGURES.get(step.name)
-    if isinstance(course, dict):
-        return ", ".join(f"{key}: {value:.3f}" for key, value in course.items())
-    return course or ""
-
-
-def _our_cell(found: dict[str, Any] | None) -> str:
-    if found is None:
-        return "not measured yet"
-    if isinstance(found["ours"], dict):
-        return ", ".join(f"{key}: {value:.3f}" for key, value in found["ours"].items())
-    return str(found["ours"])
+def _earlier_result(folder: Path) -> dict[str, Any]:
+    """Return step 4's figures of an earlier call. A finished training cannot be killed."""
+    result = folder / "result.json"
+    if not result.is_file():
+        raise ConfigError(f"{folder} is finished; remove it to see this step again")
+    print(f"{folder} is finished, so nothing was killed; remove it to see this step again")
+    earlier: dict[str, Any] = json.loads(result.read_text())  # with its own date and commit
+    return earlier

@@ -1,4 +1,4 @@
-"""The course's published figures: what ours are put beside.
+"""The course's published figures, and README's table that puts this project's beside them.
 
 From the course's notebook (alexeygrigorev/mlbookcamp-code, deep-learning module) and the book
 'Machine Learning Bookcamp', chapter 7: best validation accuracy of each trial at 150 px, and
@@ -7,32 +7,105 @@ test accuracy of the final model at 299 px.
 
 from __future__ import annotations
 
+import dataclasses
+import json
+from pathlib import Path
 from typing import Any
 
-from training.fit.heads import HeadConfig
+from lambda_function import REPOSITORY
 
-# Experiment -> trials in the course's order, and its best validation accuracy of each.
-EXPERIMENTS: dict[str, dict[str, Any]] = {
-    "learning-rate": {
-        "title": "Learning rate, no inner layer, 10 epochs",
-        "field": "learning_rate",
-        "trials": [HeadConfig(learning_rate=rate) for rate in (1e-4, 1e-3, 1e-2, 1e-1)],
-        "course": [0.789, 0.830, 0.821, 0.789],
-    },
-    "inner": {
-        "title": "Inner layer size, 10 epochs",
-        "field": "inner_units",
-        "trials": [HeadConfig(inner_units=units) for units in (10, 100, 1000)],
-        "course": [0.815, 0.815, 0.812],
-    },
-    "dropout": {
-        "title": "Dropout after an inner layer of 100, 30 epochs",
-        "field": "dropout",
-        "trials": [
-            HeadConfig(inner_units=100, dropout=share, epochs=30) for share in (0.0, 0.2, 0.5, 0.8)
-        ],
-        "course": [0.842, 0.845, 0.853, 0.833],
-    },
+RESULTS = REPOSITORY / "benchmarks" / "results" / "course"
+README = REPOSITORY / "README.md"
+MARKS = ("<!-- course:begin -->", "<!-- course:end -->")
+
+
+@dataclasses.dataclass(frozen=True)
+class Search:
+    """Some trials of a head.
+
+    Attributes:
+        title: of tables and plots.
+        field: the setting that differs, "" if several do.
+        trials: settings of ``HeadConfig`` each.
+        course: the course's best validation accuracy of each trial, empty if it has none.
+    """
+
+    title: str
+    field: str
+    trials: list[dict[str, Any]]
+    course: list[float]
+
+
+SEARCHES = {
+    "learning-rate": Search(
+        "Learning rate, no inner layer, 10 epochs",
+        "learning_rate",
+        [{"learning_rate": rate} for rate in (1e-4, 1e-3, 1e-2, 1e-1)],
+        [0.789, 0.830, 0.821, 0.789],
+    ),
+    "inner": Search(
+        "Inner layer size, 10 epochs",
+        "inner_units",
+        [{"inner_units": units} for units in (10, 100, 1000)],
+        [0.815, 0.815, 0.812],
+    ),
+    "dropout": Search(
+        "Dropout after an inner layer of 100, 30 epochs",
+        "dropout",
+        [{"inner_units": 100, "dropout": d, "epochs": 30} for d in (0.0, 0.2, 0.5, 0.8)],
+        [0.842, 0.845, 0.853, 0.833],
+    ),
 }
-SIZE = 150  # pixels, height and width
-EPOCHS = sum(t.epochs for e in EXPERIMENTS.values() for t in e["trials"])  # 190
+
+# The nine steps: name, title, and the course's figure for the steps without trials.
+STEPS = (
+    ("look", "Load an image, look at it as an array", "no figure"),
+    ("transfer", "Transfer learning at 150 px", "0.82 to 0.85 (validation)"),
+    ("learning-rate", "Learning rate", ""),
+    ("checkpoint", "Checkpointing and resuming", "no figure"),
+    ("inner", "Inner layer size", ""),
+    ("dropout", "Dropout", ""),
+    ("augmentation", "Data augmentation", "no figure"),
+    ("larger", "The larger model, 299 px", "0.8978 notebook, 0.9032 book (test)"),
+    ("use", "Using the model", "no figure"),
+)
+NAMES = tuple(name for name, _, _ in STEPS)
+
+
+def table(results: Path) -> str:
+    """Return 'Follow the course' as Markdown, from the figures that have been measured.
+
+    Args:
+        results: folder of the steps' figures. The steps make no figures on test. Those come from
+            ``accuracy.json`` in the folder above (``python -m benchmarks accuracy``).
+    """
+    on_test = _figures_on_test(results.parent / "accuracy.json")
+    lines = ["| step | command | course | ours |", "| --- | --- | --- | --- |"]
+    for number, (name, title, course) in enumerate(STEPS, 1):
+        file = results / f"{name}.json"
+        result = json.loads(file.read_text()) if file.is_file() else {}
+        ours = _cell(result.get("ours", "not measured yet")) + on_test.get(name, "")
+        command = f"`python -m training steps {name}`"
+        lines.append(
+            f"| {number}. {title} | {command} | {_cell(result.get('course') or course)} | {ours} |"
+        )
+    return "\n".join(lines)
+
+
+def _cell(figures: dict[str, float] | str) -> str:
+    if isinstance(figures, dict):
+        return ", ".join(f"{name}: {value:.3f}" for name, value in figures.items())
+    return figures
+
+
+def _figures_on_test(file: Path) -> dict[str, str]:
+    """Return what to add to a step's cell: the course's recipe, and this project's release."""
+    if not file.is_file():
+        return {}
+    measured = json.loads(file.read_text())["handlers"]
+    cells = {}
+    if course := measured.get("course"):
+        cells["larger"] = f", {course['accuracy']:.4f} (test)"
+    if ours := measured.get("ours"):
+        cells["use"] = f", released model {ours['accuracy']:.4f} (test)"
+    return cells

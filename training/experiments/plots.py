@@ -1,6 +1,7 @@
-"""Plots of training, by Matplotlib; every function writes one PNG and returns its path.
+"""Plots of training, by Matplotlib. Every function writes one PNG and returns its path.
 
-Colours are Okabe and Ito's, which colour-blind readers can tell apart (jfly.uni-koeln.de/color).
+The colours are Okabe and Ito's. Colour-blind readers can tell them apart
+(jfly.uni-koeln.de/color).
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ _STYLE = {
 def learning_curves(
     path: Path, histories: Mapping[str, Mapping[str, Sequence[float]]], title: str
 ) -> Path:
-    """Draw accuracy of every epoch, validation solid and training dotted, one colour per trial.
+    """Draw the accuracy of every epoch: validation solid, training dotted, a colour per trial.
 
     Args:
         path: of the PNG.
@@ -67,7 +68,7 @@ def comparison(
     reference: Mapping[str, float] | None = None,
     reference_name: str = "course",
 ) -> Path:
-    """Draw one accuracy per name as a dot with its interval, and a reference's beside it."""
+    """Draw one accuracy per name as a dot with its interval, and the reference's beside it."""
     names = list(values)
     with plt.rc_context(_STYLE):
         height = 1.3 + 0.42 * len(names)
@@ -90,10 +91,10 @@ def comparison(
         return _save(figure, path)
 
 
-def picture_grid(
+def image_grid(
     path: Path, rows: Mapping[str, Sequence[Image.Image]], title: str, side: int = 150
 ) -> Path:
-    """Draw pictures in rows, each row named."""
+    """Draw images in rows, each row with a name."""
     columns = max(len(images) for images in rows.values())
     with plt.rc_context({**_STYLE, "axes.grid": False}):
         figure, grid = plt.subplots(
@@ -112,14 +113,14 @@ def picture_grid(
 
 
 def cost_and_accuracy(path: Path, points: Sequence[Mapping[str, Any]], title: str) -> Path:
-    """Draw accuracy against cost; points are ``name``, ``cost``, ``accuracies`` (one per seed)."""
+    """Draw accuracy against cost. Points have ``name``, ``cost`` and ``accuracies`` (per seed)."""
     with plt.rc_context(_STYLE):
         figure, axes = plt.subplots(figsize=(7.2, 4.2), layout="constrained")
         for colour, point in zip(_cycle(len(points)), points, strict=True):
-            found = np.asarray(point["accuracies"])
-            axes.plot([point["cost"]] * len(found), found, "o", color=colour, alpha=0.4)
-            axes.plot(point["cost"], found.mean(), "_", color=colour, markersize=22, mew=2.5)
-            axes.annotate(point["name"], (point["cost"], found.mean()), xytext=(14, -3),
+            accuracies = np.asarray(point["accuracies"])
+            axes.plot([point["cost"]] * len(accuracies), accuracies, "o", color=colour, alpha=0.4)
+            axes.plot(point["cost"], accuracies.mean(), "_", color=colour, markersize=22, mew=2.5)
+            axes.annotate(point["name"], (point["cost"], accuracies.mean()), xytext=(14, -3),
                           textcoords="offset points", fontsize=9)  # fmt: skip
         axes.set(xlabel="billion multiply-adds per image", ylabel="validation accuracy")
         axes.set_title(title)
@@ -128,7 +129,10 @@ def cost_and_accuracy(path: Path, points: Sequence[Mapping[str, Any]], title: st
 
 
 def variants_by_repeat(path: Path, rows: Sequence[Mapping[str, Any]], title: str) -> Path:
-    """Draw each variant's seeds or folds as dots, their mean as a line; the first is the reference.
+    """Draw each variant's seeds or folds as dots and their mean as a line.
+
+    The first variant is the reference.
+
 
     Args:
         path: of the PNG.
@@ -142,9 +146,9 @@ def variants_by_repeat(path: Path, rows: Sequence[Mapping[str, Any]], title: str
         )
         for axes, (name, label) in zip(both, panels.items(), strict=True):
             for y, row in enumerate(rows):
-                found = np.asarray(row[name])
-                axes.plot(found, [y] * len(found), "o", color=COLOURS[0], alpha=0.35)
-                axes.plot(found.mean(), y, "|", color=COLOURS[0], markersize=16, mew=2.5)
+                values = np.asarray(row[name])
+                axes.plot(values, [y] * len(values), "o", color=COLOURS[0], alpha=0.35)
+                axes.plot(values.mean(), y, "|", color=COLOURS[0], markersize=16, mew=2.5)
             axes.axvline(np.mean(rows[0][name]), color=COLOURS[1], linewidth=1.2, zorder=0)
             axes.set(xlabel=label, yticks=range(len(rows)), yticklabels=[r["title"] for r in rows])
         both[0].set_ylim(len(rows) - 0.5, -0.5)

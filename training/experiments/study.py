@@ -1,15 +1,15 @@
-"""`python -m training study NAME`: what a choice is worth, each variant trained with several seeds.
+"""`python -m training study NAME`: what a choice is worth, over several seeds.
 
     study size        input sizes, block 14 and head trained: accuracy against multiply-adds
-    study ablation    the recipe, and the recipe with one part taken out or put in
+    study ablation    the recipe, and the recipe with one part changed
 
-Every variant and seed is a run of its own in ``runs/``, so a study goes on where it was stopped.
-Figures are of validation, of the best epoch, after temperature; one of them of the same pictures
+Every variant and seed is a run of its own in ``runs/``, so an interrupted study continues. The
+figures are of validation, of the best epoch, after temperature. One column scores the same images
 saved as JPEG of quality 60, the variation that costs most (see ``robustness``). All seeds are
-scored on the same images: their spread is that of training alone, and the images' own interval
-is wider. ``--folds 5`` cross-validates instead: every image of train and validation is judged
-once, by a model that was not fitted to it, and the interval is narrower. As everywhere here, the
-images that judge also choose the best epoch and the temperature, which flatters all variants alike.
+scored on the same images, so their spread is the spread of training alone, and the interval of
+the images is wider. ``--folds 5`` cross-validates instead: a model that was not fitted to an image
+judges it, every image once, and the interval is narrower. The judging images also choose the best
+epoch and the temperature, as everywhere here. That flatters all variants alike.
 """
 
 from __future__ import annotations
@@ -21,13 +21,21 @@ import statistics
 from pathlib import Path
 from typing import Any
 
+import keras
+import numpy as np
+
 from lambda_function.metadata import InputSpec
 from training.config import TrainConfig, warmup_for
 from training.data.dataset import find_dataset
 from training.data.folds import Fold, load_parts
+from training.data.imagenet import find_weights
 from training.errors import ConfigError
+from training.evaluation.loaded_model import load_model
 from training.evaluation.metrics import wilson_interval
+from training.evaluation.robustness import correct_predictions
+from training.experiments.plots import cost_and_accuracy, variants_by_repeat
 from training.files import sha256_of, write_json, write_text
+from training.fit.train import train
 from training.options import (
     add_dataset_option,
     add_limit_option,
@@ -41,7 +49,7 @@ SIZES = (150, 224, 299)
 # Shorter than a release's runs: three seeds of every variant take about an hour on 2 cores.
 SIZE_RECIPE = TrainConfig(views=2, epochs=4)
 ABLATION_RECIPE = TrainConfig(input=InputSpec(150, 150), views=4, epochs=4)
-# What is changed -> the settings that change it; the first is the recipe itself.
+# What is changed -> the settings that change it. The first is the recipe itself.
 ABLATIONS: dict[str, dict[str, Any]] = {
     "the recipe": {},
     "plain images alone": {"views": 1},
@@ -56,47 +64,48 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "no weight decay": {"weight_decay": 0.0},
     "no dropout": {"dropout": 0.0},
 }
+VARIATION = "JPEG quality 60"  # one of ``robustness.VARIATIONS``
 
 
 @dataclasses.dataclass(frozen=True)
 class Variant:
-    """One line of a study's table: what it is called, and its settings."""
+    """One line of a study's table: its title and its settings."""
 
     title: str
     config: TrainConfig
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the command's options."""
+    """Add the options of this command."""
     parser.add_argument("study", choices=sorted(STUDIES))
-    parser.add_argument("--seeds", type=int, default=3, help="runs of each variant; default 3")
+    parser.add_argument("--seeds", type=int, default=3, help="runs of each variant. Default: 3")
     parser.add_argument("--folds", type=int, default=0, help="cross-validate, instead of seeds")
     parser.add_argument(
         "--sizes", type=int, nargs="+", default=list(SIZES), help="for size, pixels"
     )
     parser.add_argument("--epochs", type=int, default=0, help="instead of the study's own")
-    parser.add_argument("--precision", default="float32", help="see train; bfloat16 is faster")
+    parser.add_argument("--precision", default="float32", help="see train. bfloat16 is faster")
     add_limit_option(parser)
     add_dataset_option(parser)
     add_weights_option(parser)
     add_runs_option(parser)
     parser.add_argument("--out", type=Path, default=OUTPUT, help=f"default: {OUTPUT}")
-    parser.add_argument("--results", type=Path, help="also write table and plot to this folder")
+    parser.add_argument("--results", type=Path, help="write table and plot to this folder, too")
 
 
 def run(parsed: argparse.Namespace) -> None:
-    """Train what is missing, and write the table and the plot."""
+    """Train the missing runs, and write the table and the plot."""
     if parsed.seeds < 1:
         raise ConfigError(f"seeds must be 1 or more. Received: {parsed.seeds}")
     if parsed.folds:
-        Fold(0, parsed.folds)  # before anything is trained
+        Fold(0, parsed.folds)  # raises before anything is trained
     variants = STUDIES[parsed.study](parsed)
     rows = [_measure(variant, parsed) for variant in variants]
     result = {
         "study": parsed.study,
         "command": _command(parsed),
         "repeats": f"{parsed.folds} folds" if parsed.folds else f"{parsed.seeds} seeds",
-        "recipe": _shared(variants),
+        "recipe": _shared_settings(variants),
         "variants": rows,
         "trained_at": sorted({commit for row in rows for commit in row.pop("commits")}),
         "provenance": provenance(),
@@ -109,23 +118,23 @@ def run(parsed: argparse.Namespace) -> None:
     print(f"\n{table(result)}\nwrote {plot}")
 
 
-def sizes(parsed: argparse.Namespace) -> list[Variant]:
+def size_variants(parsed: argparse.Namespace) -> list[Variant]:
     """Return one variant per input size."""
     return [
-        Variant(f"{size} px", _adapted(SIZE_RECIPE, parsed, input=InputSpec(size, size)))
+        Variant(f"{size} px", _adapt(SIZE_RECIPE, parsed, input=InputSpec(size, size)))
         for size in parsed.sizes
     ]
 
 
-def ablation(parsed: argparse.Namespace) -> list[Variant]:
+def ablation_variants(parsed: argparse.Namespace) -> list[Variant]:
     """Return the recipe, and one variant per part of it."""
     return [
-        Variant(title, _adapted(ABLATION_RECIPE, parsed, **changed))
+        Variant(title, _adapt(ABLATION_RECIPE, parsed, **changed))
         for title, changed in ABLATIONS.items()
     ]
 
 
-STUDIES = {"size": sizes, "ablation": ablation}
+STUDIES = {"size": size_variants, "ablation": ablation_variants}
 
 
 def table(result: dict[str, Any]) -> str:
@@ -135,10 +144,11 @@ def table(result: dict[str, Any]) -> str:
     lines = [
         f"# {title}: {result['repeats']} each, {result['variants'][0]['images']} images",
         "",
-        f"`{result['command']}`; {origin['date']}, trained at commit "
+        f"`{result['command']}`, {origin['date']}, trained at commit "
         f"{', '.join(result['trained_at'])}, tabled at {origin['commit']}, "
-        f"{origin['processor']}, {origin['cores']} cores. Means over {result['repeats']}, ranges "
-        "in brackets; the 95 % interval is that of the images (Wilson), beside the mean accuracy.",
+        f"{origin['processor']}, {origin['cores']} cores. Means over {result['repeats']}, with "
+        "ranges in brackets. The 95 % interval is that of the images (Wilson) at the mean "
+        "accuracy.",
         "",
         "| variant | G multiply-adds | accuracy | 95 % interval | at JPEG quality 60 | NLL "
         "| macro-F1 |",
@@ -154,99 +164,12 @@ def table(result: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _command(parsed: argparse.Namespace) -> str:
-    """Return what was asked for, without what the machine decides."""
-    repeats = f"--folds {parsed.folds}" if parsed.folds else f"--seeds {parsed.seeds}"
-    words = ["python -m training study", parsed.study, repeats]
-    if parsed.study == "size":
-        words.append("--sizes " + " ".join(str(size) for size in parsed.sizes))
-    return command(" ".join(words), parsed, epochs=0, limit=0, precision="float32")
-
-
-def _adapted(recipe: TrainConfig, parsed: argparse.Namespace, **changed: Any) -> TrainConfig:
-    epochs = parsed.epochs or recipe.epochs
-    return dataclasses.replace(
-        recipe, epochs=epochs, warmup_epochs=warmup_for(epochs), precision=parsed.precision,
-        **changed,
-    )  # fmt: skip
-
-
-def _measure(variant: Variant, parsed: argparse.Namespace) -> dict[str, Any]:
-    """Train a variant with every seed or on every fold, or read what an earlier call trained."""
-    reports, resaved, gmacs = [], [], 0.0
-    for number in range(parsed.folds or parsed.seeds):
-        fold = Fold(number, parsed.folds) if parsed.folds else None
-        folder = _train(variant, number, fold, parsed)
-        reports.append(json.loads((folder / "report.json").read_text()))
-        resaved.append(_accuracy_resaved(folder, fold, parsed))
-        gmacs = gmacs or multiply_adds(folder / "model.keras") / 1e9
-    found = [report["metrics"]["validation"] for report in reports]
-    correct, images = (sum(entry[name] for entry in found) for name in ("correct", "images"))
-    if not parsed.folds:  # every seed is judged by the same images
-        correct, images = round(correct / parsed.seeds), found[0]["images"]
-    return {
-        "title": variant.title,
-        "settings": variant.config.to_dict(),
-        "commits": [read_provenance(report)["commit"] for report in reports],
-        "gmacs": round(gmacs, 3),
-        "images": images,
-        "interval_95": [round(edge, 4) for edge in wilson_interval(correct, images)],
-        "temperature": [round(report["temperature"], 4) for report in reports],
-        "seconds": [report["seconds"] for report in reports],
-        "accuracy_jpeg_60": resaved,
-        **{
-            name: [round(entry[name], 4) for entry in found]
-            for name in ("accuracy", "negative_log_likelihood", "macro_f1", "brier_score")
-        },
-    }
-
-
-def _train(variant: Variant, number: int, fold: Fold | None, parsed: argparse.Namespace) -> Path:
-    import keras
-
-    from training.data.imagenet import find_weights
-    from training.fit.train import train
-
-    keras.utils.clear_session()  # a study is many networks in one process
-    slug = "".join(letter if letter.isalnum() else "-" for letter in variant.title.lower())
-    turn = f"fold{fold.index}of{fold.count}" if fold else f"seed{number}"
-    name = f"{parsed.study}-{slug}-{turn}"
-    print(f"\n=== {variant.title}, {turn} ({name})", flush=True)
-    return train(
-        dataclasses.replace(variant.config, name=name, seed=0 if fold else number),
-        dataset=find_dataset(parsed.dataset),
-        weights=find_weights(parsed.backbone_weights),
-        runs=parsed.runs,
-        limit=parsed.limit,
-        fold=fold,
-    )
-
-
-def _accuracy_resaved(folder: Path, fold: Fold | None, parsed: argparse.Namespace) -> float:
-    """Score a run on pictures saved as JPEG of quality 60, or read what an earlier call found."""
-    from training.evaluation.loaded_model import load_scorer
-    from training.evaluation.robustness import right_answers
-
-    file = folder / "jpeg_60.json"
-    _, judging = load_parts(find_dataset(parsed.dataset), limit=parsed.limit, fold=fold)
-    asked = {"model_sha256": sha256_of(folder / "model.keras"), "images": len(judging.rows)}
-    found = json.loads(file.read_text()) if file.is_file() else {}
-    if not asked.items() <= found.items():  # none yet, or of a model that was trained before
-        right = right_answers(load_scorer(folder), judging.split, "JPEG quality 60")
-        found = {"accuracy": round(float(right.mean()), 4), **asked}
-        write_json(file, found)
-    return float(found["accuracy"])
-
-
 def multiply_adds(model: Path) -> int:
-    """Return the multiply-adds of one prediction: convolutions and matrix products alone.
+    """Return the multiply-adds of one prediction, in convolutions and matrix products.
 
     Args:
-        model: a ``.keras`` file of one image size.
+        model: a ``.keras`` file with a fixed image size.
     """
-    import keras
-    import numpy as np
-
     total = 0
     for layer in keras.models.load_model(model, compile=False).layers:
         places = int(np.prod(layer.output.shape[1:-1]))
@@ -258,7 +181,83 @@ def multiply_adds(model: Path) -> int:
     return total
 
 
-def _shared(variants: list[Variant]) -> dict[str, Any]:
+def _command(parsed: argparse.Namespace) -> str:
+    """Return the command line without the options that depend on the machine."""
+    repeats = f"--folds {parsed.folds}" if parsed.folds else f"--seeds {parsed.seeds}"
+    words = ["python -m training study", parsed.study, repeats]
+    if parsed.study == "size":
+        words.append("--sizes " + " ".join(str(size) for size in parsed.sizes))
+    return command(" ".join(words), parsed, epochs=0, limit=0, precision="float32")
+
+
+def _adapt(recipe: TrainConfig, parsed: argparse.Namespace, **changed: Any) -> TrainConfig:
+    epochs = parsed.epochs or recipe.epochs
+    return dataclasses.replace(
+        recipe, epochs=epochs, warmup_epochs=warmup_for(epochs), precision=parsed.precision,
+        **changed,
+    )  # fmt: skip
+
+
+def _measure(variant: Variant, parsed: argparse.Namespace) -> dict[str, Any]:
+    """Train a variant with every seed or on every fold, or read the earlier runs."""
+    reports, resaved, gmacs = [], [], 0.0
+    for number in range(parsed.folds or parsed.seeds):
+        fold = Fold(number, parsed.folds) if parsed.folds else None
+        folder = _train(variant, number, fold, parsed)
+        reports.append(json.loads((folder / "report.json").read_text()))
+        resaved.append(_resaved_accuracy(folder, fold, parsed))
+        gmacs = gmacs or multiply_adds(folder / "model.keras") / 1e9
+    scores = [report["metrics"]["validation"] for report in reports]
+    correct, images = (sum(score[name] for score in scores) for name in ("correct", "images"))
+    if not parsed.folds:  # the same images judge every seed
+        correct, images = round(correct / parsed.seeds), scores[0]["images"]
+    return {
+        "title": variant.title,
+        "settings": variant.config.to_dict(),
+        "commits": [read_provenance(report)["commit"] for report in reports],
+        "gmacs": round(gmacs, 3),
+        "images": images,
+        "interval_95": [round(edge, 4) for edge in wilson_interval(correct, images)],
+        "temperature": [round(report["temperature"], 4) for report in reports],
+        "seconds": [report["seconds"] for report in reports],
+        "accuracy_jpeg_60": resaved,
+        **{
+            name: [round(score[name], 4) for score in scores]
+            for name in ("accuracy", "negative_log_likelihood", "macro_f1", "brier_score")
+        },
+    }
+
+
+def _train(variant: Variant, number: int, fold: Fold | None, parsed: argparse.Namespace) -> Path:
+    keras.utils.clear_session()  # a study builds many networks in one process
+    slug = "".join(letter if letter.isalnum() else "-" for letter in variant.title.lower())
+    repeat = f"fold{fold.index}of{fold.count}" if fold else f"seed{number}"
+    name = f"{parsed.study}-{slug}-{repeat}"
+    print(f"\n=== {variant.title}, {repeat} ({name})", flush=True)
+    return train(
+        dataclasses.replace(variant.config, name=name, seed=0 if fold else number),
+        dataset=find_dataset(parsed.dataset),
+        weights=find_weights(parsed.backbone_weights),
+        runs=parsed.runs,
+        limit=parsed.limit,
+        fold=fold,
+    )
+
+
+def _resaved_accuracy(folder: Path, fold: Fold | None, parsed: argparse.Namespace) -> float:
+    """Score a run on images saved as JPEG of quality 60, or read its earlier score."""
+    file = folder / "jpeg_60.json"
+    _, judging = load_parts(find_dataset(parsed.dataset), limit=parsed.limit, fold=fold)
+    wanted = {"model_sha256": sha256_of(folder / "model.keras"), "images": len(judging.rows)}
+    score = json.loads(file.read_text()) if file.is_file() else {}
+    if not wanted.items() <= score.items():  # no score yet, or the score of an older model
+        correct = correct_predictions(load_model(folder), judging.split, VARIATION)
+        score = {"accuracy": round(float(correct.mean()), 4), **wanted}
+        write_json(file, score)
+    return float(score["accuracy"])
+
+
+def _shared_settings(variants: list[Variant]) -> dict[str, Any]:
     """Return the settings that all variants have in common."""
     first, *others = [variant.config.to_dict() for variant in variants]
     return {
@@ -274,8 +273,6 @@ def _spread(values: list[float], digits: int) -> str:
 
 
 def _draw(result: dict[str, Any], path: Path) -> Path:
-    from training.experiments.plots import cost_and_accuracy, variants_by_repeat
-
     rows = result["variants"]
     title = f"{result['repeats']}, {rows[0]['images']} images"
     if result["study"] != "size":

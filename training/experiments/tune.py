@@ -1,8 +1,9 @@
-"""`python -m training tune`: search learning rate, inner layer and dropout on cached activations.
+"""`python -m training tune`: search learning rate, inner layer and dropout of the head.
 
-The course's three searches by default (steps 3, 5 and 6: eleven trials, 190 epochs), or any grid:
-``tune --grid learning_rate=1e-3,1e-2 dropout=0,0.5 --epochs 20``. Trials live in an Optuna study
-in SQLite; an interrupted search goes on with the trials that are missing.
+The default is the course's three searches (steps 3, 5 and 6: eleven trials, 190 epochs). Any grid
+works: ``tune --grid learning_rate=1e-3,1e-2 dropout=0,0.5 --epochs 20``. Trials share the cached
+activations of the frozen base, so each takes seconds. Every finished trial is a file below
+``trials/``, and an interrupted search continues with the missing ones.
 """
 
 from __future__ import annotations
@@ -11,38 +12,47 @@ import argparse
 import dataclasses
 import hashlib
 import itertools
+import json
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
+from lambda_function.metadata import InputSpec
 from training.config import fingerprint
 from training.data.dataset import find_dataset
+from training.data.imagenet import find_weights
 from training.errors import ConfigError
 from training.evaluation.metrics import wilson_interval
+from training.experiments.course_figures import SEARCHES, Search
+from training.experiments.head_run import write_head_run
+from training.experiments.plots import comparison, learning_curves
 from training.files import write_csv, write_json, write_text
+from training.fit.heads import HeadConfig, PooledFeatures, pooled_features, train_head
 from training.options import add_dataset_option, add_limit_option, add_weights_option
 from training.provenance import command, provenance
 
 OUTPUT = Path("runs") / "tune"
-COURSE = ("learning-rate", "inner", "dropout")
 GRID_EPOCHS = 10
-_TYPES = {"learning_rate": float, "inner_units": int, "dropout": float, "batch_size": int}
+TYPES = {"learning_rate": float, "inner_units": int, "dropout": float, "batch_size": int}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the command's options."""
-    parser.add_argument("searches", nargs="*", metavar="SEARCH", help=f"of {COURSE}; default: all")
+    """Add the options of this command."""
+    parser.add_argument(
+        "searches", nargs="*", metavar="SEARCH", help=f"of {', '.join(SEARCHES)}. Default: all"
+    )
     parser.add_argument(
         "--grid",
         nargs="+",
         metavar="NAME=V1,V2",
-        help=f"search these values instead; names: {', '.join(_TYPES)}",
+        help=f"search these values instead. Names: {', '.join(TYPES)}",
     )
     parser.add_argument(
         "--epochs", type=int, default=0,
-        help=f"per trial; default: the course's, or {GRID_EPOCHS} of a --grid",
+        help=f"per trial. Default: the course's, or {GRID_EPOCHS} with --grid",
     )  # fmt: skip
     parser.add_argument("--size", type=int, default=150, help="input height and width, pixels")
     add_limit_option(parser)
@@ -50,85 +60,76 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_dataset_option(parser)
     add_weights_option(parser)
     parser.add_argument("--out", type=Path, default=OUTPUT, help=f"default: {OUTPUT}")
-    parser.add_argument("--results", type=Path, help="also write each search's JSON to this folder")
+    parser.add_argument("--results", type=Path, help="write each search's JSON here, too")
 
 
 def run(parsed: argparse.Namespace) -> None:
-    """Search as the command line says, and write tables and plots."""
-    from lambda_function.metadata import InputSpec
-    from training.data.imagenet import find_weights
-    from training.fit.heads import pooled_features
-
+    """Search, and write tables, plots and a run folder with the best trial's model."""
     searches = _searches(parsed)
     started = time.monotonic()
+    dataset, weights = find_dataset(parsed.dataset), find_weights(parsed.backbone_weights)
     features = pooled_features(
-        find_dataset(parsed.dataset),
+        dataset,
         InputSpec(parsed.size, parsed.size),
-        weights=find_weights(parsed.backbone_weights),
+        weights=weights,
         limit=parsed.limit,
         seed=parsed.seed,
     )
     for name, search in searches.items():
-        changed = {"seed": parsed.seed} | ({"epochs": parsed.epochs} if parsed.epochs else {})
-        trials = [dataclasses.replace(trial, **changed) for trial in search["trials"]]
-        rows = search_heads(features, name, trials, parsed.out)
-        report(
-            name, search, rows, features, parsed.out, parsed.results,
-            command=command(
-                f"python -m training tune {_words(name, parsed)}", parsed,
-                epochs=0, size=150, limit=0, seed=0,
-            ),
-        )  # fmt: skip
+        rows = run_trials(features, trials_of(search, parsed), parsed.out)
+        words = f"--grid {' '.join(parsed.grid)}" if parsed.grid else name
+        asked = command(
+            f"python -m training tune {words}", parsed, epochs=0, size=150, limit=0, seed=0
+        )
+        folder = parsed.out / name
+        result = report(search, rows, features, folder)
+        if parsed.results:
+            write_json(parsed.results / f"{name}.json", {"command": asked, **result})
+        best = max(rows, key=lambda row: max(row["history"]["val_accuracy"]))
+        config = HeadConfig(**best["config"])
+        head, history = train_head(features, config, keep_best=True)
+        write_head_run(folder, features, config, head, history, weights=weights, dataset=dataset)
     print(f"\n{features.seconds:.0f} s for features, {time.monotonic() - started:.0f} s in all")
 
 
-def _words(name: str, parsed: argparse.Namespace) -> str:
-    return f"--grid {' '.join(parsed.grid)}" if parsed.grid else name
+def trials_of(search: Search, parsed: argparse.Namespace) -> list[HeadConfig]:
+    """Return the trials of a search with the seed and the epochs of the command line."""
+    changed = {"seed": parsed.seed} | ({"epochs": parsed.epochs} if parsed.epochs else {})
+    return [HeadConfig(**{**settings, **changed}) for settings in search.trials]
 
 
-def search_heads(features: Any, name: str, trials: list[Any], folder: Path) -> list[dict[str, Any]]:
-    """Train every trial that the study does not hold yet.
+def run_trials(
+    features: PooledFeatures, trials: list[HeadConfig], folder: Path
+) -> list[dict[str, Any]]:
+    """Train every trial that has no file yet.
 
     Args:
-        features: ``heads.PooledFeatures``.
-        name: of the search.
-        trials: ``heads.HeadConfig`` each.
-        folder: where ``study.db`` is, or will be.
+        features: of the frozen base.
+        trials: one head each.
+        folder: holds ``trials/``.
 
     Returns:
         One row per trial, in the order of ``trials``: ``config``, ``history``, ``seconds``.
     """
-    import optuna
-    from tqdm import tqdm
-
-    from training.fit.heads import train_head
-
-    choices = {
-        field: sorted({getattr(trial, field) for trial in trials})
-        for field in dataclasses.asdict(trials[0])
-    }
-    study = _open_study(f"{name}-{_identity(features, choices)}", folder)
-    with tqdm(total=sum(trial.epochs for trial in trials), desc=name, unit="epoch") as bar:
+    images = _features_sha256(features)
+    rows = []
+    with tqdm(total=sum(trial.epochs for trial in trials), unit="epoch") as bar:
         for config in trials:
-            if (known := _finished(study).get(fingerprint(dataclasses.asdict(config)))) is not None:
-                bar.update(known["config"]["epochs"])
-                continue
-            study.enqueue_trial(dataclasses.asdict(config))
-            trial = study.ask()
-            for field, values in choices.items():
-                trial.suggest_categorical(field, values)  # the enqueued one
-            started = time.monotonic()
-            _, history = train_head(features, config, on_epoch_end=bar.update)
-            trial.set_user_attr("config", dataclasses.asdict(config))
-            trial.set_user_attr("history", history)
-            trial.set_user_attr("seconds", round(time.monotonic() - started, 2))
-            study.tell(trial, max(history["val_accuracy"]), optuna.trial.TrialState.COMPLETE)
-    finished = _finished(study)
-    return [finished[fingerprint(dataclasses.asdict(config))] for config in trials]
+            settings = dataclasses.asdict(config)
+            file = folder / "trials" / f"{fingerprint([images, settings])}.json"
+            if file.is_file():
+                bar.update(config.epochs)
+            else:
+                started = time.monotonic()
+                _, history = train_head(features, config, on_epoch_end=bar.update)
+                seconds = round(time.monotonic() - started, 2)
+                write_json(file, {"config": settings, "history": history, "seconds": seconds})
+            rows.append(json.loads(file.read_text()))
+    return rows
 
 
 def leaderboard(rows: list[dict[str, Any]], images: int) -> list[dict[str, Any]]:
-    """Return a table's rows, best first: hyper-parameters, best epoch, accuracy and interval."""
+    """Return the trials, best first: settings, accuracy of the best epoch and its interval."""
     table = []
     for row in rows:
         accuracies = row["history"]["val_accuracy"]
@@ -136,7 +137,7 @@ def leaderboard(rows: list[dict[str, Any]], images: int) -> list[dict[str, Any]]
         low, high = wilson_interval(round(best * images), images)
         table.append(
             {
-                **{name: row["config"][name] for name in _TYPES},
+                **{name: row["config"][name] for name in TYPES},
                 "best_validation_accuracy": round(best, 4),
                 "low": round(low, 4),
                 "high": round(high, 4),
@@ -150,53 +151,31 @@ def leaderboard(rows: list[dict[str, Any]], images: int) -> list[dict[str, Any]]
 
 
 def report(
-    name: str,
-    search: dict[str, Any],
-    rows: list[dict[str, Any]],
-    features: Any,
-    folder: Path,
-    results: Path | None,
-    *,
-    command: str,
-) -> None:
-    """Write a search's leaderboard (Markdown, CSV), curves and comparison; print the first."""
-    from training.experiments.plots import comparison, learning_curves
-
+    search: Search, rows: list[dict[str, Any]], features: PooledFeatures, folder: Path
+) -> dict[str, Any]:
+    """Write leaderboard and plots, print the leaderboard, and return the result's JSON."""
     images = len(features.validation_labels)
     table = leaderboard(rows, images)
-    base = f"frozen base: blocks 1-{features.block} at {features.size[0]} px"
-    title = f"{search['title']} ({base})"
+    title = f"{search.title} (frozen base at {features.size[0]} px)"
     text = f"# {title}\n\n{images} validation images, 95 % Wilson intervals.\n\n" + markdown(table)
-    write_text(folder / name / "leaderboard.md", text)
-    write_csv(folder / name / "leaderboard.csv", list(table[0]), table)
-    names = [_short(row["config"], search["field"]) for row in rows]
-    histories = dict(zip(names, (row["history"] for row in rows), strict=True))
-    best = {key: max(history["val_accuracy"]) for key, history in histories.items()}
-    course = dict(zip(names, search["course"], strict=True)) if search["course"] else None
-    learning_curves(folder / name / "curves.png", histories, title)
-    comparison(
-        folder / name / "comparison.png",
-        best,
-        title,
-        intervals={k: wilson_interval(round(v * images), images) for k, v in best.items()},
-        reference=course,
-    )
-    print(f"\n{text}\nwrote {folder / name}/: leaderboard.md, leaderboard.csv, 2 plots")
-    if results:
-        write_json(
-            results / f"{name}.json",
-            {
-                "title": search["title"],
-                "command": command,
-                "frozen_blocks": features.block,
-                "size": list(features.size),
-                "validation_images": images,
-                "ours": {key: round(value, 4) for key, value in best.items()},
-                "course": course,
-                "leaderboard": table,
-                "provenance": provenance(),
-            },
-        )
+    write_text(folder / "leaderboard.md", text)
+    write_csv(folder / "leaderboard.csv", list(table[0]), table)
+    histories = {_name(row["config"], search.field): row["history"] for row in rows}
+    best = {name: max(history["val_accuracy"]) for name, history in histories.items()}
+    course = dict(zip(histories, search.course, strict=True)) if search.course else None
+    intervals = {k: wilson_interval(round(v * images), images) for k, v in best.items()}
+    learning_curves(folder / "curves.png", histories, title)
+    comparison(folder / "comparison.png", best, title, intervals=intervals, reference=course)
+    print(f"\n{text}\nwrote {folder}/: leaderboard.md, leaderboard.csv, 2 plots")
+    return {
+        "title": search.title,
+        "size": list(features.size),
+        "validation_images": images,
+        "ours": {name: round(value, 4) for name, value in best.items()},
+        "course": course,
+        "leaderboard": table,
+        "provenance": provenance(),
+    }
 
 
 def markdown(table: list[dict[str, Any]]) -> str:
@@ -207,47 +186,45 @@ def markdown(table: list[dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def parse_grid(definitions: list[str], epochs: int) -> list[Any]:
-    """Return one ``HeadConfig`` per combination of ``name=value,value`` definitions.
+def parse_grid(definitions: list[str], epochs: int) -> Search:
+    """Return one trial per combination of ``name=value,value`` definitions.
 
     Raises:
-        ConfigError: an unknown name, or a value that is no number.
+        ConfigError: an unknown name, a value that is no number, or a value out of range.
     """
-    from training.fit.heads import HeadConfig
-
     values: dict[str, list[Any]] = {}
     for definition in definitions:
         name, _, listed = definition.partition("=")
-        if name not in _TYPES or not listed:
+        if name not in TYPES or not listed:
             raise ConfigError(
-                f"a grid is NAME=VALUE,VALUE with a name of {tuple(_TYPES)}. Received: {definition}"
+                f"a grid is NAME=VALUE,VALUE with a name of {tuple(TYPES)}. Received: {definition}"
             )
         try:
-            values[name] = [_TYPES[name](value) for value in listed.split(",")]
+            values[name] = [TYPES[name](value) for value in listed.split(",")]
         except ValueError as error:
             raise ConfigError(f"the grid's {name} must be numbers. Received: {listed}") from error
-    combinations = itertools.product(*values.values())
-    return [
-        HeadConfig(epochs=epochs, **dict(zip(values, combination, strict=True)))
-        for combination in combinations
+    trials = [
+        {"epochs": epochs, **dict(zip(values, combination, strict=True))}
+        for combination in itertools.product(*values.values())
     ]
+    for settings in trials:
+        HeadConfig(**settings)
+    return Search(f"Grid over {', '.join(values)}", "", trials, [])
 
 
-def _searches(parsed: argparse.Namespace) -> dict[str, dict[str, Any]]:
-    from training.experiments.course_figures import EXPERIMENTS
-
+def _searches(parsed: argparse.Namespace) -> dict[str, Search]:
     if parsed.grid:
-        trials = parse_grid(parsed.grid, parsed.epochs or GRID_EPOCHS)
-        title = f"Grid over {', '.join(d.partition('=')[0] for d in parsed.grid)}"
-        return {"grid": {"title": title, "field": None, "trials": trials, "course": None}}
+        return {"grid": parse_grid(parsed.grid, parsed.epochs or GRID_EPOCHS)}
     for name in parsed.searches:
-        if name not in EXPERIMENTS:
-            raise ConfigError(f"a search is one of {COURSE}, or --grid. Received: {name!r}")
-    return {name: EXPERIMENTS[name] for name in parsed.searches or COURSE}
+        if name not in SEARCHES:
+            raise ConfigError(
+                f"a search is one of {tuple(SEARCHES)}, or --grid. Received: {name!r}"
+            )
+    return {name: SEARCHES[name] for name in parsed.searches or SEARCHES}
 
 
-def _identity(features: Any, choices: dict[str, list[Any]]) -> str:
-    """Name what a study depends on: other images or another grid are another study."""
+def _features_sha256(features: PooledFeatures) -> str:
+    """Return the SHA-256 of all features and labels. Other images give other trials."""
     digest = hashlib.sha256()
     for array in (
         *features.training,
@@ -256,43 +233,10 @@ def _identity(features: Any, choices: dict[str, list[Any]]) -> str:
         features.validation_labels,
     ):
         digest.update(np.ascontiguousarray(array).tobytes())
-    return fingerprint(
-        {
-            "choices": choices,
-            "size": list(features.size),
-            "block": features.block,
-            "features_and_labels": digest.hexdigest(),
-        }
-    )
+    return digest.hexdigest()
 
 
-def _open_study(name: str, folder: Path) -> Any:
-    """Open or create a study; trials that a kill left running are marked as failed."""
-    import optuna
-
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    folder.mkdir(parents=True, exist_ok=True)
-    study = optuna.create_study(
-        storage=f"sqlite:///{folder / 'study.db'}",
-        study_name=name,
-        direction="maximize",
-        load_if_exists=True,
-        sampler=optuna.samplers.RandomSampler(seed=0),
-    )
-    unfinished = (optuna.trial.TrialState.RUNNING, optuna.trial.TrialState.WAITING)
-    for trial in study.get_trials(deepcopy=False, states=unfinished):
-        study.tell(trial.number, state=optuna.trial.TrialState.FAIL, skip_if_finished=True)
-    return study
-
-
-def _finished(study: Any) -> dict[str, dict[str, Any]]:
-    import optuna
-
-    complete = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
-    return {fingerprint(trial.user_attrs["config"]): trial.user_attrs for trial in complete}
-
-
-def _short(config: dict[str, Any], field: str | None) -> str:
+def _name(config: dict[str, Any], field: str) -> str:
     if field:
         return f"{config[field]:g}"
-    return ", ".join(f"{name.split('_')[0]} {config[name]:g}" for name in _TYPES)
+    return ", ".join(f"{name.split('_')[0]} {config[name]:g}" for name in TYPES)

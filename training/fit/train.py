@@ -393,20 +393,29 @@ def calibrate(
     Returns:
         Images -> probabilities, and a run's report.
     """
-    logits = predict_logits(whole, validation, config)
-    temperature = metrics.fit_temperature(logits, validation.labels)
-    report = {
+    report = calibration_report(predict_logits(whole, validation, config), validation.labels)
+    return with_probabilities(whole, report["temperature"]), report
+
+
+def calibration_report(
+    logits: NDArray[np.floating[Any]], labels: NDArray[np.int64]
+) -> dict[str, Any]:
+    """Fit the temperature and return a run's report.
+
+    Args:
+        logits: float, (images, classes), of validation images.
+        labels: int64, (images,).
+    """
+    temperature = metrics.fit_temperature(logits, labels)
+    return {
         "temperature": temperature,
         "metrics": {
-            "validation_before_temperature": metrics.summary(
-                metrics.softmax(logits), validation.labels
-            ),
-            "validation": metrics.summary(metrics.softmax(logits / temperature), validation.labels),
+            "validation_before_temperature": metrics.summary(metrics.softmax(logits), labels),
+            "validation": metrics.summary(metrics.softmax(logits / temperature), labels),
         },
         "backend": keras.backend.backend(),
         "provenance": provenance(),
     }
-    return with_probabilities(whole, temperature), report
 
 
 def print_report(report: dict[str, Any]) -> None:

@@ -1,0 +1,47 @@
+"""The report escapes what it did not write, and draws what the figures say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from training.data.dataset import Split
+from training.evaluation.evaluate import Evaluation
+from training.evaluation.report import fill, render
+
+MODEL = {
+    "name": "<script>alert(1)</script>", "version": "1", "kind": "tflite", "sha256": "ab" * 32,
+    "size_bytes": 10, "input": [8, 8], "temperature": 1.0,
+}  # fmt: skip
+ORIGIN = {
+    "date": "", "commit": "", "python": "", "packages": {}, "processor": "<u>", "cores": 1
+}  # fmt: skip
+
+
+def test_names_of_models_classes_files_and_folders_are_escaped(tmp_path: Path) -> None:
+    path = tmp_path / "<b>" / "0.png"
+    path.parent.mkdir()
+    Image.new("RGB", (9, 9)).save(path)
+    split = Split((path, Path("c&d/1.png")), np.array([0, 1]), ("<b>", "c&d"))
+    evaluation = Evaluation(MODEL, split, np.array([[0.2, 0.8], [0.1, 0.9]]))
+    result = {
+        "images": {"name": "<i>", "count": 2, "classes": ["<b>", "c&d"]},
+        "models": [evaluation.to_dict()],
+        "comparison": None,
+        "provenance": ORIGIN,
+    }
+
+    page = render(result, split.paths)
+
+    assert not [raw for raw in ("<script", "<b>/", "<i>", "<u>", "c&d<") if raw in page]
+    assert "c&amp;d" in page
+    assert page.count("<figure>") == 1  # the one mistake
+
+
+def test_a_part_is_html_and_its_values_are_not() -> None:
+    inner = fill("heading", title="a < b")
+
+    assert inner == "<h2>a &lt; b</h2>"
+    assert fill("fact", name="x", value=inner) == "<dt>x</dt><dd><h2>a &lt; b</h2></dd>"
