@@ -109,8 +109,7 @@ def origin(measured_lanes: Mapping[str, Lane] | None = None) -> dict[str, Any]:
     sets: Any = visible()
     if measured_lanes:
         sets = {name: lane.instruction_sets() for name, lane in measured_lanes.items()}
-    load = round(os.getloadavg()[0], 2)
-    return {"provenance": {**provenance(), "instruction_sets": sets, "load_before": load}}
+    return {"provenance": {**provenance(), "instruction_sets": sets}}
 
 
 def write_result(name: str, measured: Mapping[str, Any], *, folder: Path = RESULTS) -> Path:

@@ -1,4 +1,4 @@
-"""Which instruction sets of the processor decide the speed of inference.
+"""Which instruction sets of the processor decide the speed of inference and training.
 
 AWS documents AVX2 for x86_64. A processor with AVX-512 VNNI runs an int8 model several times as
 fast, so a figure without its instruction sets says little.
@@ -10,7 +10,9 @@ from pathlib import Path
 
 CPU_INFO = Path("/proc/cpuinfo")
 # By the kernel's names: x86_64, then arm64, where `asimddp` is the dot product instruction.
-RELEVANT = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm", "sve")
+RELEVANT = (
+    "avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_bf16", "amx_int8", "asimddp", "i8mm", "sve"
+)  # fmt: skip
 
 
 def instruction_sets(cpu_info: Path = CPU_INFO) -> list[str]:

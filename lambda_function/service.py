@@ -22,6 +22,7 @@ from lambda_function.fetching.client import FetchLimits, fetch_image
 from lambda_function.fetching.urls import S3_SCHEME
 from lambda_function.images.decode import decode_image, preprocess
 from lambda_function.logs import RequestLog
+from lambda_function.processor import instruction_sets
 from lambda_function.stopwatch import Stopwatch
 
 if TYPE_CHECKING:
@@ -229,12 +230,15 @@ class RequestContext:
         self.deadline = time.monotonic() + remaining_s - DEADLINE_MARGIN_S
         self.own_host = ""
         self.allow_s3 = not is_http or service.settings.api_auth != "none"
+        is_first = next(_cold_start, False)
         self.log = RequestLog(
             service.settings,
             request_id=self.request_id,
             model_version=service.model["version"],
-            cold_start=next(_cold_start, False) and not service.settings.started_in_advance,
+            cold_start=is_first and not service.settings.started_in_advance,
         )
+        if is_first:
+            self.log.fields["instruction_sets"] = instruction_sets()
 
 
 def load_service(settings: Settings) -> Service:

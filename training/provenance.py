@@ -9,7 +9,7 @@
     system            name and release of the operating system
     machine           architecture, such as x86_64
     processor         the processor's name
-    instruction_sets  those of ``INSTRUCTION_SETS`` that the processor offers
+    instruction_sets  those that the processor offers (lambda_function/processor.py)
     cores             number of logical cores
     memory_gib        main memory
     load_average      of the last minute, when the process started to measure
@@ -26,20 +26,15 @@ import importlib.metadata
 import os
 import platform
 import subprocess
-from pathlib import Path
 from typing import Any
 
 from lambda_function import REPOSITORY
+from lambda_function.processor import CPU_INFO, instruction_sets
 
 PACKAGES = (
     "numpy", "pillow", "keras", "tensorflow", "jax", "torch", "ai-edge-litert", "tflite-runtime"
 )  # fmt: skip
-# As /proc/cpuinfo names them: what decides how fast matrices are multiplied on x86 and arm64.
-INSTRUCTION_SETS = (
-    "avx2", "fma", "avx512f", "avx512_vnni", "avx_vnni", "amx_bf16", "amx_int8", "asimddp", "sve"
-)  # fmt: skip
 WRITTEN_BY_MEASUREMENTS = ("benchmarks/results", "README.md", "MODEL_CARD.md", "docs")
-_CPU_INFO = Path("/proc/cpuinfo")
 
 
 @functools.cache
@@ -57,7 +52,7 @@ def provenance() -> dict[str, Any]:
         "system": f"{platform.system()} {platform.release()}",
         "machine": platform.machine(),
         "processor": _cpu_value("model name") or platform.processor() or platform.machine(),
-        "instruction_sets": _instruction_sets(),
+        "instruction_sets": instruction_sets(),
         "cores": os.cpu_count(),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1024**3),
         "load_average": round(os.getloadavg()[0], 2),
@@ -139,13 +134,8 @@ def _versions() -> dict[str, str]:
     return versions
 
 
-def _instruction_sets() -> list[str]:
-    offered = set((_cpu_value("flags") or _cpu_value("Features") or "").split())  # x86, arm64
-    return [name for name in INSTRUCTION_SETS if name in offered]
-
-
 def _cpu_value(key: str) -> str | None:
-    if not _CPU_INFO.is_file():  # not Linux
+    if not CPU_INFO.is_file():  # not Linux
         return None
-    lines = (line.partition(":") for line in _CPU_INFO.read_text().splitlines())
+    lines = (line.partition(":") for line in CPU_INFO.read_text().splitlines())
     return next((value.strip() for name, _, value in lines if name.strip() == key), None)

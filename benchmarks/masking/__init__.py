@@ -33,13 +33,14 @@ SOURCE = Path(__file__).with_name("hide_avx512.c")
 CACHE = REPOSITORY / ".cache" / "benchmarks"
 FAULT, PATCHED = "fault", "patched"
 VARIABLE = "HIDE_AVX512"
-HIDDEN = frozenset({"avx512f", "avx512_vnni", "avx_vnni", "amx_int8"})
+HIDDEN = frozenset({"avx512f", "avx512_vnni", "avx_vnni", "amx_bf16", "amx_int8"})
 # Name -> (leaf, subleaf, register, bit) of CPUID. Intel SDM, volume 2A.
 CPUID_BITS = {
     "avx2": (7, 0, 1, 5),
     "avx512f": (7, 0, 1, 16),
     "avx512_vnni": (7, 0, 2, 11),
     "avx_vnni": (7, 1, 0, 4),
+    "amx_bf16": (7, 0, 3, 22),
     "amx_int8": (7, 0, 3, 25),
 }
 SHOW = "import json; from benchmarks.masking import visible; print(json.dumps(visible()))"

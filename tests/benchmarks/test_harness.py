@@ -162,7 +162,7 @@ def test_a_result_is_written_as_plain_rounded_json(tmp_path):
 
 def test_a_record_names_date_commit_machine_and_instruction_sets():
     record = origin()["provenance"]
-    assert {"date", "commit", "processor", "cores", "load_before"} <= record.keys()
+    assert {"date", "commit", "processor", "cores", "load_average"} <= record.keys()
     assert isinstance(record["instruction_sets"], list)
     assert origin({"machine": AS_IS})["provenance"]["instruction_sets"].keys() == {"machine"}
 

@@ -13,6 +13,7 @@ import pytest
 
 from lambda_function import REPOSITORY
 from lambda_function.logs import RequestLog, write_line
+from lambda_function.processor import instruction_sets
 from lambda_function.service import Service
 from lambda_function.settings import Settings
 from tests.conftest import TINY_MODEL, Api, encode_image
@@ -197,6 +198,8 @@ def test_cold_start_is_true_once_per_process_and_in_lambda_s_own_handler() -> No
     lines = [json.loads(line) for line in ended.stdout.splitlines()]
     assert [line["cold_start"] for line in lines] == [True, False, False]
     assert [line["ColdStart"] for line in lines] == [1, 0, 0]
+    shown = [line.get("instruction_sets") for line in lines]
+    assert shown == [instruction_sets(), None, None]  # of /proc/cpuinfo, once
     assert {line["service"] for line in lines} == {"clothes"}
     assert {line["function_version"] for line in lines} == {"7"}
     assert {line["_aws"]["CloudWatchMetrics"][0]["Namespace"] for line in lines} == {"Mine"}
