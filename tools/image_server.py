@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Resource:
-    """What the server answers at one path.
+    """The response at one path.
 
     Attributes:
         body: the bytes.
         content_type: as announced.
         status: HTTP status.
-        delay_s: waited before anything is sent.
+        delay_s: before anything is sent.
     """
 
     body: bytes
@@ -32,14 +32,13 @@ class Resource:
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
-    request_queue_size = 128  # the base's 5 drops connections made at once; each costs a second
+    request_queue_size = 128  # the base's 5 drops simultaneous connections. Each costs a second
 
 
 class ImageServer:
     """Serves resources by path on 127.0.0.1 for the length of a ``with`` block.
 
-    A path that is not there answers 404; ``?...`` after a path is ignored, so that a URL can
-    be made unique.
+    Other paths return 404. ``?...`` after a path is ignored, so that a URL can be made unique.
     """
 
     def __init__(self, resources: Mapping[str, Resource], *, port: int = 0) -> None:
@@ -57,11 +56,11 @@ class ImageServer:
 
     @property
     def host(self) -> str:
-        """``host:port``, as ``TRUSTED_IMAGE_HOSTS`` wants it."""
+        """``host:port``, as ``TRUSTED_IMAGE_HOSTS`` needs it."""
         return f"127.0.0.1:{self._server.server_port}"
 
     def url(self, path: str) -> str:
-        """Return the address of one of the resources."""
+        """Return the URL of a resource."""
         return f"http://{self.host}{path}"
 
     def _handler_class(self) -> type[BaseHTTPRequestHandler]:
@@ -81,6 +80,6 @@ class ImageServer:
                     self.wfile.write(resource.body)
 
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-                """Say nothing: the tests look at answers."""
+                """Log nothing."""
 
         return Handler

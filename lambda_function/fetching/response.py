@@ -6,7 +6,9 @@ two clients could read in two ways.
 
 from __future__ import annotations
 
+import enum
 import io
+import re
 from http.client import HTTPResponse
 from typing import TYPE_CHECKING, cast
 
@@ -21,6 +23,16 @@ if TYPE_CHECKING:
 MAX_HEAD_BYTES = 64 * 1024  # status lines, headers and trailers of one connection
 CHUNK_BYTES = 64 * 1024
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_HEADER_NAME = re.compile(rb"[!-9;-~]+")  # printable ASCII without blank and colon
+
+
+class _Line(enum.Enum):
+    """What the next line of a connection is."""
+
+    STATUS = enum.auto()
+    HEADER = enum.auto()
+    CHUNK_SIZE = enum.auto()
+    TRAILER = enum.auto()
 
 
 class ResponseReader(io.BufferedReader):
@@ -29,13 +41,17 @@ class ResponseReader(io.BufferedReader):
     ``http.client`` reads lines with ``readline`` and bodies with ``read``. Status lines, headers
     and trailers count, informational responses included. Sizes of chunks do not count, because a
     body may have many chunks.
+
+    ``http.client`` ignores all headers after a malformed line
+    (https://github.com/python/cpython/issues/69725), the length of the body included. Browsers
+    ignore the line alone, and so does this reader.
     """
 
     def __init__(self, raw: io.RawIOBase) -> None:
         """Read from ``raw``, which bounds the bytes in all."""
         super().__init__(raw)
         self._head_left = MAX_HEAD_BYTES
-        self._in_chunks = False
+        self._next = _Line.STATUS
 
     def read_head(self) -> HTTPResponse:
         """Read the head of the final response.
@@ -51,7 +67,7 @@ class ResponseReader(io.BufferedReader):
             response = HTTPResponse(cast("socket.socket", self), method="GET")
             response.begin()
             if not 102 <= response.status < 200:  # http.client skips 100. 101 ends HTTP
-                self._in_chunks = response.chunked
+                self._next = _Line.CHUNK_SIZE
                 return response
 
     def makefile(self, _mode: str) -> ResponseReader:
@@ -62,17 +78,36 @@ class ResponseReader(io.BufferedReader):
         """Leave the socket open: an informational response must not close it."""
 
     def readline(self, size: int | None = -1, /) -> bytes:
-        """Read a line, and count it unless it is a chunk's size."""
-        line = super().readline(size)
-        if self._in_chunks:
-            self._in_chunks = _is_chunk(line)  # after the last chunk come trailers
-            return line
+        """Read the next line that means something to ``http.client``."""
+        while True:
+            line = super().readline(size)
+            if self._next is _Line.CHUNK_SIZE and _is_chunk(line):
+                return line
+            self._count(line)
+            shown = self._shown(line)
+            if shown or not line:
+                return shown
+
+    def _count(self, line: bytes) -> None:
         self._head_left -= len(line)
         if self._head_left < 0:
             raise UnusableResponseError(
                 f"The image's server sends more than {MAX_HEAD_BYTES:,} bytes of headers."
             )
-        return _without_trailing_blanks(line)
+
+    def _shown(self, line: bytes) -> bytes:
+        """Return a line as ``http.client`` gets it, or nothing if the line is ignored."""
+        is_blank = not line.strip(b"\r\n")
+        if self._next is _Line.STATUS:
+            self._next = _Line.STATUS if is_blank else _Line.HEADER
+            return b"" if is_blank else line
+        if self._next is _Line.HEADER:
+            if not is_blank:
+                return _clean_header(line)
+            self._next = _Line.STATUS  # after an informational response
+        elif self._next is _Line.CHUNK_SIZE:
+            self._next = _Line.TRAILER  # this was the last chunk
+        return line
 
 
 def check_head(response: HTTPResponse, max_bytes: int) -> bool:
@@ -163,10 +198,17 @@ def _is_chunk(line: bytes) -> bool:
         return False
 
 
-def _without_trailing_blanks(line: bytes) -> bytes:
-    """Remove blanks after a value: they are not part of it (RFC 9110, section 5.5).
+def _clean_header(line: bytes) -> bytes:
+    """Return a header line without blanks before the colon and at the end.
 
-    ``http.client`` keeps them, and would not know ``chunked `` as chunked.
+    Blanks at the end are not part of the value (RFC 9110, section 5.5), but ``http.client`` would
+    not know ``chunked `` as chunked. A line without a colon, or with another character in the name
+    than ASCII has, is no header. The result is then empty.
     """
-    text = line.rstrip(b" \t\r\n")
-    return text + b"\r\n" if text and line.endswith(b"\n") else line
+    if line[:1] in (b" ", b"\t") or not line.endswith(b"\n"):  # folded, or cut short
+        return line
+    name, colon, value = line.partition(b":")
+    name = name.rstrip(b" \t")
+    if not colon or not _HEADER_NAME.fullmatch(name):
+        return b""
+    return name + b":" + value.rstrip(b" \t\r\n") + b"\r\n"

@@ -1,4 +1,4 @@
-"""The rule of what is public, against IANA's registries, known tricks and the standard library."""
+"""Which addresses are public: IANA's registries, known tricks and the standard library."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PUBLIC = [
     "8.8.8.8",
     "93.184.215.14",
     "100.63.255.255",  # the last before carrier-grade NAT
-    "100.128.0.0",  # the first after it
+    "100.128.0.0",  # the first behind it
     "172.15.255.255",
     "172.32.0.0",
     "223.255.255.255",
@@ -87,24 +87,26 @@ PRIVATE = [
 
 
 @pytest.mark.parametrize("address", PUBLIC)
-def test_public(address: str) -> None:
+def test_these_addresses_are_public(address: str) -> None:
     assert is_public(address)
 
 
 @pytest.mark.parametrize("address", PRIVATE)
-def test_not_public(address: str) -> None:
+def test_these_addresses_are_not_public(address: str) -> None:
     assert not is_public(address)
 
 
 @given(st.ip_addresses())
-def test_never_more_generous_than_the_standard_library(
+def test_only_addresses_that_the_standard_library_accepts_are_public(
     address: ipaddress.IPv4Address | ipaddress.IPv6Address,
 ) -> None:
     assert not is_public(str(address)) or address.is_global
 
 
 @given(st.ip_addresses(v=4))
-def test_a_wrapped_address_is_judged_by_what_is_inside(address: ipaddress.IPv4Address) -> None:
+def test_the_ipv4_address_inside_decides_for_a_wrapped_address(
+    address: ipaddress.IPv4Address,
+) -> None:
     mapped = ipaddress.IPv6Address((0xFFFF << 32) + int(address))
     nat64 = ipaddress.IPv6Address((0x64FF9B << 96) + int(address))
     assert is_public(str(mapped)) == is_public(str(nat64)) == is_public(str(address))

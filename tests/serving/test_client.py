@@ -90,6 +90,28 @@ def fetch(play: Play, **changed: Any) -> bytes:
         pytest.param(b"HTTP/1.1 200\r\n\r\nok", b"ok", id="no reason"),
         pytest.param(OK + b"Server:\r\nContent-Length: 2\r\n\r\nok", b"ok", id="empty header"),
         pytest.param(OK.replace(b"\r", b"") + b"\nok", b"ok", id="bare line feeds"),
+        pytest.param(b"\r\n\n" + OK + b"\r\nok", b"ok", id="blank lines before"),
+        *(
+            pytest.param(
+                OK + line + b"\r\nTransfer-Encoding: chunked\r\n\r\n" + CHUNKED_HELLO,
+                HELLO,
+                id=name,
+            )
+            for name, line in {
+                "a header without colon": b"preload",  # of a header that was broken in two
+                "a header with a blank before the colon": b'P3P : CP="ALL"',
+                "a header with a blank in its name": b"Set Cookie: a=b",
+                "a header without name": b": value",
+                "a header with other letters": "Größe: 1".encode(),
+                "a status line among the headers": b"HTTP/1.1 200 OK",
+                "a folded header": b"X-Long: a\r\n b",
+            }.items()
+        ),
+        pytest.param(
+            OK + b"Transfer-Encoding : chunked\r\n\r\n" + CHUNKED_HELLO,
+            HELLO,
+            id="chunked with blank",
+        ),
         *(
             pytest.param(
                 f"HTTP/1.1 {status}\r\nLink: </a>\r\n\r\n".encode() * 3
@@ -183,7 +205,7 @@ def test_the_request_names_the_client_and_the_wanted_types() -> None:
 
 
 def test_a_server_that_refuses_anonymous_clients_sends_the_image() -> None:
-    assert fetch(by_user_agent) == b"picture"
+    assert fetch(by_user_agent) == b"image"
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,9 @@
-"""S3 objects, from moto's server where S3 behaves and from our own where it does not."""
+"""S3 objects: from moto's server if S3 behaves, from our own server if it does not."""
 
 from __future__ import annotations
 
 import concurrent.futures
+import gzip
 import hashlib
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from lambda_function.errors import (
     TooLargeError,
 )
 from lambda_function.fetching import s3
+from lambda_function.fetching.errors import UnusableResponseError
 from lambda_function.fetching.s3 import ModelDownloadError, download_model, read_object
 from tests.support.servers import LoopbackServer, Stage, answer, drip, endless, redirect, silent
 
@@ -39,7 +41,7 @@ SHA256 = hashlib.sha256(MODEL).hexdigest()
 
 @pytest.fixture
 def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
-    """An environment with credentials that are none; no client from before or for after."""
+    """An environment with invented credentials and without cached clients."""
     for name, value in {
         "AWS_ACCESS_KEY_ID": "testing",
         "AWS_SECRET_ACCESS_KEY": SECRET,
@@ -113,18 +115,35 @@ class S3:
 
 
 @pytest.mark.parametrize("key", ["a.jpg", "a/b/c.jpg", "a b+c%20?d=e#f&g.jpg", "été/été.jpg"])
-def test_an_object_comes_as_it_is(bucket: Any, key: str) -> None:
-    bucket.put_object(Bucket="pics", Key=key, Body=b"picture")
-    assert read(f"s3://pics/{key}") == b"picture"
-    assert read(f"S3://pics/{key}") == b"picture"
+def test_an_object_is_returned_unchanged(bucket: Any, key: str) -> None:
+    bucket.put_object(Bucket="pics", Key=key, Body=b"image")
+    assert read(f"s3://pics/{key}") == b"image"
+    assert read(f"S3://pics/{key}") == b"image"
 
 
-def test_without_a_deadline_there_is_one(bucket: Any) -> None:
-    bucket.put_object(Bucket="pics", Key="a.jpg", Body=b"picture")
-    assert read_object("s3://pics/a.jpg", buckets=BUCKETS, max_bytes=10) == b"picture"
+@pytest.mark.parametrize(
+    "encoding", ["base64", "aws-chunked", "utf-8", "binary", "none", "gzip", "aws-chunked,gzip"]
+)
+def test_an_object_with_a_careless_encoding_is_read(bucket: Any, encoding: str) -> None:
+    packed = "gzip" in encoding
+    body = gzip.compress(b"image") if packed else b"image"
+    bucket.put_object(Bucket="pics", Key="a.jpg", Body=body, ContentEncoding=encoding)
+    assert read("s3://pics/a.jpg") == b"image"
 
 
-def test_exactly_max_bytes_are_taken_and_one_more_is_not(bucket: Any) -> None:
+def test_damaged_gzip_is_a_failed_fetch_of_one_object(bucket: Any) -> None:
+    body = gzip.compress(b"image") + b"more"
+    bucket.put_object(Bucket="pics", Key="a.jpg", Body=body, ContentEncoding="gzip")
+    with pytest.raises(UnusableResponseError, match="bytes after the gzip data"):
+        read("s3://pics/a.jpg")
+
+
+def test_the_deadline_is_optional(bucket: Any) -> None:
+    bucket.put_object(Bucket="pics", Key="a.jpg", Body=b"image")
+    assert read_object("s3://pics/a.jpg", buckets=BUCKETS, max_bytes=10) == b"image"
+
+
+def test_exactly_max_bytes_are_accepted_and_one_more_is_refused(bucket: Any) -> None:
     bucket.put_object(Bucket="pics", Key="a.jpg", Body=bytes(1000))
     assert len(read("s3://pics/a.jpg", max_bytes=1000)) == 1000
     with pytest.raises(TooLargeError):
@@ -138,7 +157,7 @@ def test_exactly_max_bytes_are_taken_and_one_more_is_not(bucket: Any) -> None:
         *("https://pics/a.jpg", "xs3://pics/a.jpg", "s3://pics/\ud800", "s3://pics/" + "k" * 1025),
     ],
 )
-def test_what_is_not_bucket_and_key_is_a_bad_request(uri: str) -> None:
+def test_an_address_without_bucket_or_key_is_a_bad_request(uri: str) -> None:
     with pytest.raises(BadRequestError) as caught:
         read(uri)
     assert caught.value.code == "bad_request"
@@ -147,13 +166,15 @@ def test_what_is_not_bucket_and_key_is_a_bad_request(uri: str) -> None:
 @pytest.mark.parametrize(
     "name", ["other", "PICS", "pics.", "pics@other", "pics:80", "..", "%70ics"]
 )
-def test_other_buckets_are_refused_unasked(name: str) -> None:
-    """No server, no credentials: nothing but a refusal can come of this."""
+def test_other_buckets_are_refused_without_a_request(name: str) -> None:
+    """There is no server and there are no credentials."""
     with pytest.raises(AddressNotAllowedError):
         read(f"s3://{name}/a.jpg")
 
 
-def test_missing_and_forbidden_have_the_same_answer(bucket: Any, aws: pytest.MonkeyPatch) -> None:
+def test_missing_and_forbidden_objects_return_the_same_error(
+    bucket: Any, aws: pytest.MonkeyPatch
+) -> None:
     def told(uri: str) -> tuple[int, str, str]:
         with pytest.raises(FetchError) as caught:
             read(uri)
@@ -170,12 +191,12 @@ def test_missing_and_forbidden_have_the_same_answer(bucket: Any, aws: pytest.Mon
 def test_without_credentials_nothing_is_read(aws: pytest.MonkeyPatch) -> None:
     aws.delenv("AWS_ACCESS_KEY_ID")
     aws.delenv("AWS_SECRET_ACCESS_KEY")
-    with S3(aws, answer(b"picture")) as server, pytest.raises(FetchError):
+    with S3(aws, answer(b"image")) as server, pytest.raises(FetchError):
         read("s3://pics/a.jpg")
     assert server.paths == []
 
 
-def test_s3_that_is_not_there_is_a_failed_fetch(aws: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_s3_is_a_failed_fetch(aws: pytest.MonkeyPatch) -> None:
     aws.setenv("AWS_ENDPOINT_URL_S3", "http://s3.invalid")
     with pytest.raises(FetchError) as caught:
         read("s3://pics/a.jpg")
@@ -199,14 +220,14 @@ def test_the_request_is_signed_and_the_signature_stays_out_of_errors(
     assert "418" in caught.value.detail
 
 
-# --- S3 having a bad day ----------------------------------------------------------------
+# --- S3 in trouble ----------------------------------------------------------------------
 
 BUSY = answer(b"<Error><Code>SlowDown</Code></Error>", status="503 Slow Down")
 
 
-def test_a_busy_s3_is_asked_again(aws: pytest.MonkeyPatch) -> None:
-    with S3(aws, BUSY, answer(status="500 x"), answer(b"picture")) as server:
-        assert read("s3://pics/a.jpg") == b"picture"
+def test_a_busy_s3_is_retried(aws: pytest.MonkeyPatch) -> None:
+    with S3(aws, BUSY, answer(status="500 x"), answer(b"image")) as server:
+        assert read("s3://pics/a.jpg") == b"image"
     assert len(server.paths) == 3
 
 
@@ -216,7 +237,7 @@ def test_a_failing_s3_is_asked_three_times_and_named(aws: pytest.MonkeyPatch) ->
     assert len(server.paths) == 3
 
 
-def test_s3_is_not_asked_again_where_no_time_is_left(aws: pytest.MonkeyPatch) -> None:
+def test_s3_is_not_retried_if_no_time_is_left(aws: pytest.MonkeyPatch) -> None:
     aws.setattr(s3, "RETRY_PAUSES_S", (600.0,))
     with S3(aws, BUSY) as server, pytest.raises(FetchError, match="503"):
         read("s3://pics/a.jpg")
@@ -224,7 +245,7 @@ def test_s3_is_not_asked_again_where_no_time_is_left(aws: pytest.MonkeyPatch) ->
 
 
 def _client_ready() -> float:
-    """Make the client first, so that its second of set-up on a busy machine is not counted."""
+    """Make the client first, because that may take a second on a busy machine."""
     s3._client(None)
     return time.monotonic()
 
@@ -233,8 +254,8 @@ def test_a_bucket_in_another_region_is_read_there(aws: pytest.MonkeyPatch) -> No
     elsewhere = answer(
         status="301 Moved Permanently", headers={"x-amz-bucket-region": "ap-south-1"}
     )
-    with S3(aws, elsewhere, answer(b"picture")) as server:
-        assert read("s3://pics/a.jpg") == b"picture"
+    with S3(aws, elsewhere, answer(b"image")) as server:
+        assert read("s3://pics/a.jpg") == b"image"
     regions = [parse_qs(path)["X-Amz-Credential"][0].split("/")[2] for path in server.paths]
     assert regions == ["eu-west-1", "ap-south-1"]
 
@@ -245,7 +266,7 @@ def test_a_redirect_is_not_followed(aws: pytest.MonkeyPatch) -> None:
     assert len(server.paths) == 1
 
 
-def test_a_bucket_that_is_always_elsewhere_is_given_up(aws: pytest.MonkeyPatch) -> None:
+def test_a_bucket_that_is_always_elsewhere_is_not_found(aws: pytest.MonkeyPatch) -> None:
     def elsewhere(stage: Stage) -> None:
         here = "us-east-1" if b"ap-south-1" in stage.head else "ap-south-1"
         answer(status="301 x", headers={"x-amz-bucket-region": here})(stage)
@@ -272,14 +293,14 @@ def test_a_slow_s3_ends_at_the_deadline(aws: pytest.MonkeyPatch, play: Play) -> 
         assert time.monotonic() - start < 0.3 + SLACK_S
 
 
-def test_a_deadline_that_has_passed_asks_nothing(aws: pytest.MonkeyPatch) -> None:
-    with S3(aws, answer(b"picture")) as server, pytest.raises(DeadlineError):
+def test_after_the_deadline_nothing_is_asked(aws: pytest.MonkeyPatch) -> None:
+    with S3(aws, answer(b"image")) as server, pytest.raises(DeadlineError):
         read("s3://pics/a.jpg", deadline_s=-1)
     assert server.paths == []
-    assert not s3._clients  # nor is a second spent on making one
+    assert not s3._clients  # making one takes a second
 
 
-def test_an_object_without_end_is_cut_off(aws: pytest.MonkeyPatch) -> None:
+def test_an_object_without_end_is_too_large(aws: pytest.MonkeyPatch) -> None:
     sent: list[int] = []
     zeros = endless(bytes(10**5), first=b"HTTP/1.1 200 OK\r\n\r\n", sent=sent)
     with S3(aws, zeros), pytest.raises(TooLargeError):
@@ -287,10 +308,10 @@ def test_an_object_without_end_is_cut_off(aws: pytest.MonkeyPatch) -> None:
     assert sent[0] < 20 * 10**6
 
 
-def test_threads_may_be_the_first_to_read(aws: pytest.MonkeyPatch) -> None:
-    with S3(aws, answer(b"picture")), concurrent.futures.ThreadPoolExecutor(8) as pool:
+def test_several_threads_may_read_first(aws: pytest.MonkeyPatch) -> None:
+    with S3(aws, answer(b"image")), concurrent.futures.ThreadPoolExecutor(8) as pool:
         got = list(pool.map(lambda _: read("s3://pics/a.jpg"), range(16)))
-    assert got == [b"picture"] * 16
+    assert got == [b"image"] * 16
     assert len(s3._clients) == 1
 
 
@@ -305,12 +326,12 @@ def test_threads_may_be_the_first_to_read(aws: pytest.MonkeyPatch) -> None:
         f"{SHA256}",
     ],
 )
-def test_a_model_is_what_its_name_says(bucket: Any, key: str) -> None:
+def test_a_model_with_the_sha256_of_its_name_is_returned(bucket: Any, key: str) -> None:
     bucket.put_object(Bucket="pics", Key=key, Body=MODEL)
     assert download_model(f"s3://pics/{key}") == MODEL
 
 
-def test_a_model_that_is_not_what_its_name_says_is_refused(bucket: Any) -> None:
+def test_a_model_with_another_sha256_than_its_name_is_refused(bucket: Any) -> None:
     uri = f"s3://pics/{SHA256}.tflite"
     bucket.put_object(Bucket="pics", Key=f"{SHA256}.tflite", Body=MODEL[:-1])
     with pytest.raises(ModelDownloadError) as caught:
@@ -336,24 +357,24 @@ def test_a_missing_model_is_named(bucket: Any) -> None:
         f"s3://{SHA256}/model.tflite",
     ],
 )
-def test_a_name_that_holds_no_sha256_is_refused_unasked(uri: str) -> None:
+def test_a_model_name_without_one_sha256_is_refused(uri: str) -> None:
     with pytest.raises(ModelDownloadError, match="64 hexadecimal digits"):
         download_model(uri)
 
 
-def test_what_is_not_an_s3_address_names_no_model() -> None:
+def test_another_address_than_s3_names_no_model() -> None:
     with pytest.raises(ModelDownloadError, match="s3://bucket/key"):
         download_model(f"https://pics/{SHA256}")
 
 
-def test_a_model_that_does_not_come_in_time_is_named(aws: pytest.MonkeyPatch) -> None:
+def test_a_model_that_does_not_arrive_in_time_is_named(aws: pytest.MonkeyPatch) -> None:
     with S3(aws, silent):
         _client_ready()
         with pytest.raises(ModelDownloadError, match="too slow"):
             download_model(f"s3://pics/{SHA256}", timeout_s=0.2)
 
 
-def test_boto3_is_imported_only_to_read() -> None:
+def test_importing_s3_does_not_import_boto3() -> None:
     code = "import sys, lambda_function.fetching.s3; print([m for m in sys.modules if 'boto' in m])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

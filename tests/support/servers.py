@@ -1,8 +1,8 @@
-"""Servers on loopback that behave well, badly or maliciously, and ways to pretend they are public.
+"""Servers on loopback that behave well, badly or maliciously, and ways to make them look public.
 
-A server's behaviour is a list of plays by path: a play is a function that gets the connected
-socket after the request's head was read, and sends what it likes. ``gone`` is set when the server
-stops, so that no play outlives its test.
+A server has a play for each path. A play is a function that gets the connected socket after the
+request's head was read, and sends what it wants. ``gone`` is set when the server stops, so that no
+play outlives its test.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     Play = Callable[["Stage"], None]
 
-PUBLIC = "93.184.215.14"  # any address that the rule takes for public; never connected to
+PUBLIC = "93.184.215.14"  # any public address. Never connected to
 
 
 @dataclass
@@ -35,7 +35,7 @@ class Stage:
     """One connection, as a play sees it.
 
     Attributes:
-        sock: connected; the request's head has been read.
+        sock: connected. The request's head has been read.
         head: of the request.
         gone: set when the server stops.
     """
@@ -48,7 +48,7 @@ class Stage:
         self.sock.sendall(data)
 
     def wait(self, seconds: float) -> bool:
-        """Wait, and say whether there is still somebody to play for."""
+        """Wait. Return False if the server has stopped."""
         return not self.gone.wait(seconds)
 
 
@@ -59,7 +59,7 @@ def answer(
     headers: Mapping[str, str] | None = None,
     length: int | None = None,
 ) -> Play:
-    """Answer honestly, but for ``length``, which is announced instead of the body's own."""
+    """Send a correct response. ``length`` replaces the announced length."""
     announced = {"Content-Length": str(len(body) if length is None else length)} | dict(
         headers or {}
     )
@@ -76,12 +76,12 @@ def raw(data: bytes) -> Play:
 
 
 def silent(stage: Stage) -> None:
-    """Accept, and never answer."""
+    """Accept the connection and send nothing."""
     stage.wait(30)
 
 
 def drip(data: bytes, *, first: bytes = b"", pause_s: float = 0.02) -> Play:
-    """Send ``first`` at once, then ``data`` over and over, one byte at a time."""
+    """Send ``first`` at once, then repeat ``data``, one byte at a time."""
 
     def play(stage: Stage) -> None:
         stage.send(first)
@@ -96,7 +96,7 @@ def drip(data: bytes, *, first: bytes = b"", pause_s: float = 0.02) -> Play:
 def endless(
     block: bytes, *, first: bytes = b"", total: int = 3 * 10**9, sent: list[int] | None = None
 ) -> Play:
-    """Send ``first``, then ``block`` until ``total`` bytes; ``sent`` gets how far it came."""
+    """Send ``first``, then ``block`` up to ``total`` bytes. ``sent`` gets the number of bytes."""
 
     def play(stage: Stage) -> None:
         count = 0
@@ -113,10 +113,10 @@ def endless(
 
 
 def by_user_agent(stage: Stage) -> None:
-    """Answer 403 to who does not say who is asking, as Wikimedia does."""
+    """Send 403 to a client that does not name itself, as Wikimedia does."""
     agent = header(stage.head, "User-Agent").lower()
     anonymous = not agent or agent.startswith(("python-urllib", "python-requests", "python-http"))
-    play = answer(status="403 Forbidden") if anonymous else answer(b"picture")
+    play = answer(status="403 Forbidden") if anonymous else answer(b"image")
     play(stage)
 
 
@@ -135,7 +135,7 @@ def _head(status: str, headers: Mapping[str, str]) -> bytes:
 
 
 class LoopbackServer:
-    """Plays by path on loopback, for the length of a ``with`` block; ``default`` for other paths.
+    """Plays by path on loopback, for a ``with`` block. ``default`` plays for other paths.
 
     Attributes:
         port: on loopback.
@@ -212,7 +212,7 @@ class LoopbackServer:
 
 def _read_head(sock: socket.socket) -> bytes:
     head = b""
-    while b"\r\n\r\n" not in head and not head.startswith(b"\x16"):  # nor is TLS a request
+    while b"\r\n\r\n" not in head and not head.startswith(b"\x16"):  # TLS is no request
         chunk = sock.recv(4096)
         if not chunk:
             break
@@ -222,7 +222,7 @@ def _read_head(sock: socket.socket) -> bytes:
 
 @dataclass
 class Names:
-    """A resolver: names to addresses, from a table; each answer is used once, the last one stays.
+    """A resolver: names to addresses, from a table. Each answer is used once, the last one stays.
 
     Attributes:
         table: name to a list of answers.
@@ -242,11 +242,11 @@ class Names:
 
 @dataclass
 class Wires:
-    """A connector: whatever address is asked for, the connection goes to loopback servers by port.
+    """A connector: all connections go to loopback servers, by port.
 
     Attributes:
         ports: (asked port) to the loopback port that plays it.
-        asked: (address, port), in order: where connections would have gone.
+        asked: (address, port) of the connections that were asked for, in order.
     """
 
     ports: Mapping[int, int]
@@ -258,7 +258,7 @@ class Wires:
 
 
 class Authority:
-    """A certificate authority of the test's own."""
+    """A certificate authority for tests."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -267,12 +267,12 @@ class Authority:
         self.certificate = self._sign(self._name, self._key.public_key(), [], authority=True)
 
     def client_context(self) -> ssl.SSLContext:
-        """Verify like the real one, but trust this authority alone."""
+        """Return a client's context that trusts this authority only."""
         pem = self.certificate.public_bytes(serialization.Encoding.PEM).decode()
         return ssl.create_default_context(cadata=pem)
 
     def server_context(self, *names: str, expired: bool = False) -> ssl.SSLContext:
-        """Make a server's side, with a certificate for these names and addresses."""
+        """Return a server's context with a certificate for these names and addresses."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Test server")])
         certificate = self._sign(subject, key.public_key(), list(names), expired=expired)
@@ -311,7 +311,7 @@ class Authority:
                 x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key), critical=False
             )
         )
-        if authority:  # Python 3.13 verifies strictly, and asks for this
+        if authority:  # Python 3.13 requires it
             usage = x509.KeyUsage(False, False, False, False, False, True, True, False, False)
             builder = builder.add_extension(usage, critical=True)
         if names:
