@@ -1,1 +1,1 @@
-"""Evaluation: metrics, reports, test log, model card."""
+"""Metrics, reports, the test log and the model card."""

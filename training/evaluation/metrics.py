@@ -1,6 +1,6 @@
 """Metrics of a classifier in plain NumPy, each with the source of its definition.
 
-Shapes: ``probabilities`` float, (images, classes), rows summing to 1; ``labels`` int, (images,).
+``probabilities`` are float, (images, classes). Rows sum to 1. ``labels`` are int, (images,).
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def confusion_matrix(probabilities: Probabilities, labels: Labels) -> NDArray[np
 
 
 def per_class(confusion: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
-    """Return precision, recall and F1 of every class; 0 where undefined."""
+    """Return precision, recall and F1 of every class. An undefined value is 0."""
     hits = np.diag(confusion).astype(float)
     predicted, actual = confusion.sum(axis=0), confusion.sum(axis=1)
     precision = np.divide(hits, predicted, out=np.zeros_like(hits), where=predicted > 0)

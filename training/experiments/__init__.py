@@ -1,1 +1,1 @@
-"""Experiments: the course, tuning, studies, plots."""
+"""The course's steps, searches, studies and label errors."""
