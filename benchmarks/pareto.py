@@ -35,9 +35,10 @@ from benchmarks.baselines import COURSE, COURSE_ONNX, BaselineError
 from benchmarks.harness import RESULTS, command_line, origin, to_plain
 from benchmarks.masking import Lane, lanes
 from benchmarks.report.pareto_table import LITERT, ONNX, TFLITE_RUNTIME, mark_front, to_table
-from converter.calibration import Ranges, choose_images
+from converter.calibration import CalibrationRanges, choose_images
 from converter.recipes import RECIPES
-from converter.source import Source, open_source
+from converter.sources.run_folder import open_source
+from converter.sources.source import Source
 from converter.tflite import quantise, to_float32
 from lambda_function import REPOSITORY
 from lambda_function.classifier import Classifier
@@ -135,7 +136,7 @@ def fingerprint(source: Source, dataset: Path, makers: Iterable[Path] = MAKERS) 
         makers: files of code.
     """
     digest = hashlib.sha256(sha256_of(source.path).encode())
-    digest.update(json.dumps([source.config, source.report], sort_keys=True).encode())
+    digest.update(json.dumps(source.metadata.to_dict(), sort_keys=True).encode())
     for maker in makers:
         digest.update(maker.read_bytes())
     for name in ("train", "validation"):
@@ -226,7 +227,9 @@ def _convert(source: Source, folder: Path, dataset: Path, recipes: Iterable[str]
         return
     print(f"converting {source.path}: {', '.join(missing)}", flush=True)
     float_model = to_float32(source)
-    ranges = Ranges(float_model, choose_images(dataset, source.labels, source.spec))
+    ranges = CalibrationRanges(
+        float_model, choose_images(load_split(dataset, "train", source.labels), source.spec)
+    )
     for name in missing:
         with replacing(folder / f"{name}.tflite") as unfinished:
             unfinished.write_bytes(quantise(source, float_model, RECIPES[name], ranges))

@@ -1,4 +1,5 @@
-"""Turn a trained Keras model into one self-describing TFLite file, and guard what is published.
+"""Turn a Keras or TFLite model into one self-describing TFLite file, and check it.
 
-Needs TensorFlow (``requirements/training.txt``); ``inspect`` and ``publish`` do not.
+Converting and importing a Keras file need TensorFlow (``requirements/training.txt``). Importing a
+TFLite file, ``adopt``, ``inspect`` and ``publish`` do not.
 """

@@ -1,4 +1,4 @@
-"""The representative images from which full-integer quantisation learns its ranges."""
+"""The calibration images from which integer quantisation learns the ranges of activations."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import functools
 import io
 import warnings
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from lambda_function.metadata import InputSpec
-from training.data.dataset import Split, load_split
+from training.data.dataset import Split
 from training.data.images import load_image
 
 DEFAULT_IMAGES = 128
@@ -27,12 +26,12 @@ SIGNATURE = "serving_default"
 
 @dataclasses.dataclass(frozen=True)
 class Calibration:
-    """A repeatable choice of training images, seen through the shared preprocessing.
+    """A repeatable choice of training images.
 
     Attributes:
-        images: the chosen ones.
+        images: the chosen images.
         seed: of the choice.
-        spec: how they become tensors.
+        spec: how an image becomes a tensor.
     """
 
     images: Split
@@ -40,24 +39,24 @@ class Calibration:
     spec: InputSpec
 
     def tensors(self) -> Iterator[NDArray[np.float32]]:
-        """Yield each image as the model's input, float32, (1, height, width, 3), -1..1.
+        """Yield each image as the model's input, float32, (1, height, width, 3).
 
         Raises:
-            DatasetError: an image cannot be read; names it.
+            DatasetError: an image cannot be read. The message names it.
         """
         for path in self.images.paths:
             yield load_image(path, self.spec)[np.newaxis]
 
     def describe(self) -> dict[str, Any]:
-        """Return what an artifact records about it."""
+        """Return what an artifact records about the choice."""
         return {"images": len(self.images), "split": "train", "seed": self.seed}
 
 
-class Ranges:
+class CalibrationRanges:
     """The smallest and largest value of every tensor over the calibration images.
 
-    Measured once, when first asked for, and shared by every recipe that needs them. Extremes,
-    not ai-edge-quantizer's moving average: agreement with the float model was 0.988 against
+    They are measured on first use and shared by every recipe that needs them. They are extremes,
+    not ai-edge-quantizer's moving averages: agreement with the float model was 0.988 instead of
     0.965 (86 images, Xception at 224 px, November 2026).
     """
 
@@ -74,7 +73,7 @@ class Ranges:
         everything = recipe_manager.RecipeManager()
         everything.load_quantization_recipe(recipe.static_wi8_ai8())
         with quiet():
-            measuring = calibrator.Calibrator(
+            meter = calibrator.Calibrator(
                 self._float_model, num_threads=2, qsv_update_func=min_max_update
             )
         progress = tqdm(
@@ -85,29 +84,24 @@ class Ranges:
         )
         for tensor in progress:
             with quiet():
-                measuring.calibrate({SIGNATURE: [{INPUT_NAME: tensor}]}, everything)
-        ranges: dict[str, Any] = measuring.get_model_qsvs()
+                meter.calibrate({SIGNATURE: [{INPUT_NAME: tensor}]}, everything)
+        ranges: dict[str, Any] = meter.get_model_qsvs()
         return ranges
 
 
 def choose_images(
-    dataset: Path,
-    labels: tuple[str, ...],
-    spec: InputSpec,
-    *,
-    count: int = DEFAULT_IMAGES,
-    seed: int = DEFAULT_SEED,
+    train: Split, spec: InputSpec, *, count: int = DEFAULT_IMAGES, seed: int = DEFAULT_SEED
 ) -> Calibration:
-    """Choose training images by the seed alone; all of them where there are fewer."""
-    train = load_split(dataset, "train", labels)
+    """Choose training images by the seed alone. Smaller splits are taken whole."""
     order = np.random.default_rng(seed).permutation(len(train))
     return Calibration(train.subset(np.sort(order[:count])), seed, spec)
 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Swallow ai-edge-quantizer's progress bars, which count tensors, and its warning that
-    keeping all tensors takes memory: that is what calibration is.
+    """Silence ai-edge-quantizer's progress bars and its warning about memory.
+
+    Its bars count tensors, ours counts images. Calibration needs the memory.
     """
     nowhere = io.StringIO()
     with (

@@ -1,14 +1,15 @@
-"""What can go wrong between a ``.keras`` file and a published artifact.
+"""What can go wrong between a model file and a published artifact.
 
 ::
 
-    ConverterError          never raised itself; the command line prints it and exits with 2
-    ├── SourceError         the model to convert is missing, or not one that can be
+    ConverterError          never raised itself, the command line prints it and exits with 2
+    ├── SourceError         the model is missing, or cannot be converted
     ├── ConversionError     the converter made a file that must not be served
-    ├── InspectionError     the file to look into is not a TFLite model
+    ├── InspectionError     the file is not a TFLite model
+    ├── AdoptionError       the model cannot become the shipped one
     └── PublishError        the upload failed, or would overwrite something else
 
-A failed parity gate is no error of this family: it is a result, with its own exit status.
+A failed parity gate is not an error of this family. It is a result with its own exit status.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ class ConverterError(Exception):
 
 
 class SourceError(ConverterError):
-    """The model to convert is missing, or not one that can be converted."""
+    """The model is missing, or cannot be converted."""
 
 
 class ConversionError(ConverterError):
@@ -27,7 +28,11 @@ class ConversionError(ConverterError):
 
 
 class InspectionError(ConverterError):
-    """The file to look into is not a TFLite model, or is cut short."""
+    """The file is not a TFLite model, or is cut short."""
+
+
+class AdoptionError(ConverterError):
+    """The model cannot become the shipped one."""
 
 
 class PublishError(ConverterError):

@@ -1,13 +1,23 @@
-"""`python -m converter inspect FILE`: everything that an artifact says and holds, for people."""
+"""`python -m converter inspect FILE`: print everything that an artifact says and holds."""
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
 from pathlib import Path
 
-from converter.flatbuffer import Flatbuffer, TensorInfo
+from converter.sources.tflite_file import Graph, Tensor, read_graph
+from lambda_function import SHIPPED_MODEL
 from lambda_function.metadata import ModelMetadata, read_metadata
+
+
+def main(arguments: list[str]) -> int:
+    """Print the description of one artifact."""
+    parser = argparse.ArgumentParser(prog="python -m converter inspect", description=__doc__)
+    parser.add_argument("file", type=Path, nargs="?", default=SHIPPED_MODEL)
+    print(describe(parser.parse_args(arguments).file))
+    return 0
 
 
 def describe(path: Path) -> str:
@@ -18,25 +28,27 @@ def describe(path: Path) -> str:
 
     Raises:
         InspectionError: not a TFLite model, or damaged.
-        MetadataError: no metadata in it, or of an unknown version.
+        MetadataError: it has no metadata, or an unknown version of it.
         OSError: the file cannot be read.
     """
     content = path.read_bytes()
-    flatbuffer = Flatbuffer(content)
-    metadata = read_metadata(content)
-    head = [
+    graph = read_graph(content)
+    lines = [
         f"{path.name}  {len(content):,} bytes",
         f"SHA-256  {hashlib.sha256(content).hexdigest()}",
         "",
-        *_metadata_lines(metadata),
+        *_metadata_lines(read_metadata(content)),
         "",
-        *_tensor_lines("input", flatbuffer.inputs),
-        *_tensor_lines("output", flatbuffer.outputs),
-        *_signature_lines(flatbuffer),
+        *_tensor_lines("input", graph.inputs),
+        *_tensor_lines("output", graph.outputs),
+        *(
+            f"signature  {name}({', '.join(ends['inputs'])}) -> {', '.join(ends['outputs'])}"
+            for name, ends in graph.signatures.items()
+        ),
         "",
-        *_layer_lines(flatbuffer),
+        *_operator_lines(graph),
     ]
-    return "\n".join(head)
+    return "\n".join(lines)
 
 
 def _metadata_lines(metadata: ModelMetadata) -> list[str]:
@@ -56,24 +68,17 @@ def _metadata_lines(metadata: ModelMetadata) -> list[str]:
     return lines
 
 
-def _tensor_lines(kind: str, tensors: tuple[TensorInfo, ...]) -> list[str]:
+def _tensor_lines(kind: str, tensors: tuple[Tensor, ...]) -> list[str]:
     return [f"{kind:<10} {t.name}  {t.dtype} {list(t.shape)}" for t in tensors]
 
 
-def _signature_lines(flatbuffer: Flatbuffer) -> list[str]:
+def _operator_lines(graph: Graph) -> list[str]:
+    total = sum(kind.constant_bytes for kind in graph.operators.values())
     return [
-        f"signature  {name}({', '.join(inputs)}) -> {', '.join(outputs)}"
-        for name, (inputs, outputs) in flatbuffer.signatures.items()
+        f"{'operator':<22}{'count':>6}{'bytes of constants':>20}  stored as",
+        *(
+            f"{name:<22}{kind.count:>6}{kind.constant_bytes:>20,}  {', '.join(kind.dtypes)}"
+            for name, kind in graph.operators.items()
+        ),
+        f"{'all':<22}{graph.operator_count:>6}{total:>20,}",
     ]
-
-
-def _layer_lines(flatbuffer: Flatbuffer) -> list[str]:
-    layers = flatbuffer.layer_types
-    lines = [f"{'operator':<22}{'count':>6}{'bytes of constants':>20}  stored as"]
-    lines += [
-        f"{name:<22}{layer.count:>6}{layer.constant_bytes:>20,}  {', '.join(layer.weight_dtypes)}"
-        for name, layer in layers.items()
-    ]
-    total = sum(layer.constant_bytes for layer in layers.values())
-    lines.append(f"{'all':<22}{len(flatbuffer.operators):>6}{total:>20,}")
-    return lines

@@ -1,18 +1,18 @@
-"""`python -m converter publish FILE --to s3://bucket/prefix`: immutable names, `latest` last.
+"""`python -m converter publish FILE --to s3://bucket/prefix`: upload an artifact to S3.
 
-    prefix/<name>-<version>-<sha256>.tflite    the artifact; its name always means this content
+    prefix/<name>-<version>-<sha256>.tflite    the artifact
     prefix/<name>-<version>-<sha256>.json      manifest: SHA-256, size, model, the gate's figures
     prefix/latest.json                         the newest manifest once more
 
-`latest.json` is written when everything that it names is there and was read back, so that an
-interrupted upload leaves the old one in place. Only what passed the parity gate is published: the
-gate's report, ``<file>.parity.json``, must stand beside the file and speak of these very bytes, so
-that a damaged file is noticed too. A function takes the artifact itself through
-``MODEL_URI=s3://bucket/prefix/<name>-<version>-<sha256>.tflite``, and checks the SHA-256.
+`latest.json` is written last, when all that it names was read back. An interrupted upload leaves
+the old one in place. Only what passed the parity gate is published. The gate's report must stand
+beside the file as ``<file>.parity.json`` and hold the file's SHA-256, so a damaged file is noticed
+too. A function takes the artifact through ``MODEL_URI`` and checks the SHA-256 in its name.
 """
 
 from __future__ import annotations
 
+import argparse
 import base64
 import dataclasses
 import hashlib
@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from converter.errors import PublishError
+from lambda_function import SHIPPED_MODEL
 from lambda_function.classifier import Classifier
 
 LATEST = "latest.json"
@@ -34,7 +35,7 @@ class Published:
     """Where everything is.
 
     Attributes:
-        model_uri: of the artifact; fit for the function's ``MODEL_URI``.
+        model_uri: of the artifact, for the function's ``MODEL_URI``.
         manifest_uri: of its description.
         latest_uri: of the pointer.
     """
@@ -44,30 +45,40 @@ class Published:
     latest_uri: str
 
 
+def main(arguments: list[str]) -> int:
+    """Upload one artifact and print its address."""
+    parser = argparse.ArgumentParser(prog="python -m converter publish")
+    parser.add_argument("file", type=Path, nargs="?", default=SHIPPED_MODEL)
+    parser.add_argument("--to", required=True, help="s3://bucket/prefix")
+    options = parser.parse_args(arguments)
+    print(f"MODEL_URI={publish(options.file, options.to).model_uri}")
+    return 0
+
+
 def publish(path: Path, destination: str, *, client: Any = None) -> Published:
     """Upload an artifact under a name made of its content, then move ``latest`` to it.
 
     Args:
         path: a ``.tflite`` file with embedded metadata.
         destination: ``s3://bucket/prefix``.
-        client: boto3's S3 client; default: one from the environment's configuration.
+        client: boto3's S3 client. Default: one from the environment's configuration.
 
     Returns:
         The addresses. Publishing the same file again changes nothing but ``latest``.
 
     Raises:
-        PublishError: destination malformed, no passed gate's report of this file, or the upload
-            failed; the message says where it stood.
-        MetadataError, ArtifactError: the file is not one that the handler could serve.
+        PublishError: the destination is malformed, the file has no report of a passed gate, or
+            the upload failed.
+        MetadataError, ArtifactError: the handler could not serve the file.
         OSError: the file cannot be read.
     """
     bucket, prefix = _parse(destination)
     content = path.read_bytes()
     digest = hashlib.sha256(content).hexdigest()
-    report = _passed_gate(path, digest)
+    report = passed_gate(path, digest)
     metadata = Classifier(content).metadata
     stem = f"{prefix}{_safe(metadata.name)}-{_safe(metadata.version)}-{digest}"
-    manifest = _to_json(
+    manifest = _encode(
         {
             "uri": f"s3://{bucket}/{stem}.tflite",
             "sha256": digest,
@@ -89,7 +100,7 @@ def publish(path: Path, destination: str, *, client: Any = None) -> Published:
 
 
 class _Store:
-    """One bucket; every upload is checked by its server, and read back by its digest."""
+    """One bucket. Its server checks every upload, and the digest is read back."""
 
     def __init__(self, client: Any, bucket: str) -> None:
         self._client = client
@@ -115,7 +126,7 @@ class _Store:
                 f"{place} could not be written: {error}. `latest` {pointer}; publish again."
             ) from error
         stored = found.get("ChecksumSHA256"), found["ContentLength"]
-        # Servers other than Amazon's may keep no checksum; they still have checked it.
+        # Servers other than Amazon's may keep no checksum. They still have checked it.
         if stored not in ((checksum, len(body)), (None, len(body))):
             raise PublishError(
                 f"{place} is not what was sent: expected {len(body):,} bytes, SHA-256 {checksum}. "
@@ -123,8 +134,12 @@ class _Store:
             )
 
 
-def _passed_gate(path: Path, digest: str) -> dict[str, Any]:
-    """Return the parity gate's report of a file with this SHA-256."""
+def passed_gate(path: Path, digest: str) -> dict[str, Any]:
+    """Return the parity gate's report of a file with this SHA-256.
+
+    Raises:
+        PublishError: it is missing, of another file, or of a gate that failed.
+    """
     file = path.with_suffix(".parity.json")
     try:
         report = json.loads(file.read_text())
@@ -147,7 +162,7 @@ def _passed_gate(path: Path, digest: str) -> dict[str, Any]:
     return dict(report)
 
 
-def _to_json(fields: dict[str, Any]) -> bytes:
+def _encode(fields: dict[str, Any]) -> bytes:
     return (json.dumps(fields, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
 
 

@@ -1,16 +1,18 @@
-"""The recipes: what becomes of the float32 model. Each one's docstring says what it means.
+"""The recipes that turn the float32 model into the one that is served.
 
 All start from the same float32 flatbuffer and are applied by ai-edge-quantizer. TensorFlow's own
-quantisation, tried beside it, agreed less with the float model (0.965 of 86 images against 0.988,
-with 60 and 64 images to calibrate), needs a conversion of its own for every recipe, and writes
-operator versions that tflite-runtime 2.14 refuses in dynamic-range files; all of these it loads,
-and answers alike (tests/serving/test_runtimes.py).
+quantisation agreed less with the float model: 0.965 of 86 images instead of 0.988. It converts
+again for every recipe. tflite-runtime 2.14 refuses the operator versions of its dynamic-range
+files. It loads all files of these recipes and predicts alike (tests/serving/test_runtimes.py).
 
-Not offered: int16 activations. XNNPACK has no such convolutions, and the interpreter's own take
-2.4 s of processor time for one image at 224 px, fifteen times as long as float32. Nor, after trying
-both on the 341 validation images of release 1.0.0: `dynamic` with blocks 1 and 2 in float16 too (a
-fifth more time; mean probability difference from float32 0.0016, as without), and weights clipped
-by the quantiser's search for the least squared error (0.0097, and agreement 0.944).
+Tried and left out:
+
+- int16 activations. XNNPACK has no such convolutions. The interpreter's own take 2.4 s of
+  processor time for one image at 224 px, fifteen times as long as float32.
+- `dynamic` with blocks 1 and 2 in float16 too. It takes a fifth more time for the same mean
+  probability difference of 0.0016 (341 validation images, release 1.0.0).
+- Weights clipped by the quantiser's search for the least squared error. Agreement fell to 0.944
+  on the same images.
 """
 
 from __future__ import annotations
@@ -20,10 +22,10 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from converter.calibration import Ranges, quiet
+from converter.calibration import CalibrationRanges, quiet
 from converter.errors import ConverterError
 
-Quantise = Callable[[bytes, Ranges], bytes]
+Quantise = Callable[[bytes, CalibrationRanges | None], bytes]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,8 +34,8 @@ class Recipe:
 
     Attributes:
         name: on the command line and in the artifact.
-        apply: float32 flatbuffer and the ranges to ask for -> flatbuffer.
-        is_calibrated: whether it looks at representative images.
+        apply: float32 flatbuffer and ranges of activations -> flatbuffer.
+        is_calibrated: whether it needs the ranges, and so calibration images.
     """
 
     name: str
@@ -42,7 +44,7 @@ class Recipe:
 
     @property
     def meaning(self) -> str:
-        """The docstring, for people."""
+        """What the recipe does, for people: the docstring of ``apply``."""
         return inspect.getdoc(self.apply) or ""
 
 
@@ -50,26 +52,26 @@ class UnknownRecipeError(ConverterError):
     """There is no recipe of this name."""
 
 
-def float32(model: bytes, ranges: Ranges) -> bytes:  # noqa: ARG001 (one signature for all)
-    """Weights and arithmetic in float32: the reference, and the largest."""
+def float32(model: bytes, ranges: CalibrationRanges | None) -> bytes:  # noqa: ARG001 (one signature for all)
+    """Weights and arithmetic in float32. The reference, and the largest file."""
     return model
 
 
-def float16(model: bytes, ranges: Ranges) -> bytes:  # noqa: ARG001
-    """Weights in float16, turned to float32 when the model is loaded: half the file."""
+def float16(model: bytes, ranges: CalibrationRanges | None) -> bytes:  # noqa: ARG001
+    """Weights in float16, turned to float32 when the model is loaded. Half the file."""
     plan = _Plan()
     plan.keep_in_half("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
     return plan.apply(model)
 
 
-def dynamic(model: bytes, ranges: Ranges) -> bytes:  # noqa: ARG001
-    """Weights in int8 per channel, activations float32 between layers; no images needed.
+def dynamic(model: bytes, ranges: CalibrationRanges | None) -> bytes:  # noqa: ARG001
+    """Weights in int8 per channel, activations in float32 between layers. Needs no images.
 
-    Convolutions quantise their input as they run, per image, and multiply integers. The rest, a
-    hundredth of the arithmetic, computes in float32 from float16 weights: depthwise ones, which in
-    int8 are no smaller (each channel's scale stands beside them), and the last dense layer's, which
-    tflite-runtime 2.14 reads with one scale for all classes if they are int8 (a wrong label for 13
-    of 17 images, and no error).
+    Convolutions quantise their input for each image and multiply integers. The rest is a
+    hundredth of the arithmetic and computes in float32 from float16 weights. Depthwise weights
+    would be no smaller in int8, because each channel's scale stands beside them. tflite-runtime
+    2.14 reads int8 weights of the last dense layer with one scale for all classes, which gave 13
+    of 17 images a wrong label and no error.
     """
     plan = _Plan()
     plan.manager.add_dynamic_config(".*", plan.operators["CONV_2D"], 8)
@@ -77,18 +79,20 @@ def dynamic(model: bytes, ranges: Ranges) -> bytes:  # noqa: ARG001
     return plan.apply(model)
 
 
-def int8(model: bytes, ranges: Ranges) -> bytes:
-    """Everything in integers inside, float32 at both ends: weights per channel, activations
-    with the ranges seen on representative images. The softmax answers in steps of 1/256.
+def int8(model: bytes, ranges: CalibrationRanges | None) -> bytes:
+    """Integers inside, float32 at both ends.
+
+    Weights are scaled per channel, activations by the ranges of the calibration images. The
+    softmax gives steps of 1/256.
     """
     return _integer_plan().apply(model, ranges)
 
 
-def int8_float_head(model: bytes, ranges: Ranges) -> bytes:
-    """As int8, but pooling, the last dense layer and the softmax in float32.
+def int8_float_head(model: bytes, ranges: CalibrationRanges | None) -> bytes:
+    """As int8, with pooling, the last dense layer and the softmax in float32.
 
-    Costs 60 KB and no measurable time; probabilities are no longer multiples of 1/256, and the
-    errors of the pooled features average out before they are read.
+    It costs 60 KB and no measurable time. Probabilities are no multiples of 1/256, and the
+    errors of the pooled features average out before the dense layer reads them.
     """
     plan = _integer_plan()
     plan.leave_in_float("MEAN", "FULLY_CONNECTED", "SOFTMAX")
@@ -111,7 +115,7 @@ def find_recipe(name: str) -> Recipe:
     """Return the recipe of that name.
 
     Raises:
-        UnknownRecipeError: there is none; the message lists those that there are.
+        UnknownRecipeError: there is none. The message lists the recipes.
     """
     if name not in RECIPES:
         raise UnknownRecipeError(f"recipe must be one of {', '.join(RECIPES)}. Received: {name!r}")
@@ -119,7 +123,7 @@ def find_recipe(name: str) -> Recipe:
 
 
 class _Plan:
-    """ai-edge-quantizer's recipe under construction; later entries win over earlier ones."""
+    """ai-edge-quantizer's recipe under construction. Later entries win over earlier ones."""
 
     def __init__(self) -> None:
         from ai_edge_quantizer import qtyping, recipe_manager
@@ -151,7 +155,7 @@ class _Plan:
                 ".*", self.operators[operator], None, AlgorithmName.NO_QUANTIZE
             )
 
-    def apply(self, model: bytes, ranges: Ranges | None = None) -> bytes:
+    def apply(self, model: bytes, ranges: CalibrationRanges | None = None) -> bytes:
         from ai_edge_quantizer import quantizer
 
         tensors = ranges.by_tensor if ranges else None

@@ -1,18 +1,19 @@
-"""The Keras side of the parity gate, from raw image bytes, sharing no code with serving.
+"""The reference side of the parity gate: image bytes -> tensor -> probabilities.
 
 ``lambda_function.images.decode`` is what the gate tests. A gate that called it on both sides
 would not see a fault in it. So the way from bytes to tensor is written here a second time, as
-plainly as it can be: Pillow at the image's full size, and one division. Size, filter and scaling
-come from the training run's configuration, not from the artifact.
+plainly as possible: Pillow at the image's full size, and one formula. Size, filter and
+normalisation come from the model's description, not from the artifact.
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,20 +21,32 @@ from PIL import Image, ImageCms, ImageOps
 from tqdm import tqdm
 
 from converter.errors import SourceError
-from converter.source import Source
+from converter.sources.source import Source
 from lambda_function.metadata import InputSpec
 
 CACHE = Path(".cache") / "parity"
 BATCH = 32
+# The published formulas of keras.applications.imagenet_utils.preprocess_input. A test compares.
+NORMALISE: dict[str, Callable[[Any], Any]] = {
+    "xception": lambda levels: levels / 127.5 - 1.0,
+    "tf": lambda levels: levels / 127.5 - 1.0,
+    "torch": lambda levels: (levels / 255.0 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225],
+    "caffe": lambda levels: levels[..., ::-1] - [103.939, 116.779, 123.68],
+    "0..1": lambda levels: levels / 255.0,
+    "0..255": lambda levels: levels,
+}
 
 
 def keras_probabilities(
     source: Source, paths: Sequence[Path], *, cache: Path = CACHE
 ) -> NDArray[np.float32]:
-    """Return the Keras model's answers, float32, (images, classes).
+    """Return the Keras model's probabilities, float32, (images, classes).
 
-    Kept on disk batch by batch, under the model's and the images' content and this file's own:
-    they are the same for every recipe, and an interrupted gate goes on where it stopped.
+    They are the same for every recipe. Each batch is kept on disk under the hash of the model,
+    the images and this file, so an interrupted gate resumes.
+
+    Raises:
+        SourceError: not a Keras model, or an image that cannot be read.
     """
     folder = cache / _key(source, paths)
     folder.mkdir(parents=True, exist_ok=True)
@@ -42,21 +55,62 @@ def keras_probabilities(
     if missing:
         model = source.load()
         for start in tqdm(missing, desc="Keras", unit=f"{BATCH} images"):
-            answers = model.predict_on_batch(_batch(paths[start : start + BATCH], source.spec))
-            _save(folder / f"{start}.npy", np.asarray(answers, dtype=np.float32))
+            values = model.predict_on_batch(_batch(paths[start : start + BATCH], source.spec))
+            _save(folder / f"{start}.npy", complete(np.asarray(values), source.metadata.output))
     return np.concatenate([np.load(folder / f"{start}.npy") for start in starts])
 
 
-def _batch(paths: Sequence[Path], spec: InputSpec) -> NDArray[np.float32]:
-    with ThreadPoolExecutor(2) as pool:
-        return np.stack(list(pool.map(lambda path: _tensor(path, spec), paths)))
+def complete(values: NDArray[Any], output: str) -> NDArray[np.float32]:
+    """Turn a model's outputs into probabilities, in float64 inside.
+
+    Args:
+        values: (images, outputs).
+        output: what they are, one of ``metadata.OUTPUTS``.
+
+    Returns:
+        float32, (images, classes).
+    """
+    exact = values.astype(np.float64)
+    if output == "logits":
+        exact = np.exp(exact - exact.max(axis=1, keepdims=True))
+        exact /= exact.sum(axis=1, keepdims=True)
+    elif output != "probabilities":
+        second = 1 / (1 + np.exp(-exact)) if output == "logit_of_second" else exact
+        exact = np.concatenate([1 - second, second], axis=1)
+    return exact.astype(np.float32)
 
 
-def _tensor(path: Path, spec: InputSpec) -> NDArray[np.float32]:
+def read_tensor(path: Path, spec: InputSpec) -> NDArray[np.float32]:
+    """Return ``reference_tensor`` of a file.
+
+    Raises:
+        SourceError: the file cannot be read as an image. The message names it.
+    """
     try:
         return reference_tensor(path.read_bytes(), spec)
     except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises of damaged files
         raise SourceError(f"the image {path} cannot be read: {error}") from error
+
+
+def reference_tensor(data: bytes, spec: InputSpec) -> NDArray[np.float32]:
+    """Return an image as the model must see it.
+
+    Args:
+        data: the encoded image.
+        spec: of the model's description.
+
+    Returns:
+        float32, (height, width, 3), normalised as ``spec`` says.
+    """
+    resample = Image.Resampling[spec.resize_filter.upper()]
+    resized = _decode(data).resize((spec.width, spec.height), resample)
+    levels = np.asarray(resized, dtype=np.float64)
+    return np.ascontiguousarray(NORMALISE[spec.normalisation](levels), dtype=np.float32)
+
+
+def _batch(paths: Sequence[Path], spec: InputSpec) -> NDArray[np.float32]:
+    with ThreadPoolExecutor(2) as pool:
+        return np.stack(list(pool.map(lambda path: read_tensor(path, spec), paths)))
 
 
 def _save(file: Path, array: NDArray[np.float32]) -> None:
@@ -65,29 +119,8 @@ def _save(file: Path, array: NDArray[np.float32]) -> None:
     unfinished.replace(file)
 
 
-def reference_tensor(data: bytes, spec: InputSpec) -> NDArray[np.float32]:
-    """Return an image as the model must see it.
-
-    Args:
-        data: the encoded image.
-        spec: of the training run.
-
-    Returns:
-        float32, (height, width, 3), RGB, -1..1.
-    """
-    if spec.normalisation != "xception":
-        raise ValueError(f"no reference for normalisation {spec.normalisation!r}")
-    filters = {
-        "bilinear": Image.Resampling.BILINEAR,
-        "bicubic": Image.Resampling.BICUBIC,
-        "lanczos": Image.Resampling.LANCZOS,
-    }
-    resized = _decode(data).resize((spec.width, spec.height), filters[spec.resize_filter])
-    return (np.asarray(resized, dtype=np.float64) / 127.5 - 1.0).astype(np.float32)
-
-
 def _decode(data: bytes) -> Image.Image:
-    image = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
+    image: Image.Image = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
     profile = image.info.get("icc_profile")
     if image.mode.startswith("I"):  # 16 bits: Pillow's conversion would cut, not scale
         image = Image.fromarray((np.asarray(image) // 256).astype(np.uint8))
@@ -104,7 +137,7 @@ def _decode(data: bytes) -> Image.Image:
 
 
 def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
-    """Convert by a profile that fits the image; any other is as good as none."""
+    """Convert by a profile that fits the image. Ignore any other."""
     for mode in dict.fromkeys((image.mode, "RGB")):
         try:
             embedded = ImageCms.ImageCmsProfile(io.BytesIO(profile))
@@ -121,7 +154,7 @@ def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
 
 def _key(source: Source, paths: Sequence[Path]) -> str:
     digest = hashlib.sha256(source.sha256.encode())
-    digest.update(repr(source.spec).encode())
+    digest.update(repr((source.spec, source.metadata.output)).encode())
     digest.update(Path(__file__).read_bytes())
     for path in paths:
         digest.update(hashlib.sha256(path.read_bytes()).digest())

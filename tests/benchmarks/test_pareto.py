@@ -13,7 +13,7 @@ from benchmarks import pareto
 from benchmarks.masking import Lane
 from benchmarks.report.pareto_table import is_on_front, mark_front, pareto_front, to_table
 from converter.recipes import RECIPES
-from converter.source import open_source
+from converter.sources.run_folder import open_source
 from tests.support import converter as support
 from tests.support.paths import TESTS
 
@@ -75,7 +75,8 @@ def test_what_was_kept_counts_for_the_same_model_code_and_images_only(models, tm
 
     assert pareto.fingerprint(first, dataset, [code]) == known
     assert pareto.fingerprint(second, dataset, [code]) != known
-    retold = dataclasses.replace(first, report={**first.report, "temperature": 2.0})
+    described = dataclasses.replace(first.metadata, temperature=2.0)
+    retold = dataclasses.replace(first, metadata=described)
     assert pareto.fingerprint(retold, dataset, [code]) != known
     code.write_text("second")
     assert pareto.fingerprint(first, dataset, [code]) != known

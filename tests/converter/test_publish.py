@@ -1,8 +1,7 @@
-"""Publishing to S3, against moto's server: immutable names, and `latest` last or not at all."""
+"""Publishing to S3, on moto's server: immutable names, and `latest` last or not at all."""
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import shutil
@@ -13,13 +12,13 @@ import pytest
 from botocore.exceptions import ClientError
 from moto.server import ThreadedMotoServer
 
-from converter import publish as publishing
 from converter.errors import PublishError
-from converter.publish import publish
-from lambda_function import REPOSITORY
+from converter.publish import passed_gate, publish
+from lambda_function import SHIPPED_MODEL
 from lambda_function.classifier import Classifier
 from lambda_function.fetching.s3 import download_model
-from lambda_function.metadata import MetadataError, embed_metadata, read_metadata
+from lambda_function.metadata import MetadataError
+from tests.support.converter import with_metadata
 from tests.support.paths import TESTS
 
 MODEL = TESTS / "data" / "tiny.tflite"
@@ -63,7 +62,7 @@ def client(moto, monkeypatch):
 def gated(path: Path, **changes) -> Path:
     """Put the report of a passed gate beside a file, as the converter does."""
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    report = {"artifact_sha256": digest, "passed": True, "images": "9 pictures", "figures": {}}
+    report = {"artifact_sha256": digest, "passed": True, "images": "9 images", "figures": {}}
     path.with_suffix(".parity.json").write_text(json.dumps({**report, **changes}))
     return path
 
@@ -101,15 +100,12 @@ def read(client, key: str) -> bytes:
 
 
 def newer(tmp_path: Path) -> Path:
-    content = MODEL.read_bytes()
-    start = content.rindex(b"PK\x03\x04", 0, content.rindex(b"PK\x03\x04"))
-    metadata = dataclasses.replace(read_metadata(MODEL), version="1.3.0")
     path = tmp_path / "newer.tflite"
-    path.write_bytes(embed_metadata(content[:start], metadata))
+    path.write_bytes(with_metadata(MODEL.read_bytes(), version="1.3.0"))
     return gated(path)
 
 
-def test_names_are_made_of_the_content_and_latest_is_the_manifest(client, tiny):
+def test_names_hold_the_hash_of_the_content_and_latest_is_the_manifest(client, tiny):
     published = publish(tiny, "s3://shelf/models/")
 
     assert keys(client) == ["models/latest.json", f"{STEM}.json", f"{STEM}.tflite"]
@@ -121,10 +117,10 @@ def test_names_are_made_of_the_content_and_latest_is_the_manifest(client, tiny):
     assert manifest["sha256"] == SHA256
     assert manifest["bytes"] == MODEL.stat().st_size
     assert manifest["model"]["labels"] == ["red", "green", "blue", "dark"]
-    assert manifest["gate"] == {"images": "9 pictures", "figures": {}}
+    assert manifest["gate"] == {"images": "9 images", "figures": {}}
 
 
-def test_the_handlers_own_loader_takes_what_was_published(client, tiny):
+def test_the_handler_downloads_a_published_model(client, tiny):
     published = publish(tiny, "s3://shelf/models")
 
     model = download_model(published.model_uri)
@@ -132,7 +128,7 @@ def test_the_handlers_own_loader_takes_what_was_published(client, tiny):
     assert Classifier(model).metadata.version == "1.2.3"
 
 
-def test_a_bucket_without_prefix_will_do(client, tiny):
+def test_the_prefix_may_be_empty(client, tiny):
     assert publish(tiny, "s3://shelf").latest_uri == "s3://shelf/latest.json"
 
 
@@ -182,7 +178,7 @@ class Garbling:
         return {**self._client.head_object(**request), "ChecksumSHA256": "c29tZXRoaW5nIGVsc2U="}
 
 
-def test_what_the_server_holds_is_held_against_what_was_sent(client, tiny):
+def test_a_stored_checksum_that_differs_is_an_error(client, tiny):
     with pytest.raises(PublishError, match=r"not what was sent: .*Received: 2,115 bytes, c29t"):
         publish(tiny, "s3://shelf/models", client=Garbling(client))
 
@@ -200,7 +196,7 @@ def test_what_the_server_holds_is_held_against_what_was_sent(client, tiny):
         ("{", r"is no report of the parity gate"),
     ],
 )
-def test_only_what_passed_the_gate_is_published(client, tiny, report, message):
+def test_a_file_without_a_passed_gate_is_not_published(client, tiny, report, message):
     beside = tiny.with_suffix(".parity.json")
     if report is None:
         beside.unlink()
@@ -224,10 +220,9 @@ def test_a_file_damaged_after_the_gate_is_not_published(client, tiny):
 
 
 def test_the_shipped_model_may_be_published():
-    shipped = REPOSITORY / "lambda_function" / "model.tflite"
-    digest = hashlib.sha256(shipped.read_bytes()).hexdigest()
+    digest = hashlib.sha256(SHIPPED_MODEL.read_bytes()).hexdigest()
 
-    assert publishing._passed_gate(shipped, digest)["passed"] is True
+    assert passed_gate(SHIPPED_MODEL, digest)["passed"] is True
 
 
 def test_a_missing_bucket_is_one_sentence(client, tiny):
@@ -236,12 +231,12 @@ def test_a_missing_bucket_is_one_sentence(client, tiny):
 
 
 @pytest.mark.parametrize("destination", ["models", "s3://", "https://shelf/models", "s3://UP/x"])
-def test_a_malformed_destination_is_refused_before_anything_is_read(destination):
+def test_a_malformed_destination_is_refused_before_a_file_is_read(destination):
     with pytest.raises(PublishError, match="must read s3://bucket/prefix"):
         publish(Path("/nowhere"), destination)
 
 
-def test_what_the_handler_could_not_serve_is_not_published(client, tmp_path):
+def test_a_file_that_the_handler_cannot_serve_is_not_published(client, tmp_path):
     cut = tmp_path / "cut.tflite"
     cut.write_bytes(MODEL.read_bytes()[:-100])
 
@@ -251,11 +246,8 @@ def test_what_the_handler_could_not_serve_is_not_published(client, tmp_path):
 
 
 def test_unusual_characters_of_a_name_do_not_reach_the_key(client, tmp_path):
-    content = MODEL.read_bytes()
-    start = content.rindex(b"PK\x03\x04", 0, content.rindex(b"PK\x03\x04"))
-    metadata = dataclasses.replace(read_metadata(MODEL), name="my model/é", version="1 beta")
     path = tmp_path / "odd.tflite"
-    path.write_bytes(embed_metadata(content[:start], metadata))
+    path.write_bytes(with_metadata(MODEL.read_bytes(), name="my model/é", version="1 beta"))
 
     uri = publish(gated(path), "s3://shelf/models").model_uri
 

@@ -15,7 +15,7 @@ import pytest
 
 from converter.calibration import Ranges, choose_images
 from converter.recipes import RECIPES
-from converter.source import open_source
+from converter.sources.run_folder import open_source
 from lambda_function import REPOSITORY
 from lambda_function.classifier import Classifier
 from lambda_function.images.decode import decode_image, preprocess

@@ -1,24 +1,27 @@
-"""Pictures and tiny Keras models for the converter's tests; needs no data set."""
+"""Images and small Keras models for the converter's tests. Needs no data set."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from lambda_function.metadata import embed_metadata, read_metadata
+
 LABELS = ("blue", "green", "red")
 HEIGHT, WIDTH = 36, 48
 
 
-def write_pictures(folder: Path, per_class: int, seed: int = 0) -> Path:
-    """Write class folders of fine-grained pictures, each mostly of its class's colour."""
-    generator = np.random.default_rng(seed)
+def write_images(folder: Path, per_class: int, seed: int = 0) -> Path:
+    """Write class folders of fine-grained images, each mostly of its class's colour."""
+    rng = np.random.default_rng(seed)
     for label in LABELS:
         (folder / label).mkdir(parents=True)
         for number in range(per_class):
-            pixels = generator.integers(0, 160, (90, 70, 3))
+            pixels = rng.integers(0, 160, (90, 70, 3))
             pixels[..., {"red": 0, "green": 1, "blue": 2}[label]] += 90
             image = Image.fromarray(pixels.astype(np.uint8))
             image.save(folder / label / f"{number}.png")
@@ -26,25 +29,52 @@ def write_pictures(folder: Path, per_class: int, seed: int = 0) -> Path:
 
 
 def write_dataset(root: Path) -> Path:
-    """Write a data set of 12 train and 9 validation pictures."""
-    write_pictures(root / "train", 4, seed=1)
-    write_pictures(root / "validation", 3, seed=2)
+    """Write a data set of 12 train and 9 validation images."""
+    write_images(root / "train", 4, seed=1)
+    write_images(root / "validation", 3, seed=2)
     return root
 
 
-def write_run(folder: Path, model, **changes) -> Path:
-    """Write a run folder around a Keras model and return the model's path."""
+def without_metadata(artifact: bytes) -> bytes:
+    """Return an artifact's flatbuffer. Both entries of the archive begin with ``PK``."""
+    return artifact[: artifact.rindex(b"PK\x03\x04", 0, artifact.rindex(b"PK\x03\x04"))]
+
+
+def with_metadata(artifact: bytes, **changes) -> bytes:
+    """Return the same flatbuffer with some metadata changed."""
+    metadata = dataclasses.replace(read_metadata(artifact), **changes)
+    return embed_metadata(without_metadata(artifact), metadata)
+
+
+def with_custom_operator(artifact: bytes, name: str) -> bytes:
+    """Return the same artifact with its first operator renamed to a custom one."""
+    import flatbuffers
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.ModelT.InitFromPackedBuf(artifact)
+    code = model.operatorCodes[model.subgraphs[0].operators[0].opcodeIndex]
+    code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.CUSTOM
+    code.customCode = name.encode()
+    builder = flatbuffers.Builder(len(artifact))
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return embed_metadata(bytes(builder.Output()), read_metadata(artifact))
+
+
+def write_run(folder: Path, model=None, **changes) -> Path:
+    """Write a run folder around a Keras model and return the model's path.
+
+    Args:
+        folder: to write.
+        model: to save. Default: a file that is no model.
+        changes: fields of config.json.
+    """
     folder.mkdir(parents=True, exist_ok=True)
+    size = {"height": HEIGHT, "width": WIDTH}
     config = {
         "name": "colours",
         "version": "1.2.3",
         "labels": list(LABELS),
-        "input": {
-            "height": HEIGHT,
-            "width": WIDTH,
-            "resize_filter": "bicubic",
-            "normalisation": "xception",
-        },
+        "input": {**size, "resize_filter": "bicubic", "normalisation": "xception"},
         "dataset": "made by the tests",
         "licence": "MIT",
         "seed": 7,
@@ -52,14 +82,18 @@ def write_run(folder: Path, model, **changes) -> Path:
     report = {"temperature": 1.5, "metrics": {"validation": {"images": 9, "accuracy": 1.0}}}
     (folder / "config.json").write_text(json.dumps({**config, **changes}))
     (folder / "report.json").write_text(json.dumps(report))
-    model.save(folder / "model.keras")
-    return folder / "model.keras"
+    path = folder / "model.keras"
+    if model is None:
+        path.write_bytes(b"not a zip")
+    else:
+        model.save(path)
+    return path
 
 
 def colour_model(outputs: int = len(LABELS), *, before=None):
     """Return a small network of Xception's layer kinds that tells the three colours apart.
 
-    A sharpening depthwise convolution makes the answer depend on the resize filter.
+    A sharpening depthwise convolution makes the prediction depend on the resize filter.
 
     Args:
         outputs: number of probabilities.
@@ -68,7 +102,7 @@ def colour_model(outputs: int = len(LABELS), *, before=None):
     import keras
 
     layers = keras.layers
-    images = keras.Input((HEIGHT, WIDTH, 3), name="pictures")
+    images = keras.Input((HEIGHT, WIDTH, 3), name="images")
     tensor = before(images) if before else images
     sharpen = np.full((3, 3, 3, 1), -0.4, np.float32)
     sharpen[1, 1] = 4.2

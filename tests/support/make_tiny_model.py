@@ -42,7 +42,7 @@ def build() -> bytes:
         licence="MIT",
         metrics={"test": {"accuracy": 1.0, "n": 3}},
     )
-    return embed_metadata(converter.tflite(), metadata)
+    return embed_metadata(converter.convert(), metadata)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import pytest
 keras = pytest.importorskip("keras", reason="needs Keras: make test-training")
 
 from converter.errors import SourceError  # noqa: E402
-from converter.source import open_source  # noqa: E402
+from converter.sources.run_folder import open_source  # noqa: E402
 from training.commands import main  # noqa: E402
 from training.config import TrainConfig  # noqa: E402
 from training.experiments.study import ABLATION_RECIPE, ABLATIONS, multiply_adds, table  # noqa: E402

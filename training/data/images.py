@@ -61,7 +61,8 @@ def load_image(
     """
     image = read_image(path, spec)
     varied = augment(image, view=view, index=index, seed=seed, recompress=recompress)
-    return preprocess(varied, spec)[0]
+    tensor: NDArray[np.float32] = preprocess(varied, spec)[0]
+    return tensor
 
 
 def batches(

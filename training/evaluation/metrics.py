@@ -135,7 +135,7 @@ def mcnemar_exact(first_correct: NDArray[np.bool_], second_correct: NDArray[np.b
     if discordant == 0:
         return 1.0
     tail = sum(math.comb(discordant, k) for k in range(min(only_first, only_second) + 1))
-    return min(1.0, 2 * tail / 2**discordant)
+    return min(1.0, 2.0 * tail / 2.0**discordant)
 
 
 def summary(probabilities: Probabilities, labels: Labels) -> dict[str, Any]:

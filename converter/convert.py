@@ -1,0 +1,115 @@
+"""`python -m converter MODEL.keras --recipe NAME`: convert, compare with Keras, write the file.
+
+The file is written only after the parity gate passed. A gate that fails exits with 3 and leaves
+the old file in place. There is no switch to skip the gate.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from converter import parity
+from converter.calibration import DEFAULT_IMAGES, DEFAULT_SEED, CalibrationRanges, choose_images
+from converter.errors import ConversionError
+from converter.recipes import RECIPES, find_recipe
+from converter.reference import keras_probabilities
+from converter.sources.run_folder import open_source
+from converter.tflite import quantise, to_float32
+from lambda_function import SHIPPED_MODEL
+from training.data.dataset import find_dataset, load_split
+from training.files import replacing
+
+GATE_FAILED = 3
+
+
+def main(arguments: list[str]) -> int:
+    """Convert the model of a run folder."""
+    options = _parse(arguments)
+    recipe = find_recipe(options.recipe)
+    require_tflite_name(options.output)
+    source = open_source(options.model)
+    dataset = find_dataset(options.dataset)
+    calibration = choose_images(
+        load_split(dataset, "train", source.labels),
+        source.spec,
+        count=options.calibration_images,
+        seed=options.seed,
+    )
+    images = (
+        parity.folder_images(options.images, source.labels)
+        if options.images
+        else parity.fixed_images(dataset, source.labels)
+    )
+    print(f"converting {options.model} to TFLite", flush=True)
+    float_model = to_float32(source)
+    print(f"applying {options.recipe}", flush=True)
+    artifact = quantise(source, float_model, recipe, CalibrationRanges(float_model, calibration))
+    reference = parity.ReferencePredictions(
+        source.labels, source.spec, keras_probabilities(source, images.split.paths)
+    )
+    report = parity.compare(artifact, reference, images)
+    return finish(options.output, artifact, report)
+
+
+def finish(output: Path, artifact: bytes, report: parity.ParityReport) -> int:
+    """Print the gate's verdict, write artifact and report if it passed, return the status."""
+    print(report.table())
+    if not report.passed:
+        print(f"not written. {output} is unchanged", file=sys.stderr)
+        return GATE_FAILED
+    text = json.dumps(report.to_dict(), indent=2) + "\n"
+    # Both are whole or not there. The artifact takes its place last.
+    with replacing(output) as model, replacing(output.with_suffix(".parity.json")) as gate:
+        model.write_bytes(artifact)
+        gate.write_text(text)
+    print(f"wrote {output}, {len(artifact):,} bytes, SHA-256 {report.artifact_sha256}")
+    return 0
+
+
+def require_tflite_name(output: Path) -> None:
+    """Check that a path can name an artifact.
+
+    Raises:
+        ConversionError: it is a folder, or does not end in ``.tflite``.
+    """
+    if output.suffix != ".tflite" or output.is_dir():
+        raise ConversionError(f"--output must be a .tflite file. Received: {output}")
+
+
+def _parse(arguments: list[str]) -> argparse.Namespace:
+    meanings = "\n\n".join(f"{r.name}\n    {r.meaning}" for r in RECIPES.values())
+    parser = argparse.ArgumentParser(
+        prog="python -m converter",
+        description=__doc__,
+        epilog=f"recipes:\n\n{meanings}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("model", type=Path, help="model.keras of a run folder")
+    parser.add_argument("--recipe", required=True, help=f"one of {', '.join(RECIPES)}")
+    parser.add_argument(
+        "--output", type=Path, default=SHIPPED_MODEL, help="default: the shipped model"
+    )
+    parser.add_argument("--dataset", type=Path, help="else $CLOTHING_DATASET, data/, ../shared/")
+    parser.add_argument("--images", type=Path, help="folder of class folders for the gate instead")
+    parser.add_argument(
+        "--calibration-images", type=_at_least(1), default=DEFAULT_IMAGES, help="how many"
+    )
+    parser.add_argument(
+        "--seed", type=_at_least(0), default=DEFAULT_SEED, help="of the choice of these images"
+    )
+    return parser.parse_args(arguments)
+
+
+def _at_least(least: int) -> Callable[[str], int]:
+    def number(text: str) -> int:
+        if not text.isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(
+                f"must be a whole number from {least} on. Received: {text}"
+            )
+        return int(text)
+
+    return number

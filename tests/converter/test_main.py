@@ -1,0 +1,138 @@
+"""The command line writes an artifact with its report, or says why not in one sentence."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lambda_function import REPOSITORY
+from lambda_function.metadata import read_metadata
+from tests.support import converter as support
+from tests.support.paths import TESTS
+
+TINY = TESTS / "data" / "tiny.tflite"
+
+
+def run(*words: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "converter", *map(str, words)],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    return support.write_dataset(tmp_path_factory.mktemp("dataset"))
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return support.write_run(tmp_path_factory.mktemp("run"), support.colour_model())
+
+
+@pytest.mark.training
+def test_a_passed_gate_writes_artifact_and_report(model, dataset, tmp_path):
+    output = tmp_path / "out" / "model.tflite"
+
+    done = run(model, "--recipe", "float32", "--output", output, "--dataset", dataset)
+
+    assert done.returncode == 0, done.stderr
+    assert read_metadata(output).recipe == "float32"
+    report = json.loads(output.with_name("model.parity.json").read_text())
+    assert report["passed"] is True
+    assert report["figures"]["images"] == 9 + 12
+    files = sorted(path.name for path in output.parent.iterdir())
+    assert files == ["model.parity.json", "model.tflite"]
+
+
+@pytest.mark.training
+def test_a_failed_gate_shows_why_and_leaves_the_old_file(model, dataset, tmp_path):
+    # Calibrated on images that are nearly grey, the integer model saturates on real ones.
+    dull = tmp_path / "dull"
+    shutil.copytree(dataset, dull)
+    rng = np.random.default_rng(0)
+    for image in (dull / "train").rglob("*.png"):
+        pixels = rng.integers(128, 134, (90, 70, 3)).astype(np.uint8)
+        Image.fromarray(pixels).save(image)
+    output = tmp_path / "out" / "model.tflite"
+    output.parent.mkdir()
+    output.write_bytes(b"published before")
+
+    done = run(
+        model, "--recipe", "int8", "--output", output, "--dataset", dull,
+        "--images", dataset / "validation",
+    )  # fmt: skip
+
+    assert done.returncode == 3
+    assert "FAILED mean probability difference" in done.stdout
+    assert "worst images" in done.stdout
+    assert "/0.png" in done.stdout
+    assert output.read_bytes() == b"published before"
+    assert [path.name for path in output.parent.iterdir()] == ["model.tflite"]
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("nowhere.keras", "--recipe", "int8"), "no model at nowhere.keras"),
+        ((TINY, "--recipe", "int3"), "Received: 'int3'"),
+        ((TINY, "--recipe", "int8", "--output", TESTS), "--output must be a .tflite file"),
+        (("inspect", __file__), "TFL3"),
+    ],
+)
+def test_bad_input_gets_one_sentence(words, expected):
+    done = run(*words)
+
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
+    assert expected in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("option", "expected"),
+    [
+        ("--calibration-images=0", "must be a whole number from 1 on. Received: 0"),
+        ("--seed=-1", "must be a whole number from 0 on. Received: -1"),
+        ("--force", "unrecognized arguments: --force"),
+    ],
+)
+def test_an_option_that_cannot_be_is_refused(option, expected):
+    done = run("model.keras", "--recipe", "int8", option)
+
+    assert done.returncode == 2
+    assert expected in done.stderr
+
+
+PROBE = """
+import sys
+from converter.__main__ import main
+main(sys.argv[1:])
+print(",".join(sorted(name for name in sys.modules if name.startswith("converter."))))
+"""
+
+
+def test_a_command_imports_only_what_it_needs():
+    done = subprocess.run(
+        [sys.executable, "-c", PROBE, "inspect", str(TINY)],
+        cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+
+    assert done.stdout.splitlines()[-1].split(",") == [
+        "converter.__main__",
+        "converter.errors",
+        "converter.inspect",
+        "converter.sources",
+        "converter.sources.tflite_file",
+    ]
