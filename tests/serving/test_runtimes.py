@@ -1,7 +1,7 @@
-"""Both interpreters give the same answers to the same tensors.
+"""Both interpreters give the same predictions for the same tensors.
 
-tflite-runtime and ai-edge-litert want different NumPys and cannot share a process or even an
-environment: the other one is made here, from its lock, when there is a Python 3.11 for it.
+tflite-runtime and ai-edge-litert need different NumPys and cannot share an environment. The one
+with tflite-runtime is made here from its lock, if there is a Python 3.11.
 """
 
 from __future__ import annotations
@@ -13,19 +13,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from converter.calibration import Ranges, choose_images
+from converter.calibration import CalibrationRanges, choose_images
 from converter.recipes import RECIPES
 from converter.sources.run_folder import open_source
+from converter.tflite import quantise, to_float32
 from lambda_function import REPOSITORY
 from lambda_function.classifier import Classifier
 from lambda_function.images.decode import decode_image, preprocess
 from tests.support import converter as support
+from training.data.dataset import load_split
 
 LOCK = REPOSITORY / "requirements" / "tflite-runtime.txt"
 CLASSES = 10
 EXAMPLES = sorted((REPOSITORY / "examples").rglob("*.jpg"))
-# The other side: tensors in, answers out, through the deployed Classifier.
-ANSWER = """
+# The other side: tensors in, predictions out, through the deployed Classifier.
+PREDICT = """
 import sys, numpy
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
@@ -40,7 +42,7 @@ pytestmark = [pytest.mark.training, pytest.mark.slow]
 
 @pytest.fixture(scope="module")
 def other_python():
-    """The interpreter of an environment with tflite-runtime, made once and kept."""
+    """The Python of an environment with tflite-runtime, made once and kept."""
     for existing in (REPOSITORY / ".venv" / "tflite-runtime", REPOSITORY / ".venv" / "peer-course"):
         python = existing / "bin" / "python"
         if python.is_file() and _has_runtime(python):
@@ -62,13 +64,13 @@ def _has_runtime(python: Path) -> bool:
     return subprocess.run(probe, capture_output=True, check=False).returncode == 0
 
 
-def answers_of_both(
+def predictions_of_both(
     artifact: bytes, tensors: np.ndarray, python: Path, folder: Path
 ) -> tuple[np.ndarray, np.ndarray]:
-    model, given, taken = folder / "m.tflite", folder / "tensors.npy", folder / "answers.npy"
+    model, given, taken = folder / "m.tflite", folder / "tensors.npy", folder / "predicted.npy"
     model.write_bytes(artifact)
     np.save(given, tensors)
-    words = [str(python), "-c", ANSWER, str(REPOSITORY), str(model), str(given), str(taken)]
+    words = [str(python), "-c", PREDICT, str(REPOSITORY), str(model), str(given), str(taken)]
     done = subprocess.run(words, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     classifier = Classifier(artifact)
@@ -76,7 +78,7 @@ def answers_of_both(
 
 
 def real_tensors(spec) -> np.ndarray:
-    """The project's own pictures, as the handler would see them."""
+    """The project's own images, as the handler sees them."""
     return np.concatenate(
         [preprocess(decode_image(p.read_bytes(), target=spec), spec) for p in EXAMPLES]
     )
@@ -85,13 +87,12 @@ def real_tensors(spec) -> np.ndarray:
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
     """Every recipe of a small model."""
-    from converter.tflite import quantise, to_float32
-
     root = tmp_path_factory.mktemp("runtimes")
     dataset = support.write_dataset(root / "dataset")
     source = open_source(support.write_run(root / "run", support.colour_model()))
     float_model = to_float32(source)
-    ranges = Ranges(float_model, choose_images(dataset, source.labels, source.spec, count=12))
+    chosen = choose_images(load_split(dataset, "train", source.labels), source.spec, count=12)
+    ranges = CalibrationRanges(float_model, chosen)
     return source, {n: quantise(source, float_model, r, ranges) for n, r in RECIPES.items()}
 
 
@@ -108,7 +109,7 @@ def small(tmp_path_factory):
 def test_both_interpreters_agree(small, other_python, tmp_path, recipe, tolerance):
     source, artifacts = small
 
-    ours, theirs = answers_of_both(
+    ours, theirs = predictions_of_both(
         artifacts[recipe], real_tensors(source.spec), other_python, tmp_path
     )
 
@@ -118,7 +119,7 @@ def test_both_interpreters_agree(small, other_python, tmp_path, recipe, toleranc
 
 @pytest.fixture(scope="module")
 def xception(tmp_path_factory):
-    """Xception with ImageNet weights at 150 px under a head that tells pictures apart."""
+    """Xception with ImageNet weights at 150 px under a head that tells images apart."""
     import json
 
     import keras
@@ -152,12 +153,10 @@ def xception(tmp_path_factory):
 @pytest.mark.weights
 @pytest.mark.parametrize("recipe", ["float32", "float16"])
 def test_both_interpreters_agree_on_the_whole_network(xception, other_python, tmp_path, recipe):
-    from converter.tflite import quantise, to_float32
-
     artifact = quantise(xception, to_float32(xception), RECIPES[recipe], None)
     tensors = real_tensors(xception.spec)[:8]
 
-    ours, theirs = answers_of_both(artifact, tensors, other_python, tmp_path)
+    ours, theirs = predictions_of_both(artifact, tensors, other_python, tmp_path)
 
     assert np.abs(ours - theirs).max() <= 1e-4
     assert np.ptp(ours) > 0.05  # else agreement would mean little
