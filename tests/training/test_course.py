@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip("keras", reason="needs Keras: make test-training")
 
-from converter.source import open_source
+from converter.sources.run_folder import open_source
 from lambda_function import SHIPPED_MODEL
 from tests.support.colours import TINY, printed_error, write_colours
 from training.commands import main
