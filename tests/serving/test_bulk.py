@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import time
 from email.message import Message
@@ -243,9 +244,12 @@ def test_a_listing_of_s3_is_classified_through_the_real_reader(
     }
     for key, body in contents.items():
         bucket.put_object(Bucket="images", Key=key, Body=body)
-    bucket.put_object(
-        Bucket="images", Key="2026/z.png", Body=encode_image("red"), ContentEncoding="gzip"
-    )
+    for key, body, encoding in (
+        ("2026/x.png", gzip.compress(encode_image("lime")), "gzip"),
+        ("2026/y.png", encode_image("red"), "base64"),
+        ("2026/z.png", encode_image("red"), "gzip"),  # it is not packed
+    ):
+        bucket.put_object(Bucket="images", Key=key, Body=body, ContentEncoding=encoding)
     listed = bucket.list_objects_v2(Bucket="images", Prefix="2026/")["Contents"]
     items = [{"Key": item["Key"], "Size": item["Size"]} for item in listed]
     items.append({"Key": "2026/deleted.png", "Size": 1})
@@ -261,6 +265,8 @@ def test_a_listing_of_s3_is_classified_through_the_real_reader(
         "2026/sub dir/blue+é.png": "blue",
         "2026/text.txt": "unsupported_image",
         "2026/_SUCCESS": "fetch_failed",  # nothing is wrong with S3: the batch is not lost
+        "2026/x.png": "lime",
+        "2026/y.png": "red",
         "2026/z.png": "fetch_failed",
         "2026/deleted.png": "fetch_failed",
     }
