@@ -265,7 +265,7 @@ def test_a_listing_of_s3_is_classified_through_the_real_reader(
         "2026/sub dir/blue+é.png": "blue",
         "2026/text.txt": "unsupported_image",
         "2026/_SUCCESS": "fetch_failed",  # nothing is wrong with S3: the batch is not lost
-        "2026/x.png": "lime",
+        "2026/x.png": "green",
         "2026/y.png": "red",
         "2026/z.png": "fetch_failed",
         "2026/deleted.png": "fetch_failed",
