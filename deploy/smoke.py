@@ -159,8 +159,8 @@ def checks(endpoint: Endpoint, picture: Path) -> Iterator[tuple[str, Callable[[]
                 raise Failed(f"{path} is no page")
 
     def fetched() -> None:
-        """Our own page is no picture: to say so, the function has to resolve, connect and read."""
-        page = {"url": endpoint.url("/docs")}
+        """A web page is not an image. To say so, the function has to resolve, connect and read."""
+        page = {"url": "https://example.com/"}
         expect_problem(post_json(page), 415, "unsupported_image")
 
     kind = f"multipart/form-data; boundary={BOUNDARY}"
@@ -179,7 +179,7 @@ def checks(endpoint: Endpoint, picture: Path) -> Iterator[tuple[str, Callable[[]
         lambda: expect_problem(post_json(private), 400, "address_not_allowed"),
     )
     if endpoint.is_public:
-        yield "an address is fetched (our own /docs, refused as no picture)", fetched
+        yield "a URL is fetched (a web page, refused because it is not an image)", fetched
     yield (
         "415, no picture",
         lambda: expect_problem(

@@ -10,7 +10,8 @@ response (``predictions``).
 
 Errors are RFC 9457 problems. HTTP carries them with their status and ``application/problem+json``.
 A direct invoke returns the problem object. Its ``status`` tells it from a prediction. This module
-raises into the runtime only for a bulk run's batch (``bulk``), whose caller reads the error's name.
+raises into the runtime for a bulk run's batch (``bulk``), whose caller reads the error's name. It
+also raises for the event of a queue, which would delete its messages otherwise.
 """
 
 from __future__ import annotations
@@ -31,10 +32,12 @@ from lambda_function.errors import (
 from lambda_function.fetching.identity import is_own_request
 from lambda_function.http import pages
 from lambda_function.http.events import (
+    QueueEventError,
     Request,
     Response,
     Route,
     is_gateway_event,
+    is_queue_event,
     json_response,
     read_request,
     read_route,
@@ -87,6 +90,7 @@ def handle(
 
     Raises:
         BatchError: a bulk run's batch that has failed as a whole.
+        QueueEventError: an event of a queue, which must not be confirmed.
     """
     is_http = is_gateway_event(event)
     request_context = RequestContext(service, context, is_http=is_http)
@@ -189,12 +193,14 @@ def _respond_to_route(event: dict[str, Any], route: Route, context: RequestConte
 def _respond_direct(event: Any, context: RequestContext) -> dict[str, Any]:
     context.log.fields.update(route="direct")
     try:
+        if is_queue_event(event):
+            raise QueueEventError
         if not isinstance(event, dict):
             raise BadRequestError('The event must be a JSON object such as {"url": "https://..."}.')
         handler = next((DIRECT[key] for key in DIRECT if key in event), predict_direct)
         body = handler(event, context)
         context.log.fields.update(status=200)
-    except BatchError as error:
+    except (BatchError, QueueEventError) as error:
         context.log.fields.update(code=type(error).__name__, detail=str(error))
         raise
     except Exception as error:

@@ -45,6 +45,7 @@ class Classifier:
         self._lock = threading.Lock()
         self._interpreter = _load_interpreter(artifact, num_threads)
         self._input, self._output = _checked_tensors(self._interpreter, self.metadata)
+        self._run_once()
 
     def predict(self, tensor: NDArray[np.float32]) -> NDArray[np.float32]:
         """Classify one preprocessed image.
@@ -60,6 +61,29 @@ class Classifier:
             self._interpreter.invoke()
             values: NDArray[np.float32] = self._interpreter.get_tensor(self._output)[0]
         return _to_probabilities(values, self.metadata.output)
+
+    def _run_once(self) -> None:
+        """Raise ArtifactError if the model cannot run. Some damage shows only at inference."""
+        size = self.metadata.input
+        try:
+            probabilities = self.predict(np.zeros((1, size.height, size.width, 3), np.float32))
+        except (ValueError, RuntimeError) as error:
+            raise ArtifactError(f"the artifact's model fails at inference: {error}") from error
+        if not are_probabilities(probabilities):
+            raise ArtifactError(
+                "the artifact's model does not return probabilities for an input of zeros. "
+                f"Received: {probabilities.tolist()[:10]}"
+            )
+
+
+def are_probabilities(values: NDArray[np.float32]) -> bool:
+    """Return whether values are finite, not negative, and sum to about 1.
+
+    Args:
+        values: float32, (classes,).
+    """
+    total = values.sum(dtype=np.float64)
+    return bool(np.isfinite(values).all() and (values >= 0).all() and 0.9 < total < 1.1)
 
 
 def _to_probabilities(values: NDArray[np.float32], output: str) -> NDArray[np.float32]:
@@ -107,7 +131,10 @@ def _interpreter_class() -> Any:
 
 
 def _checked_tensors(interpreter: Any, metadata: ModelMetadata) -> tuple[int, int]:
-    inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
+    try:
+        inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
+    except ValueError as error:  # a name that is not UTF-8
+        raise ArtifactError(f"the artifact's tensors cannot be read: {error}") from error
     expected_input = (1, metadata.input.height, metadata.input.width, 3)
     outputs_of_graph = 1 if metadata.output in SECOND_LABEL_OUTPUTS else len(metadata.labels)
     expected_output = (1, outputs_of_graph)

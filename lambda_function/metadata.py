@@ -14,6 +14,7 @@ import dataclasses
 import io
 import json
 import math
+import re
 import zipfile
 import zlib
 from typing import TYPE_CHECKING, Any
@@ -43,6 +44,8 @@ _TEXTS = (
 _OBJECTS = ("metrics", "training", "conversion")
 # A damaged archive raises one of these, also if it claims encryption or an unknown compression.
 _ZIP_ERRORS = (zipfile.BadZipFile, RuntimeError, NotImplementedError, zlib.error, OSError)
+MAX_METADATA_BYTES = 1024**2  # 1 MiB: of the ZIP, and of each file in it. Ours have 10 kB
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time a ZIP can hold
 
 
@@ -131,6 +134,12 @@ class ModelMetadata:
             _check(isinstance(getattr(self, name), str), f"{name} must be text", self, name)
         for name in _OBJECTS:
             _check(isinstance(getattr(self, name), dict), f"{name} must be an object", self, name)
+        for label in self.labels:
+            if label.splitlines() != [label] or label != label.strip() or _CONTROL.search(label):
+                raise MetadataError(
+                    "labels must be single lines without blanks around them and without control "
+                    f"characters. Received: {label!r}"
+                )
         if len(self.labels) < 2 or len(set(self.labels)) != len(self.labels):
             raise MetadataError(f"labels must be two or more different names: {self.labels!r}")
         number = isinstance(self.temperature, (int, float)) and not isinstance(
@@ -143,6 +152,13 @@ class ModelMetadata:
             raise MetadataError(
                 f"output {self.output!r} needs two labels. Received: {list(self.labels)}"
             )
+
+        try:
+            json.dumps(self.to_dict(), allow_nan=False, ensure_ascii=False).encode()
+        except (ValueError, TypeError, RecursionError) as error:
+            raise MetadataError(
+                f"the metadata holds a value that JSON does not have, such as NaN: {error}"
+            ) from error
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON types, nested."""
@@ -200,17 +216,16 @@ def read_metadata(artifact: bytes | Path) -> ModelMetadata:
         MetadataError: there is none, or it cannot be used. The message says why.
         OSError: the file cannot be read.
     """
-    source = io.BytesIO(artifact) if isinstance(artifact, bytes) else artifact
     try:
-        archive = zipfile.ZipFile(source)
-    except zipfile.BadZipFile as error:
+        archive = zipfile.ZipFile(io.BytesIO(_end_of(artifact)))
+    except (zipfile.BadZipFile, NotImplementedError) as error:
         raise MetadataError(
             "the artifact carries no metadata: it is cut short, or not from `python -m converter`"
         ) from error
     try:
         with archive:
-            fields = json.loads(archive.read(METADATA_FILE))
-            listed = archive.read(LABELS_FILE).decode()
+            fields = json.loads(_read_bounded(archive, METADATA_FILE))
+            listed = _read_bounded(archive, LABELS_FILE).decode()
     except (*_ZIP_ERRORS, KeyError, ValueError, EOFError, RecursionError) as error:
         what = error.args[0] if isinstance(error, KeyError) else error
         raise MetadataError(f"the artifact's metadata cannot be read: {what}") from error
@@ -221,6 +236,32 @@ def read_metadata(artifact: bytes | Path) -> ModelMetadata:
             f"{LABELS_FILE} says {listed.splitlines()}"
         )
     return metadata
+
+
+def _end_of(artifact: bytes | Path) -> bytes:
+    """Return the end of an artifact, which holds the whole archive. Offsets may be negative."""
+    if isinstance(artifact, bytes):
+        return artifact[-MAX_METADATA_BYTES:]
+    with artifact.open("rb") as file:
+        size = file.seek(0, io.SEEK_END)
+        file.seek(max(0, size - MAX_METADATA_BYTES))
+        return file.read()
+
+
+def _read_bounded(archive: zipfile.ZipFile, name: str) -> bytes:
+    """Return an archive's file.
+
+    Raises:
+        ValueError: it has more than ``MAX_METADATA_BYTES``, or is compressed in another way than
+            deflate. Python inflates other ways without a bound.
+    """
+    if archive.getinfo(name).compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ValueError(f"{name} is neither stored nor deflated")
+    with archive.open(name) as file:
+        content = file.read(MAX_METADATA_BYTES + 1)
+    if len(content) > MAX_METADATA_BYTES:
+        raise ValueError(f"{name} has more than {MAX_METADATA_BYTES:,} bytes")
+    return content
 
 
 def _one_a_line(labels: tuple[str, ...]) -> str:

@@ -45,7 +45,7 @@ def predict_bulk(event: dict[str, Any], context: RequestContext) -> dict[str, An
 
     results = classify_objects(
         read_bulk_event(event),
-        fetch=lambda uri: service.fetch(uri, deadline=context.deadline, allow_s3=True),
+        fetch=context.fetch,
         classify=classify,
         on_error=lambda error: _error_part(error, context),
         deadline=context.deadline,
@@ -60,12 +60,7 @@ def _predict_one(source: str | bytes, top_k: int, context: RequestContext) -> di
     if isinstance(image, str):
         log.fields.update(image_url=loggable_url(image))
         stopwatch = Stopwatch()
-        image = service.fetch(
-            image,
-            deadline=context.deadline,
-            allow_s3=context.allow_s3,
-            own_host=context.own_host,
-        )
+        image = context.fetch(image)
         fetch_ms = stopwatch.lap_ms()
     prediction = service.predict(image, fetch_ms=fetch_ms)
     log.fields.update(
@@ -92,13 +87,7 @@ def _predict_batch(request: PredictionRequest, context: RequestContext) -> dict[
     different = list(dict.fromkeys(request.sources))  # no server is asked twice for one image
     parts = run_batch(
         different,
-        fetch=lambda url, admit: service.fetch(
-            url,
-            deadline=context.deadline,
-            allow_s3=context.allow_s3,
-            own_host=context.own_host,
-            admit=admit,
-        ),
+        fetch=context.fetch,
         classify=classify,
         on_error=lambda error: _error_part(error, context),
         deadline=context.deadline,

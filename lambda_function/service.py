@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lambda_function import SHIPPED_MODEL
-from lambda_function.classifier import ArtifactError, Classifier
+from lambda_function.classifier import ArtifactError, Classifier, are_probabilities
 from lambda_function.errors import BadRequestError, TooLargeError
 from lambda_function.fetching.client import FetchLimits, fetch_image
 from lambda_function.fetching.urls import S3_SCHEME
@@ -240,6 +240,24 @@ class RequestContext:
         if is_first:
             self.log.fields["instruction_sets"] = instruction_sets()
 
+    def fetch(self, url: str, admit: Callable[[], None] | None = None) -> bytes:
+        """Return the bytes that a URL names, within this request's deadline and rights.
+
+        Args:
+            url: http, https, or s3 where allowed.
+            admit: as for ``Service.fetch``.
+
+        Raises:
+            ServiceError: refused, or could not be fetched. The message says why.
+        """
+        return self.service.fetch(
+            url,
+            deadline=self.deadline,
+            allow_s3=self.allow_s3,
+            own_host=self.own_host,
+            admit=admit,
+        )
+
 
 def load_service(settings: Settings) -> Service:
     """Load the model that the settings name.
@@ -274,9 +292,11 @@ def _rank(
     The sum of a quantised softmax is only close to 1, and JSON has no float32. So the scores are
     divided by their sum in float64 and rounded to seven decimals, the precision of float32.
     """
+    if not are_probabilities(probabilities):
+        raise ValueError(
+            f"the model's output is not a set of probabilities: {probabilities.tolist()}"
+        )
     values = probabilities.astype(np.float64)
     total = float(values.sum())
-    if not np.isfinite(values).all() or (values < 0).any() or not 0.9 < total < 1.1:
-        raise ValueError(f"the model's output is not a set of probabilities: {values.tolist()}")
     best_first = np.argsort(-values, kind="stable")
     return tuple([(labels[i], round(float(values[i]) / total, 7)) for i in best_first])

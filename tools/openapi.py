@@ -81,12 +81,15 @@ def _operations() -> dict[tuple[str, str], dict[str, Any]]:
     return {
         ("/predict", "POST"): {
             "operationId": "predict",
-            "summary": "Classify one picture, or up to "
-            f"{payload.MAX_URLS} by their addresses: one result or one error each, in order",
+            "summary": f"Classify one image, or up to {payload.MAX_IMAGES} by their addresses or "
+            "in a form: one result or one error each, in order",
             "parameters": [_top_k_parameter()],
             "requestBody": {"required": True, "content": _request_bodies()},
             "responses": {
-                "200": _ok("PredictionOrBatch", "A prediction; for `urls` a batch."),
+                "200": _ok(
+                    "PredictionOrBatch",
+                    "A prediction. A batch for `urls` and for a form with several images.",
+                ),
                 **_problems(400, 413, 415, 422, 500, 502, 504),
             },
         },
@@ -245,10 +248,17 @@ def _schemas() -> dict[str, Any]:
     }
     uncertain = {"uncertain": {"const": True, "description": "The best score is below MIN_SCORE."}}
     base64_text = {"type": "string", "contentEncoding": "base64", "description": "The picture."}
+    files = {
+        "type": "array",
+        "minItems": 2,
+        "maxItems": payload.MAX_IMAGES,
+        "items": {"type": "string", "format": "binary"},
+        "description": "Several parts of this name.",
+    }
     urls = {
         "type": "array",
         "minItems": 1,
-        "maxItems": payload.MAX_URLS,
+        "maxItems": payload.MAX_IMAGES,
         "items": _ref("ImageUrl"),
     }
     shared = {"model": _ref("ModelName"), "request_id": _ref("RequestId")}
@@ -271,6 +281,7 @@ def _schemas() -> dict[str, Any]:
         "PredictForm": {
             "oneOf": [
                 _object({"image": {"type": "string", "format": "binary"}}, top_k),
+                _object({"image": files}, top_k),
                 _object({"url": _ref("ImageUrl")}, top_k),
             ]
         },
@@ -297,7 +308,7 @@ def _schemas() -> dict[str, Any]:
             {
                 "results": {
                     "type": "array",
-                    "description": "One per address, in order.",
+                    "description": "One per image, in order.",
                     "items": _ref("BatchItem"),
                 },
                 "timings_ms": _milliseconds("total"),
@@ -370,7 +381,7 @@ tr:target { background: var(--soft); }
 """
 _CURL = """curl -sS "$API/predict" -H 'Content-Type: application/json' -d '{"url": "%(url)s"}'
 curl -sS "$API/predict" -H 'Content-Type: image/jpeg' --data-binary @pants.jpg
-curl -sS "$API/predict?top_k=3" -F image=@pants.jpg
+curl -sS "$API/predict?top_k=3" -F image=@pants.jpg -F image=@hat.png
 curl -sS "$API/predict" -H 'Content-Type: application/json' -d '{"urls": ["%(url)s"]}'
 curl -sS -G "$API/predict" --data-urlencode url=%(url)s"""
 EXAMPLE_ANSWER = """{
@@ -425,8 +436,8 @@ requests of 6 MB, so a picture sent along may have about 4.5 MB; at an address i
 <pre>{_text(EXAMPLE_ANSWER)}</pre>
 <p>Scores are probabilities, best first, and sum to 1 over all classes.
 <code>"uncertain": true</code> is added where the deployment sets a lowest score and the best is
-below it. <code>urls</code> answers <code>results</code>, in order: each is a prediction or has an
-<code>error</code>.</p>
+below it. For <code>urls</code>, and for a form with several images, the answer has
+<code>results</code> in order: each is a prediction or has an <code>error</code>.</p>
 <h2>Errors</h2>
 <p>As <code>application/problem+json</code> (RFC 9457) with <code>type</code>, <code>title</code>,
 <code>status</code>, <code>detail</code>, <code>code</code> and <code>request_id</code>. The gateway

@@ -19,8 +19,11 @@ from typing import Any, NamedTuple
 from lambda_function.errors import BadRequestError
 
 _GATEWAY_KEYS = frozenset({"requestContext", "httpMethod", "rawPath", "routeKey"})
+_QUEUE_KEYS = frozenset({"Records", "records"})  # "records": Firehose and Kafka
 _BINARY_TYPES = ("image/", "multipart/", "application/octet-stream")
 _DEFAULT_STAGE = "$default"
+QUEUE_HANDLER = "lambda_function.queue_events.lambda_handler"
+MAX_QUERY_LENGTH = 100_000  # a URL of 8,192 characters, each percent-encoded in up to 12
 _DAMAGED = (
     "The body's bytes were damaged on the way: the gateway passed binary content on as text. "
     "Configure it to pass binary types on (REST APIs: binaryMediaTypes), or send JSON with the "
@@ -38,6 +41,20 @@ class Route(NamedTuple):
 
     method: str
     path: str
+
+
+class QueueEventError(Exception):
+    """An event of a queue, a stream or a bucket reached the HTTP handler.
+
+    It is raised into the runtime. A handler that returns confirms the event, and the queue would
+    delete its messages.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This event holds records of a queue, a stream or a bucket. The handler for them is "
+            f"{QUEUE_HANDLER}."
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,6 +139,11 @@ def is_gateway_event(event: Any) -> bool:
     return isinstance(event, dict) and not _GATEWAY_KEYS.isdisjoint(event)
 
 
+def is_queue_event(event: Any) -> bool:
+    """Return whether this is an event of S3, SQS, SNS, Kinesis or the like."""
+    return isinstance(event, dict) and not _QUEUE_KEYS.isdisjoint(event)
+
+
 def read_route(event: dict[str, Any]) -> Route:
     """Read an event's method and path."""
     if "httpMethod" in event:
@@ -144,6 +166,11 @@ def read_request(event: dict[str, Any], route: Route) -> Request:
     Raises:
         BadRequestError: no method, or a body that cannot be what the caller sent.
     """
+    if "elb" in _mapping(event.get("requestContext")):
+        raise BadRequestError(
+            "Events of an Application Load Balancer are not read. Use an API Gateway or a Lambda "
+            "Function URL."
+        )
     if not route.method:
         raise BadRequestError("The event has no HTTP method. Is it a real API Gateway event?")
     headers = {
@@ -151,9 +178,10 @@ def read_request(event: dict[str, Any], route: Route) -> Request:
         for name, value in _mapping(event.get("headers")).items()
         if isinstance(value, str)
     }
-    via = _mapping(event.get("multiValueHeaders")).get("Via")
-    if isinstance(via, list):  # version 1.0 shows only the last of several lines in headers
-        headers["via"] = ", ".join(map(str, via))
+    for name, lines in _mapping(event.get("multiValueHeaders")).items():
+        if name.lower() == "via" and isinstance(lines, list):
+            # in version 1.0, headers has only the last of several lines
+            headers["via"] = ", ".join(line for line in lines if isinstance(line, str))
     context = _mapping(event.get("requestContext"))
     return Request(
         method=route.method,
@@ -172,7 +200,9 @@ def decode_base64(text: str) -> bytes:
     Raises:
         ValueError: anything else in the text.
     """
-    packed = "".join(text.split()) if any(c in text for c in " \r\n\t") else text
+    packed = text
+    for blank in " \r\n\t":  # split() would make an object of every piece
+        packed = packed.replace(blank, "")
     packed += "=" * (-len(packed) % 4)
     try:
         # b64decode(validate=True) would run a regular expression over the whole text first
@@ -185,6 +215,10 @@ def _query(event: dict[str, Any]) -> tuple[tuple[str, str], ...]:
     if "rawQueryString" in event:
         # v2's queryStringParameters joins repeated values with commas, which URLs may hold too
         raw = _text(event["rawQueryString"])
+        if len(raw) > MAX_QUERY_LENGTH:
+            raise BadRequestError(
+                f"The query string is longer than {MAX_QUERY_LENGTH:,} characters."
+            )
         try:
             pairs = urllib.parse.parse_qsl(raw, keep_blank_values=True, max_num_fields=100)
         except ValueError as error:

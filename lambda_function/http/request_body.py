@@ -12,6 +12,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from lambda_function.errors import BadRequestError, UnsupportedImageError
+from lambda_function.fetching.urls import MAX_URL_LENGTH
 from lambda_function.http.events import decode_base64
 
 if TYPE_CHECKING:
@@ -19,11 +20,14 @@ if TYPE_CHECKING:
 
     from lambda_function.http.events import Request
 
-MAX_URLS = 32
+MAX_IMAGES = 32  # of one request
 SOURCES = ("url", "urls", "image")
 KEYS = (*SOURCES, "top_k")
 FORM_KEYS = ("image", "url", "top_k")  # a form has no lists
-_DATA_URL = re.compile(r"data:[\w.+/-]{0,100}(?:;[\w=.+-]{1,100})*;base64,", re.ASCII)
+_DATA_PREFIX_LENGTH = 200  # "data:image/jpeg;base64," with room for parameters
+_JSON_BYTES_WITHOUT_IMAGE = 300_000  # 32 URLs of 8,192 characters, and room
+_JSON_VALUES_BESIDE_IMAGE = 100
+_MAX_TEXT_BYTES = 4 * MAX_URL_LENGTH  # of a form field in UTF-8
 _FORM_LINE = re.compile(rb"(?:url|urls|image|top_k)=")  # no image begins like this
 _EXAMPLE = '{"url": "https://example.com/pants.jpg"}'
 
@@ -41,6 +45,12 @@ class PredictionRequest:
     sources: tuple[str | bytes, ...]
     top_k: int
     is_batch: bool = False
+
+
+class _FormImages(tuple[bytes, ...]):
+    """Several images of one form. JSON cannot make this type."""
+
+    __slots__ = ()
 
 
 def read_prediction_request(request: Request, class_count: int) -> PredictionRequest:
@@ -73,7 +83,8 @@ def read_fields(fields: Mapping[str, Any], class_count: int) -> PredictionReques
     """Decode a JSON object: the body of a POST, or a direct invoke's event.
 
     Args:
-        fields: one of ``SOURCES``, and perhaps ``top_k``. ``image`` is base64 text or bytes.
+        fields: one of ``SOURCES``, and perhaps ``top_k``. ``image`` is base64 text, or what a
+            form holds.
         class_count: how many classes the model knows.
 
     Raises:
@@ -91,6 +102,8 @@ def read_fields(fields: Mapping[str, Any], class_count: int) -> PredictionReques
         return PredictionRequest((_url("url", fields["url"]),), top_k)
     if "urls" in fields:
         return PredictionRequest(_urls(fields["urls"]), top_k, is_batch=True)
+    if isinstance(fields["image"], _FormImages):
+        return PredictionRequest(fields["image"], top_k, is_batch=True)
     return PredictionRequest((_image(fields["image"]),), top_k)
 
 
@@ -135,6 +148,14 @@ def _body_fields(request: Request) -> dict[str, Any]:
 
 
 def _json_fields(body: bytes) -> dict[str, Any]:
+    # Parsed, 6 MB of empty lists take 110 MB. A long body has one long value, the image.
+    if len(body) > _JSON_BYTES_WITHOUT_IMAGE:
+        values = sum(map(body.count, (b",", b"[", b"{")))
+        if values > _JSON_VALUES_BESIDE_IMAGE:
+            raise BadRequestError(
+                f"The body is longer than {_JSON_BYTES_WITHOUT_IMAGE:,} bytes and holds more than "
+                f"one image. Example: {_EXAMPLE}."
+            )
     try:
         fields = json.loads(body)
     except (ValueError, RecursionError) as error:
@@ -153,22 +174,37 @@ def _form_fields(request: Request) -> dict[str, Any]:
     from lambda_function.http.form import read_form  # imported here: only browsers' forms need it
 
     fields: dict[str, Any] = {}
+    images: list[bytes] = []
     for part in read_form(request.headers["content-type"], request.body):
+        if part.is_unchosen_file:
+            continue
         if part.name not in FORM_KEYS:
             raise BadRequestError(
                 f"Unknown form field {_shown(part.name)}. Known: {', '.join(FORM_KEYS)}."
             )
-        if part.name in fields:
-            raise BadRequestError(f"The form field {_shown(part.name)} is given twice.")
         if part.name == "image":
-            fields["image"] = part.content
-            continue
-        try:
-            text = part.content.decode("utf-8").strip()
-        except UnicodeDecodeError as error:
-            raise BadRequestError(f"The form field {_shown(part.name)} is not text.") from error
-        fields[part.name] = _number(text) if part.name == "top_k" else text
+            images.append(part.content)
+        elif part.name in fields:
+            raise BadRequestError(f"The form field {_shown(part.name)} is given twice.")
+        else:
+            text = _form_text(part.name, part.content)
+            fields[part.name] = _number(text) if part.name == "top_k" else text
+    if len(images) > MAX_IMAGES:
+        raise BadRequestError(
+            f"A form may hold up to {MAX_IMAGES} images. Received: {len(images)} of them."
+        )
+    if images:
+        fields["image"] = images[0] if len(images) == 1 else _FormImages(images)
     return fields
+
+
+def _form_text(name: str, content: bytes) -> str:
+    if len(content) > _MAX_TEXT_BYTES:
+        raise BadRequestError(f"The form field {name!r} is longer than {_MAX_TEXT_BYTES:,} bytes.")
+    try:
+        return content.decode("utf-8").strip()
+    except UnicodeDecodeError as error:
+        raise BadRequestError(f"The form field {name!r} is not text.") from error
 
 
 def _number(text: str) -> int | str:
@@ -185,23 +221,22 @@ def _top_k(value: Any, class_count: int) -> int:
 
 
 def _url(name: str, value: Any) -> str:
-    if not isinstance(value, str) or not value.strip():
+    if not isinstance(value, str) or not value or value.isspace():
         raise BadRequestError(f"{name} must be an image's address. Received: {_shown(value)}.")
     return value
 
 
 def _urls(value: Any) -> tuple[str, ...]:
-    if not isinstance(value, list) or not 1 <= len(value) <= MAX_URLS:
+    if not isinstance(value, list) or not 1 <= len(value) <= MAX_IMAGES:
         received = f"{len(value)} of them" if isinstance(value, list) else _shown(value)
-        raise BadRequestError(f"urls must be a list of 1 to {MAX_URLS}. Received: {received}.")
+        raise BadRequestError(f"urls must be a list of 1 to {MAX_IMAGES}. Received: {received}.")
     return tuple(_url(f"urls[{i}]", url) for i, url in enumerate(value))
 
 
 def _image(value: Any) -> bytes:
     if isinstance(value, str):
-        prefix = _DATA_URL.match(value)
         try:
-            value = decode_base64(value[prefix.end() :] if prefix else value)
+            value = decode_base64(_without_data_prefix(value))
         except ValueError as error:
             raise _not_base64(value) from error
     if not isinstance(value, bytes):
@@ -211,6 +246,20 @@ def _image(value: Any) -> bytes:
     return value
 
 
+def _without_data_prefix(text: str) -> str:
+    """Return what follows the comma of ``data:image/png;base64,``.
+
+    Raises:
+        ValueError: a data URL without base64.
+    """
+    if text[:5].lower() != "data:":
+        return text
+    prefix, comma, _ = text[:_DATA_PREFIX_LENGTH].partition(",")
+    if not comma or not prefix.lower().endswith(";base64"):
+        raise ValueError("no base64")
+    return text[len(prefix) + 1 :]
+
+
 def _not_base64(value: Any) -> BadRequestError:
     return BadRequestError(f"image must be the image's bytes in base64. Received: {_shown(value)}.")
 
@@ -218,7 +267,7 @@ def _not_base64(value: Any) -> BadRequestError:
 def _shown(value: Any) -> str:
     """Return a value as a message may show it: short, on one line."""
     try:
-        text = repr(value)
+        text = repr(value[:60] if isinstance(value, str | bytes) else value)
     except (ValueError, RecursionError):  # thousands of digits, or of nested brackets
         return f"a very large {type(value).__name__}"
     return text if len(text) <= 60 else f"{text[:57]}..."

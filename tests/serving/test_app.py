@@ -17,6 +17,7 @@ import pytest
 from lambda_function import REPOSITORY, app
 from lambda_function.classifier import Classifier
 from lambda_function.http import pages
+from lambda_function.http.events import QueueEventError
 from lambda_function.service import Service
 from lambda_function.settings import Settings
 from tests.conftest import (
@@ -361,11 +362,34 @@ def test_direct_invoke_gets_the_body_without_an_envelope(api: Api, server: Any) 
     assert api.invoke({"image": data})["predictions"][0]["label"] == "blue"
 
 
-@pytest.mark.parametrize("event", [{}, [], None, "url", 3, {"Records": []}, {"url": 3}])
+@pytest.mark.parametrize("event", [{}, [], None, "url", 3, {"url": 3}])
 def test_a_direct_invoke_without_an_image_gets_a_problem(api: Api, event: Any) -> None:
     body = api.invoke(event)
     assert set(body) == PROBLEM_KEYS
     assert (body["status"], body["code"]) == (400, "bad_request")
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"Records": []},
+        {"Records": [{"eventSource": "aws:sqs", "body": "{}"}]},
+        {"Records": [{"eventSource": "aws:s3"}], "url": "https://example.com/a.jpg"},
+        {"Records": None},
+        {"invocationId": "1", "records": [{"recordId": "1", "data": "e30="}]},
+    ],
+)
+def test_an_event_of_a_queue_is_raised_so_that_the_queue_keeps_it(api: Api, event: Any) -> None:
+    with pytest.raises(QueueEventError, match=r"lambda_function\.queue_events\.lambda_handler"):
+        api.invoke(event)
+    (line,) = api.lines
+    assert (line["code"], line["ServerError"]) == ("QueueEventError", 0)
+
+
+def test_an_event_of_a_load_balancer_is_refused_by_name(api: Api) -> None:
+    response = api.invoke(recorded("load_balancer"))
+    assert response["statusCode"] == 400
+    assert "Application Load Balancer are not read" in json.loads(response["body"])["detail"]
 
 
 def test_unexpected_error_is_500_logged_and_not_shown(tiny: Classifier) -> None:

@@ -146,3 +146,19 @@ def test_a_missing_file_is_an_os_error(tmp_path):
 def test_a_tensor_of_another_shape_is_refused_not_reshaped():
     with pytest.raises(ValueError, match="imension"):
         Classifier(TINY).predict(np.zeros((1, 48, 32, 3), np.float32))
+
+
+@pytest.mark.parametrize(
+    ("position", "value", "message"),
+    [
+        (172, 0, "fails at inference: Input tensor 2 lacks data"),
+        (383, 255, "does not return probabilities .* Received: \\[nan, nan, nan, nan\\]"),
+        (840, 255, "tensors cannot be read: 'utf-8' codec"),
+    ],
+)
+def test_a_damaged_graph_is_refused_when_it_is_loaded(position, value, message):
+    artifact = bytearray(TINY.read_bytes())
+    artifact[position] = value
+
+    with pytest.raises(ArtifactError, match=message):
+        Classifier(bytes(artifact))

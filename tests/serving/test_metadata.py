@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import tracemalloc
 import zipfile
 
 import pytest
@@ -104,6 +105,14 @@ def test_an_unknown_format_version_is_refused_with_both_sides(version):
         ({"output": "scores"}, r"output must be one of \('probabilities', .* Received: 'scores'"),
         ({"output": "logit_of_second"}, "output 'logit_of_second' needs two labels"),
         ({"title": 7}, "title must be text. Received: 7"),
+        ({"labels": ["dress", "two\nlines"]}, "must be single lines"),
+        ({"labels": ["dress", "two\u2028lines"]}, "single lines"),
+        ({"labels": ["dress", "bell\x07"]}, "without control"),
+        ({"labels": ["dress", " hat"]}, "without blanks around them .* Received: ' hat'"),
+        ({"labels": ["dress", ""]}, "single lines"),
+        ({"labels": ["dress", "\ud800"]}, "JSON does not have"),
+        ({"metrics": {"accuracy": float("nan")}}, "JSON does not have, such as NaN"),
+        ({"training": {"loss": [1.0, {"a": float("inf")}]}}, "JSON does not have, such as NaN"),
         ({"temperature": None}, "temperature"),
         ({"temperature": "warm"}, "temperature must be a number above 0. Received: 'warm'"),
         ({"temperature": 0}, "temperature must be a number above 0. Received: 0"),
@@ -182,3 +191,47 @@ def test_a_byte_changed_inside_the_metadata_is_noticed():
 def test_a_missing_file_is_an_os_error(tmp_path):
     with pytest.raises(FileNotFoundError):
         read_metadata(tmp_path / "model.tflite")
+
+
+def zipped(content: bytes, compression: int, *, entries: int = 0) -> bytes:
+    """An artifact whose metadata file holds this content, compressed."""
+    buffer = io.BytesIO(MODEL)
+    with zipfile.ZipFile(buffer, "a", compression) as archive:
+        archive.writestr("labels.txt", "".join(f"{label}\n" for label in METADATA.labels))
+        archive.writestr("metadata.json", content)
+        for number in range(entries):
+            archive.writestr(f"{number}.txt", "")
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("as_file", [True, False])
+def test_metadata_is_inflated_to_a_bound(tmp_path, as_file):
+    artifact = zipped(b" " * 200_000_000, zipfile.ZIP_DEFLATED)
+    assert len(artifact) < 200_000
+    path = tmp_path / "model.tflite"
+    path.write_bytes(artifact)
+    tracemalloc.start()
+    with pytest.raises(MetadataError, match=r"metadata\.json has more than 1,048,576 bytes"):
+        read_metadata(path if as_file else artifact)
+    peak_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak_bytes < 8_000_000
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_compressions_that_python_inflates_without_a_bound_are_refused(compression):
+    with pytest.raises(MetadataError, match="neither stored nor deflated"):
+        read_metadata(zipped(b"{}", compression))
+
+
+def test_a_deflated_archive_is_read_as_tflite_s_own_tools_write_it():
+    artifact = zipped(json.dumps(METADATA.to_dict()).encode(), zipfile.ZIP_DEFLATED)
+
+    assert read_metadata(artifact) == METADATA
+
+
+def test_an_archive_of_many_entries_is_not_listed():
+    artifact = zipped(b"{}", zipfile.ZIP_STORED, entries=30_000)
+
+    with pytest.raises(MetadataError, match="carries no metadata"):
+        read_metadata(artifact)

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import functools
+import json
+import tracemalloc
 from typing import Any
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
-from tests.conftest import FORMATS, Api
-from tests.support.requests import check_problem, post_form
+from lambda_function.classifier import Classifier
+from lambda_function.service import Service
+from lambda_function.settings import Settings
+from tests.conftest import FORMATS, Api, encode_image, http_event
+from tests.support.requests import BOUNDARY, check_problem, form, post_form
 
 
 @pytest.mark.parametrize(
@@ -30,6 +37,11 @@ from tests.support.requests import check_problem, post_form
         ({"image": "not base64!"}, "image must be the image's bytes in base64"),
         ({"image": "é"}, "image must be the image's bytes in base64"),
         ({"image": ""}, "The image is empty"),
+        ({"image": "data:image/png;base64,"}, "The image is empty"),
+        ({"image": "data:image/png,AAAA"}, "image must be the image's bytes in base64"),
+        ({"image": "data:" + ";a=b" * 50 + ";base64,AAAA"}, "image must be the image's bytes"),
+        ({"url": "data:image/png;base64,AAAA"}, 'Send its base64 part as "image"'),
+        ({"url": "https://a.example/" + "x" * 8192}, "longer than 8,192 characters"),
         ([1], "must be a JSON object"),
         ("url", "must be a JSON object"),
         (None, "must be a JSON object"),
@@ -123,6 +135,9 @@ def test_other_content_types_are_415(api: Api) -> None:
         ("multipart/form-data; boundary=B", b"--B\r\n\r\nx\r\n--B--", "no name"),
         ("multipart/form-data; boundary=B", b"--Bx\r\nA: b\r\n\r\nx\r\n--B--", "no proper header"),
         ("multipart/form-data; boundary=B", b"--B\r\nA: b\r\n--B--", "no proper header"),
+        ("multipart/form-data; boundary=B; x*=1; x*0=2", b"x", "cut short"),
+        ("multipart/form-data; boundary*=utf-8''B", b"x", "no usable boundary"),
+        ("multipart/form-data; boundary=" + "B" * 71, b"x", "no usable boundary"),
         ("multipart/form-data; boundary=B", b"\r\n--B" * 99, "too many parts"),
         ("multipart/form-data; boundary=B", b"--B--", "Give exactly one"),
     ],
@@ -132,8 +147,118 @@ def test_broken_form_is_400(api: Api, kind: str, body: bytes, said: str) -> None
     assert said in check_problem(reply, 400, "bad_request")
 
 
-def test_doubled_and_binary_form_fields_are_400(api: Api) -> None:
-    twice = post_form(api, ("image", b"x"), ("image", b"y"))
-    assert "'image' is given twice" in check_problem(twice, 400, "bad_request")
+def test_doubled_binary_and_long_form_fields_are_400(api: Api) -> None:
+    twice = post_form(api, ("image", b"x"), ("top_k", b"1"), ("top_k", b"2"))
+    assert "'top_k' is given twice" in check_problem(twice, 400, "bad_request")
     binary = post_form(api, ("image", b"x"), ("top_k", b"\xff"))
     assert "'top_k' is not text" in check_problem(binary, 400, "bad_request")
+    long = post_form(api, ("image", b"x"), ("top_k", b"1" * 40_000))
+    assert "'top_k' is longer than 32,768 bytes" in check_problem(long, 400, "bad_request")
+
+
+def test_several_images_of_a_form_are_a_batch_in_order(api: Api) -> None:
+    parts = [encode_image("red"), b"no image", encode_image("blue")]
+    reply = post_form(api, *(("image", part) for part in parts), ("top_k", b"1"))
+    red, broken, blue = reply.json["results"]
+    assert [item["label"] for item in red["predictions"] + blue["predictions"]] == ["red", "blue"]
+    assert broken["error"]["code"] == "unsupported_image"
+    assert (api.lines[-1]["items"], api.lines[-1]["items_done"]) == (3, 2)
+
+
+@pytest.mark.parametrize(("count", "status"), [(32, 200), (33, 400)])
+def test_a_form_holds_up_to_32_images(api: Api, count: int, status: int) -> None:
+    reply = post_form(api, *[("image", encode_image("red"))] * count)
+    assert reply.status == status
+    if status == 200:
+        assert len(reply.json["results"]) == 32
+    else:
+        assert "up to 32 images. Received: 33" in reply.json["detail"]
+
+
+@pytest.mark.parametrize("name", ["image", "another"])
+def test_a_file_input_without_a_file_is_ignored(api: Api, name: str) -> None:
+    unchosen = f'--B\r\nContent-Disposition: form-data; name="{name}"; filename=""\r\n'
+    chosen = '--B\r\nContent-Disposition: form-data; name="image"; filename="a.png"\r\n\r\n'
+    body = b"".join(
+        [
+            f"{unchosen}Content-Type: application/octet-stream\r\n\r\n\r\n".encode(),
+            chosen.encode() + encode_image("lime") + b"\r\n--B--\r\n",
+        ]
+    )
+    reply = api.send("POST", "/predict", body=body, content_type="multipart/form-data; boundary=B")
+    assert reply.json["predictions"][0]["label"] == "green"
+
+
+def test_an_empty_file_is_named(api: Api) -> None:
+    check_problem(post_form(api, ("image", b"")), 400, "bad_request")
+    _, empty = post_form(api, ("image", encode_image("red")), ("image", b"")).json["results"]
+    assert "0 bytes" in empty["error"]["detail"]
+
+
+@pytest.mark.parametrize(
+    "disposition",
+    [
+        'form-data; name="image"; filename="a.png"; filename*=utf-8\'\'b.png',
+        "form-data; name=image; filename*=utf-8''b.png; filename*0=a",
+        "form-data; x*=1; x*0=2; name=image",
+        'form-data; filename="a; name=url; \\" .png"; NAME="image"',
+        'form-data;\r\n name="image"',
+        'form-data; name="image"; filename="unclosed',
+    ],
+)
+def test_odd_header_parameters_of_a_part_are_read(api: Api, disposition: str) -> None:
+    head = f"--B\r\nX-Other: 1\r\nContent-Disposition: {disposition}\r\n\r\n".encode()
+    kind = "multipart/form-data; x*=1; x*0=2; boundary=B"
+    body = head + encode_image("red") + b"\r\n--B--"
+    reply = api.send("POST", "/predict", body=body, content_type=kind)
+    assert reply.json["predictions"][0]["label"] == "red"
+
+
+PIECES = st.sampled_from(
+    [*"*0=;\"'\\%,() \t\r\n", "utf-8''", "name", "boundary", "filename", "B", "image", "é", "\0"]
+)
+PARAMETERS = st.lists(PIECES | st.text(max_size=3), max_size=24).map("".join)
+
+
+@given(of_request=PARAMETERS, of_part=PARAMETERS)
+@settings(max_examples=300, deadline=None, derandomize=True)
+@example(of_request="; x*=1; x*0=2", of_part="")
+@example(of_request="", of_part="; filename*=a; filename*0=b")
+@example(of_request="", of_part="; name*=a; name*0*=b")
+def test_no_header_parameter_becomes_a_500(tiny: Classifier, of_request: str, of_part: str) -> None:
+    part = f"--B\r\nContent-Disposition: form-data; name=image{of_part}\r\n\r\n".encode()
+    body = part + encode_image("red") + b"\r\n--B--"
+    for kind in ("multipart/form-data; boundary=B", "multipart/form-data", ""):
+        api = Api(Service(Settings(), tiny))
+        reply = api.send("POST", "/predict", body=body, content_type=kind + of_request)
+        assert reply.status < 500, api.lines
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        (b'{"url": ' + b"[]," * 2_000_000 + b"[]}", "application/json"),
+        (b'{"urls": [' + b"{}," * 2_000_000 + b"{}]}", "application/json"),
+        (b'{"url": "' + b"x" * 5_000_000 + b'"}', "application/json"),
+        (b'{"url": "https://' + "\u0301".encode() * 100_000 + b'/"}', "application/json"),
+        (b'{"image": "data:' + b";a" * 2_000_000 + b'"}', "application/json"),
+        (b'{"image": "' + b"A " * 2_500_000 + b'"}', "application/json"),
+        (form(("url", b"x" * 4_000_000)), f"multipart/form-data; boundary={BOUNDARY}"),
+        (b"x", "multipart/form-data; boundary=" + ";" * 4_000_000),
+    ],
+    ids=["lists", "objects", "url", "marks", "data", "blanks", "form", "boundary"],
+)
+def test_a_long_request_is_refused_within_bounded_memory(api: Api, body: bytes, kind: str) -> None:
+    event = http_event("POST", "/predict", body=body, content_type=kind)
+    tracemalloc.start()
+    response = api.invoke(event)
+    peak_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert response["statusCode"] in (400, 415)
+    assert peak_bytes < 4 * len(json.dumps(event)) + 1_000_000
+
+
+@pytest.mark.parametrize("query", ["url=" + "%C3%A9" * 20_000, "x" * 6_000_000])
+def test_a_long_query_is_refused_before_it_is_parsed(api: Api, query: str) -> None:
+    reply = api.send("GET", "/predict", query=query)
+    assert "longer than 100,000 characters" in check_problem(reply, 400, "bad_request")
