@@ -23,6 +23,7 @@ from training.config import TrainConfig
 from training.data.folds import refuse_fold
 from training.data.imagenet import find_weights
 from training.errors import ConfigError
+from training.evaluation.test_log import RELEASED_NAME
 from training.files import replacing, sha256_of, write_json
 from training.fit.backbone import (
     arrays_sha256,
@@ -33,7 +34,6 @@ from training.fit.backbone import (
 )
 from training.options import add_weights_option
 
-MODEL_NAME = "clothing-xception"
 _VERSION = re.compile(r"\d+\.\d+\.\d+(?:-[0-9A-Za-z.-]+)?")  # https://semver.org
 # Always kept: a run may have started from an ImageNet file that holds no block 14.
 _ALWAYS_KEPT = ("block14_", "inner/", "logits/")
@@ -43,7 +43,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     parser.add_argument("run_folder", metavar="RUN", type=Path, help="such as runs/mine")
     parser.add_argument("--version", required=True, help="such as 1.2.0")
-    parser.add_argument("--name", default=MODEL_NAME, help=f"of the model; default {MODEL_NAME}")
+    parser.add_argument(
+        "--name", default=RELEASED_NAME, help=f"of the model; default {RELEASED_NAME}"
+    )
     add_weights_option(parser)
 
 
@@ -60,7 +62,7 @@ def release(
     version: str,
     *,
     weights: Path | None,
-    name: str = MODEL_NAME,
+    name: str = RELEASED_NAME,
     releases: Path = RELEASES,
 ) -> tuple[Path, Path]:
     """Write what a run's model has beyond the ImageNet weights.

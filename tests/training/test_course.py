@@ -120,6 +120,9 @@ def test_a_step_that_trains_writes_a_run_folder_that_is_converted_and_used(
 
     used = json.loads((tmp_path / "results" / "use.json").read_text())
     assert (used["model"]["name"], used["model"]["kind"]) == (name, "keras")
+    if name != "augmentation":  # the whole network predicts as the head did, but for one image
+        best = result.get("best_validation_accuracy") or max(result["ours"].values())
+        assert used["metrics"]["accuracy"] == pytest.approx(best, abs=1.01 / 18)
 
 
 def test_step_9_uses_the_model_that_step_8_trained(tmp_path: Path) -> None:

@@ -44,7 +44,6 @@ def make_features(images: int = 60, views: int = 1, noise: float = 0.3) -> Poole
         validation_labels=labels[:30],
         class_names=("a", "b", "c"),
         size=(150, 150),
-        block=14,
         seconds=0.0,
     )
 

@@ -71,7 +71,6 @@ def run(parsed: argparse.Namespace) -> None:
         "suspects": len(rows),
         "cross_validated_accuracy": float(np.mean(probabilities.argmax(axis=1) == labels)),
         "folds": parsed.folds,
-        "frozen_blocks": features.block,
         "size": list(features.size),
         "provenance": provenance(),
     }

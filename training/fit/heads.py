@@ -1,10 +1,7 @@
-"""Classifier heads on pooled activations of a frozen base: the course's experiments, in seconds.
+"""Classifier heads on pooled activations of the frozen base: the course's experiments, in seconds.
 
-A frozen base gives the same activations in every epoch and every trial, so one pass over the
-images serves a whole search; what is left to train is a small dense network.
-
-Where the weights file holds blocks 1-13 only, the frozen base ends there, at 1024 channels;
-with the complete weights it ends at block 14, at 2048. ``PooledFeatures.block`` says which.
+A frozen base gives the same activations in every epoch and every trial. So one pass over the
+images serves a whole search, and only a small dense network is left to train.
 """
 
 from __future__ import annotations
@@ -24,7 +21,7 @@ from lambda_function.metadata import InputSpec
 from training.config import SEEDS, check_ranges
 from training.data.dataset import Split, load_split
 from training.data.features import CACHE, extract
-from training.fit.backbone import LAST_BLOCK, block_input, build_backbone, weights_sha256
+from training.fit.backbone import build_backbone, weights_sha256
 
 # Steps that TensorFlow or JAX run between two returns to Python; a head's step takes less
 # time than such a return.
@@ -74,7 +71,6 @@ class PooledFeatures:
         validation_labels: int64, (images,).
         class_names: in model order.
         size: (height, width) of the images, in pixels.
-        block: the last block of the frozen base.
         seconds: what it took to have them, just now.
     """
 
@@ -84,7 +80,6 @@ class PooledFeatures:
     validation_labels: NDArray[np.int64]
     class_names: tuple[str, ...]
     size: tuple[int, int]
-    block: int
     seconds: float
 
 
@@ -112,7 +107,7 @@ def pooled_features(
     started = time.monotonic()
     training = load_split(dataset, "train").subsample(limit)
     validation = load_split(dataset, "validation", training.class_names).subsample(limit)
-    base, block = frozen_base(spec, weights)
+    base = frozen_base(spec, weights)
     identity = weights_sha256(base)[:16]
 
     def pooled(split: Split, view: int, label: str) -> NDArray[np.float32]:
@@ -135,34 +130,17 @@ def pooled_features(
         validation_labels=validation.labels,
         class_names=training.class_names,
         size=(spec.height, spec.width),
-        block=block,
         seconds=time.monotonic() - started,
     )
 
 
-def frozen_base(spec: InputSpec, weights: Path | None) -> tuple[keras.Model, int]:
-    """Return images -> pooled activations, (N, channels), and the last block in it."""
+def frozen_base(spec: InputSpec, weights: Path | None) -> keras.Model:
+    """Return images -> pooled activations, (N, 2048)."""
     backbone = build_backbone(spec.height, spec.width, weights)
-    block = last_pretrained_block(backbone)
-    pooled = keras.layers.GlobalAveragePooling2D(name="pool")(block_input(backbone, block + 1))
+    pooled = keras.layers.GlobalAveragePooling2D(name="pool")(backbone.output)
     base = keras.Model(backbone.input, pooled, name="frozen_base")
     base.trainable = False
-    return base, block
-
-
-def whole_model(base: keras.Model, head: keras.Model) -> keras.Model:
-    """Return images -> probabilities: a frozen base and a head trained on its activations."""
-    probabilities = keras.layers.Softmax(name="probabilities")(head(base.output))
-    return keras.Model(base.input, probabilities, name="xception_head")
-
-
-def last_pretrained_block(backbone: keras.Model) -> int:
-    """Return 13 where block 14's batch norms stand at their initial values, else 14."""
-    norm = backbone.get_layer(f"block{LAST_BLOCK}_sepconv1_bn")
-    untouched = np.all(keras.ops.convert_to_numpy(norm.moving_mean) == 0.0) and np.all(
-        keras.ops.convert_to_numpy(norm.moving_variance) == 1.0
-    )
-    return LAST_BLOCK - 1 if untouched else LAST_BLOCK
+    return base
 
 
 def build_head(channels: int, classes: int, config: HeadConfig) -> keras.Model:
