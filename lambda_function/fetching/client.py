@@ -29,7 +29,6 @@ import http.client
 import math
 import ssl
 import time
-from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from lambda_function.errors import (
@@ -40,10 +39,11 @@ from lambda_function.errors import (
 )
 from lambda_function.fetching.addresses import NO_PUBLIC_ADDRESS, is_public
 from lambda_function.fetching.deadline import Deadline
-from lambda_function.fetching.errors import ServerStatusError, too_slow
+from lambda_function.fetching.errors import ServerStatusError, UnusableResponseError, too_slow
 from lambda_function.fetching.identity import VIA, user_agent
 from lambda_function.fetching.lookup import LookupPool, resolve_host
 from lambda_function.fetching.response import (
+    IMAGE_STATUSES,
     MAX_HEAD_BYTES,
     REDIRECTS,
     ResponseReader,
@@ -255,7 +255,7 @@ class _Download:
         response = ResponseReader(wire).read_head()
         if response.status in REDIRECTS and self.limits.max_redirects:
             return _redirect_target(target, response)
-        if response.status != HTTPStatus.OK:
+        if response.status not in IMAGE_STATUSES:
             raise ServerStatusError(response.status, response.headers)
         packed = check_head(response, max_bytes)
         self._wait_for_memory()
@@ -282,7 +282,9 @@ def _request_head(target: Target, contact: str) -> bytes:
 
 
 def _redirect_target(target: Target, response: http.client.HTTPResponse) -> Target:
-    location = response.headers.get("Location")
-    if location is None:
+    locations: set[str] = set(response.headers.get_all("Location", []))
+    if not locations:
         raise ServerStatusError(response.status, response.headers)
-    return parse_location(target, location)
+    if len(locations) > 1:
+        raise UnusableResponseError("The image's server redirects to two different URLs.")
+    return parse_location(target, locations.pop())

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 MAX_HEAD_BYTES = 64 * 1024  # status lines, headers and trailers of one connection
 CHUNK_BYTES = 64 * 1024
+IMAGE_STATUSES = frozenset({200, 203})  # 203: a proxy has changed the image
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _HEADER_NAME = re.compile(rb"[!-9;-~]+")  # printable ASCII without blank and colon
 

@@ -88,6 +88,7 @@ def fetch(play: Play, **changed: Any) -> bytes:
         pytest.param(OK + b"Content-Length: 2\r\n" * 2 + b"\r\nok", b"ok", id="a length twice"),
         pytest.param(OK + b"Content-Length: 2 \r\n\r\nok", b"ok", id="a length with a blank"),
         pytest.param(b"HTTP/1.1 200\r\n\r\nok", b"ok", id="no reason"),
+        pytest.param(b"HTTP/1.1 203 x\r\n\r\nok", b"ok", id="status 203"),
         pytest.param(OK + b"Server:\r\nContent-Length: 2\r\n\r\nok", b"ok", id="empty header"),
         pytest.param(OK.replace(b"\r", b"") + b"\nok", b"ok", id="bare line feeds"),
         pytest.param(b"\r\n\n" + OK + b"\r\nok", b"ok", id="blank lines before"),
@@ -295,6 +296,15 @@ def test_no_redirect_is_followed_if_none_is_allowed() -> None:
     with server, pytest.raises(ServerStatusError, match=r"302 \(Found\)"):
         fetch_image(server.url(), limits(server, max_redirects=0))
     assert len(server.heads) == 1
+
+
+def test_a_location_may_be_sent_twice_but_not_two_locations() -> None:
+    head = b"HTTP/1.1 302 Found\r\nLocation: /0\r\nLocation: "
+    plays = {"/same": raw(head + b"/0\r\n\r\n"), "/two": raw(head + b"/1\r\n\r\n")}
+    with LoopbackServer(plays | {"/0": answer(b"end")}) as server:
+        assert fetch_image(server.url("/same"), limits(server)) == b"end"
+        with pytest.raises(FetchError, match="two different URLs"):
+            fetch_image(server.url("/two"), limits(server))
 
 
 def test_a_redirect_without_a_location_names_its_status() -> None:
