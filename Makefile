@@ -27,8 +27,8 @@ $(foreach v,$(VARIABLES),$(eval $(call read_variable,$v)))
 MAKEOVERRIDES := # for a make inside a recipe, such as a test's
 
 TARGETS := help predict run test model deploy emulate image data fetch train steps score convert \
-  check format test-training test-jax test-browser test-container test-tflite-runtime preflight \
-  smoke bulk destroy lock clean
+  check format test-training test-jax test-browser test-container test-tflite-runtime test-arm64 \
+  preflight smoke bulk destroy lock clean
 .PHONY: $(TARGETS)
 # Without this, make says "nothing to be done" for a stray file name, and the target ignores it.
 STRAY := $(firstword $(filter-out $(TARGETS) $(VENVS)/%/.ok,$(MAKECMDGOALS)))
@@ -116,7 +116,7 @@ format: $(VENVS)/test/.ok ## format the code
 	$(VENVS)/test/bin/ruff check --fix .
 	$(VENVS)/test/bin/ruff format .
 
-test-NAME: ## NAME is training (8 min), jax (3 min), browser (2 min), container (10 min), tflite-runtime (2 min)
+test-NAME: ## NAME is training (8 min), jax (3 min), browser (2 min), container (10 min), tflite-runtime (2 min), arm64 (5 min)
 # pytest gets the files with such tests only: the others import what the environment does not have.
 TRAINING_TESTS = $$(grep -rl 'mark\.training' tests --include='test_*.py')
 test-training: $(VENVS)/training/.ok
@@ -137,6 +137,10 @@ test-container: $(VENVS)/test/.ok $(VENVS)/sam/.ok
 # Needs Python 3.11.
 test-tflite-runtime: $(VENVS)/tflite-runtime/.ok
 	$(call python,tflite-runtime) -m pytest -p no:cacheprovider -m "not training and not browser and not container and not emulator" tests/serving tests/tools/test_serve.py $(ARGS)
+
+# Under QEMU, which is fetched. Skipped with a reason where it cannot be had.
+test-arm64: $(VENVS)/test/.ok
+	@$(call python,test) -m tools.arm64 $(ARGS)
 
 ##@ Operate
 

@@ -13,6 +13,7 @@ would have to send them. This function gets API Gateway events.
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.baselines import (
@@ -28,6 +29,7 @@ from benchmarks.harness import (
     BATCH,
     MEMORY_MB,
     REQUESTS,
+    RESULTS,
     SLOW_S,
     Run,
     at_least_one,
@@ -55,6 +57,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--lanes", nargs="+", choices=(AVX2, MACHINE), help="default: all")
     parser.add_argument("--quick", action="store_true", help="one round, few requests")
     parser.add_argument("--write", action="store_true", help="benchmarks/results/compare.json")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="for any choice of the above")
     options = parser.parse_args(arguments)
     if options.write and (options.only or options.lanes or options.quick):
         parser.error("--write keeps all handlers and lanes, measured in one run of full length")
@@ -70,8 +73,8 @@ def main(arguments: list[str]) -> None:
     for lane in measured:
         print(f"\n{lane}: {', '.join(record['provenance']['instruction_sets'][lane])}\n")
         print(comparison_table(result, lane))
-    if options.write:
-        write_result("compare", result)
+    if options.write or options.out:
+        write_result("compare", result, folder=options.out or RESULTS)
 
 
 def choose_handlers(names: list[str] | None) -> list[Baseline]:

@@ -48,7 +48,7 @@ def test_every_link_within_the_repository_leads_somewhere(page: str) -> None:
 
 @pytest.mark.parametrize("page", sorted(PAGES.keys() - HISTORY))
 def test_every_make_target_exists(page: str) -> None:
-    for target in re.findall(r"(?:^|`|&& )make ([a-z][a-z-]+)", PAGES[page], re.MULTILINE):
+    for target in re.findall(r"(?:^|`|&& )make ([a-z][a-z0-9-]+)", PAGES[page], re.MULTILINE):
         assert re.search(rf"^(?:[a-z -]* )?{target}(?: [a-z -]*)?:", MAKEFILE, re.MULTILINE), target
 
 

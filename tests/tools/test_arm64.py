@@ -1,0 +1,77 @@
+"""The choice and the check of what ``make test-arm64`` executes."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lambda_function import REPOSITORY
+from tools.arm64 import (
+    LOCKS,
+    PACKAGES,
+    TESTS,
+    ChecksumError,
+    Package,
+    UnavailableError,
+    check,
+    lock_lines,
+    prepare,
+    read_packages,
+)
+
+LOCK = """\
+# a comment
+numpy==2.4.6 ; python_full_version < '3.12' \\
+    --hash=sha256:aa
+numpy==2.5.5 ; python_full_version >= '3.12' \\
+    --hash=sha256:bb \\
+    --hash=sha256:cc
+    # via pillow
+colorama==0.4.6 ; sys_platform == 'win32' \\
+    --hash=sha256:dd
+"""
+
+
+def test_a_locks_lines_are_those_of_lambdas_python_on_arm64() -> None:
+    assert lock_lines(LOCK) == ["numpy==2.5.5 --hash=sha256:bb --hash=sha256:cc"]
+
+
+def test_every_package_is_pinned_by_version_and_sha256() -> None:
+    packages = read_packages(PACKAGES.read_text())
+    assert {package.architecture for package in packages} == {"amd64", "arm64"}
+    assert [p.name for p in packages if p.architecture == "amd64"] == ["qemu-user"]
+    assert all(len(bytes.fromhex(package.sha256)) == 32 for package in packages)
+    assert read_packages("# x\na 1:2 arm64 ff\n") == [Package("a", "1:2", "arm64", "ff")]
+
+
+def test_a_package_with_another_content_is_an_error(tmp_path: Path) -> None:
+    file = tmp_path / "a.deb"
+    file.write_bytes(b"content")
+    check(file, hashlib.sha256(b"content").hexdigest())
+    with pytest.raises(ChecksumError, match=r"a\.deb has SHA-256 .*Expected: 00"):
+        check(file, "00")
+
+
+def test_without_apt_the_tests_are_skipped_with_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(UnavailableError):
+        prepare()
+    done = subprocess.run(
+        [sys.executable, "-m", "tools.arm64"],
+        cwd=REPOSITORY,
+        env={"PATH": "/nowhere"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0
+    assert done.stdout.startswith("skipped: ")
+
+
+def test_the_named_tests_and_locks_exist() -> None:
+    files = [*TESTS, *(f"requirements/{name}.txt" for name in LOCKS)]
+    assert [name for name in files if not (REPOSITORY / name).is_file()] == []
