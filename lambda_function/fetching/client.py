@@ -43,8 +43,9 @@ from lambda_function.fetching.errors import ServerStatusError, UnusableResponseE
 from lambda_function.fetching.identity import VIA, user_agent
 from lambda_function.fetching.lookup import LookupPool, resolve_host
 from lambda_function.fetching.response import (
+    CHUNK_BYTES,
     IMAGE_STATUSES,
-    MAX_HEAD_BYTES,
+    MAX_FRAMING_BYTES,
     REDIRECTS,
     ResponseReader,
     check_head,
@@ -251,7 +252,7 @@ class _Download:
         sock.settimeout(self.deadline.remaining_s())
         sock.sendall(_request_head(target, self.limits.contact))
         max_bytes = self.limits.max_bytes
-        wire = DeadlineSocket(sock, self.deadline, MAX_HEAD_BYTES + 2 * max_bytes)
+        wire = DeadlineSocket(sock, self.deadline, max_bytes + CHUNK_BYTES + MAX_FRAMING_BYTES)
         response = ResponseReader(wire).read_head()
         if response.status in REDIRECTS and self.limits.max_redirects:
             return _redirect_target(target, response)

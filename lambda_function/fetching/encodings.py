@@ -89,8 +89,6 @@ def _unpack_piece(decoder: zlib._Decompress, piece: bytes) -> Iterator[bytes]:
         while piece and not decoder.eof:
             yield decoder.decompress(piece, STEP_BYTES)
             piece = decoder.unconsumed_tail
-        while not decoder.eof and (rest := decoder.decompress(b"", STEP_BYTES)):
-            yield rest  # the decoder may hold output that needs no more input
     except zlib.error as error:
         raise UnusableResponseError("The image's server sent damaged gzip data.") from error
     if piece or decoder.unused_data:

@@ -64,9 +64,9 @@ def test_one_layer_of_gzip_is_unpacked(encoding: str) -> None:
         ),
         pytest.param(
             b"Transfer-Encoding: chunked\r\n\r\n"
-            + b"".join(b"1\r\n%b\r\n" % PACKED[n : n + 1] for n in range(len(PACKED)))
-            + b"0\r\n\r\n",
-            id="in chunks of one byte",
+            + b"".join(b"3\r\n%b\r\n" % PACKED[n : n + 3] for n in range(0, len(PACKED) - 3, 3))
+            + b"%x\r\n%b\r\n0\r\n\r\n" % (len(PACKED) % 3 or 3, PACKED[-(len(PACKED) % 3 or 3) :]),
+            id="in chunks of three bytes",
         ),
     ],
 )
@@ -98,6 +98,12 @@ def test_other_codings_and_bad_gzip_are_the_server_s_failure(encoding: str, body
     with pytest.raises(FetchError) as caught:
         fetch(encoded(body, encoding))
     assert (caught.value.status, caught.value.code) == (502, "fetch_failed")
+
+
+@pytest.mark.parametrize("behind", [b"x", PACKED])
+def test_bytes_behind_gzip_are_refused_in_another_piece_too(behind: bytes) -> None:
+    with pytest.raises(FetchError, match="bytes after the gzip data"):
+        list(unpack_gzip([PACKED, behind], 10**6))
 
 
 @pytest.mark.parametrize("second", ["gzip", "identity", "utf-8"])
