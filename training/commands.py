@@ -38,6 +38,10 @@ class CommandModule(Protocol):
 COMMANDS = {
     "data": Command("training.data.clothing", "fetch the data set at its pinned commit"),
     "weights": Command("training.data.imagenet", "fetch Xception's complete ImageNet weights"),
+    "data-check": Command(
+        "training.data.check", "what a folder of images holds, and what is wrong with it"
+    ),
+    "split": Command("training.data.split", "split a folder of class folders into a new folder"),
     "train": Command("training.fit.train", "fine-tune Xception; writes runs/<name>/"),
     "soup": Command("training.fit.soup", "average the weights of runs with one start"),
     "evaluate": Command(

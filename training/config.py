@@ -1,47 +1,123 @@
-"""One frozen configuration per training run, saved beside its result."""
+"""The settings of one training run, and the range of every setting.
+
+``RANGES`` is the one place where ranges stand. Configurations, options and ``--help`` read it.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
+import inspect
 import json
 import math
-from typing import Any
+import re
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from lambda_function.metadata import InputSpec
 from training.errors import ConfigError
 
 DEFAULT_INPUT = InputSpec(224, 224)
-LEAST_SIDE = 71  # pixels; Xception's blocks leave nothing of less
-SEEDS = 2**32  # what NumPy takes
+MIN_SIDE = 71  # pixels, the smallest image that Xception's blocks can reduce
+SEEDS = 2**32  # NumPy accepts seeds below this
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 AUGMENTATIONS = ("mild", "jpeg", "randaugment")
+CLASS_WEIGHTS = ("none", "sqrt", "balanced")
+
+
+class Range(NamedTuple):
+    """What values a setting may have, in words and as a function."""
+
+    text: str
+    contains: Callable[[Any], bool]
+
+
+def _at_least(low: float) -> Range:
+    return Range(f"{low:g} or more", lambda value: low <= value < math.inf)
+
+
+def _between(low: float, high: float) -> Range:
+    return Range(f"{low:.0f} to {high:.0f}", lambda value: low <= value <= high)
+
+
+def _one_of(names: tuple[str, ...]) -> Range:
+    return Range(f"one of {', '.join(names)}", lambda value: value in names)
+
+
+_SHARE = Range("0 or more, and below 1", lambda value: 0 <= value < 1)
+
+RANGES = {
+    "size": _at_least(MIN_SIDE),
+    "limit": _at_least(0),
+    "seeds": _at_least(1),
+    "first_trainable_block": _between(2, 15),
+    "views": _at_least(1),
+    "augmentation": _one_of(AUGMENTATIONS),
+    "inner_units": _at_least(0),
+    "dropout": _SHARE,
+    "epochs": _at_least(1),
+    "batch_size": _at_least(1),
+    "learning_rate": Range("above 0", lambda value: 0 < value < math.inf),
+    "warmup_epochs": _at_least(0),
+    "weight_decay": _at_least(0),
+    "label_smoothing": _SHARE,
+    "mixup_alpha": _at_least(0),
+    "cutmix_alpha": _at_least(0),
+    "class_weights": _one_of(CLASS_WEIGHTS),
+    "ema_momentum": _SHARE,
+    "batch_norm_momentum": _SHARE,
+    "precision": _one_of(PRECISIONS),
+    "seed": _between(0, SEEDS - 1),
+}
+
+
+def check_range(setting: str, value: Any) -> None:
+    """Check one setting.
+
+    Raises:
+        ConfigError: names the setting, what is allowed, and the value.
+    """
+    if not RANGES[setting].contains(value):
+        raise ConfigError(f"{setting} must be {RANGES[setting].text}. Received: {value!r}")
+
+
+def check_ranges(config: Any) -> None:
+    """Check every field of a dataclass that has a range; see ``check_range``."""
+    for field in dataclasses.fields(config):
+        if field.name in RANGES:
+            check_range(field.name, getattr(config, field.name))
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-    """Everything that decides what a run learns.
+    """Everything that decides what a run learns. It is saved beside the result.
 
     Attributes:
-        name: of the run; its folder is ``runs/<name>``.
+        name: name of the run. Its folder is ``runs/<name>``.
         input: size, resize filter and scaling of the images.
-        first_trainable_block: Xception blocks before this one are frozen and their
-            activations cached; 15 trains the head alone.
+        first_trainable_block: the first Xception block that is trained. The blocks before it are
+            frozen and their activations cached. 15 trains the head alone.
         start_from: name of a run whose weights to start with, instead of ImageNet's.
-        views: cached views per training image: the plain one, and ``views - 1`` augmented.
-        augmentation: of the random views: ``mild`` (see ``augment``); ``jpeg``, which adds a
-            JPEG of random quality to it; or ``randaugment``, which adds Keras's RandAugment.
-        inner_units: width of a dense layer before the logits; 0 for none.
-        dropout: share of pooled features dropped before the logits.
-        epochs, batch_size, learning_rate, warmup_epochs: AdamW, cosine schedule.
-        weight_decay: decoupled, on kernels only.
-        label_smoothing: share of the target spread over all classes.
-        mixup_alpha: of MixUp's Beta distribution, on cached activations; 0 for none.
-        cutmix_alpha: of CutMix's, likewise; where both are set, each batch gets one of them.
-        ema_momentum: of the weights' moving average that is evaluated; 0 for none.
-        batch_norm_momentum: of trained batch norms. Keras's default of 0.99 needs more
-            steps than an epoch here has, and ruins the first epochs.
-        precision: Keras dtype policy while training; the saved model is always float32.
+        views: cached views per training image: the image, its mirror image, then random ones.
+        augmentation: of the random views. ``mild`` crops, rotates and changes colours. ``jpeg``
+            also compresses the image as JPEG. ``randaugment`` applies Keras's RandAugment.
+        inner_units: width of a dense layer before the logits. 0 for no such layer.
+        dropout: share of the pooled features that is dropped before the logits.
+        epochs: passes over the training images.
+        batch_size: images per step.
+        learning_rate: of AdamW, after the warm-up. A cosine schedule lowers it to 0.
+        warmup_epochs: epochs in which the learning rate rises from 0. Below ``epochs``.
+        weight_decay: of AdamW, decoupled, on kernels only.
+        label_smoothing: share of the target that is spread over all classes.
+        mixup_alpha: of MixUp's Beta distribution, on cached activations. 0 for no MixUp.
+        cutmix_alpha: of CutMix's Beta distribution. If both are set, each batch gets one of them.
+        class_weights: how much rare classes count. ``none``, ``sqrt`` (the square root of the
+            inverse frequency) or ``balanced`` (the inverse frequency).
+        ema_momentum: of the moving average of the weights, which is evaluated. The average warms
+            up, so that a short run does not keep its first weights. 0 for no average.
+        batch_norm_momentum: of trained batch norms. Keras's default of 0.99 needs more steps than
+            an epoch here has, and ruins the first epochs.
+        precision: Keras dtype policy while training. The saved model is always float32.
         seed: of initialisation, views, shuffling and MixUp.
     """
 
@@ -61,39 +137,20 @@ class TrainConfig:
     label_smoothing: float = 0.1
     mixup_alpha: float = 0.2
     cutmix_alpha: float = 0.0
+    class_weights: str = "none"
     ema_momentum: float = 0.99
     batch_norm_momentum: float = 0.9
     precision: str = "float32"
     seed: int = 0
 
     def __post_init__(self) -> None:
-        checks = {
-            "input": (
-                min(self.input.height, self.input.width) >= LEAST_SIDE,
-                f"{LEAST_SIDE} pixels or more on each side, as Xception takes",
-            ),
-            "first_trainable_block": (2 <= self.first_trainable_block <= 15, "2 to 15"),
-            "views": (self.views >= 1, "1 or more"),
-            "augmentation": (self.augmentation in AUGMENTATIONS, f"one of {AUGMENTATIONS}"),
-            "inner_units": (self.inner_units >= 0, "0 or more"),
-            "dropout": (0 <= self.dropout < 1, "0 or more, and below 1"),
-            "epochs": (self.epochs >= 1, "1 or more"),
-            "batch_size": (self.batch_size >= 1, "1 or more"),
-            "learning_rate": (0 < self.learning_rate < math.inf, "above 0, and finite"),
-            "warmup_epochs": (
-                0 <= self.warmup_epochs < self.epochs,
-                f"0 or more, and below the {self.epochs} epochs",
-            ),
-            "weight_decay": (self.weight_decay >= 0, "0 or more"),
-            "label_smoothing": (0 <= self.label_smoothing < 1, "0 or more, and below 1"),
-            "mixup_alpha": (self.mixup_alpha >= 0, "0 or more"),
-            "cutmix_alpha": (self.cutmix_alpha >= 0, "0 or more"),
-            "ema_momentum": (0 <= self.ema_momentum < 1, "0 or more, and below 1"),
-            "batch_norm_momentum": (0 <= self.batch_norm_momentum < 1, "0 or more, and below 1"),
-            "precision": (self.precision in PRECISIONS, f"one of {PRECISIONS}"),
-            "seed": (0 <= self.seed < SEEDS, f"0 to {SEEDS - 1}"),
-        }
-        check_ranges(self, checks)
+        check_ranges(self)
+        check_range("size", min(self.input.height, self.input.width))
+        if self.warmup_epochs >= self.epochs:
+            raise ConfigError(
+                f"warmup_epochs must be below the {self.epochs} epochs. "
+                f"Received: {self.warmup_epochs!r}"
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON types."""
@@ -101,26 +158,17 @@ class TrainConfig:
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> TrainConfig:
-        """Build from ``to_dict``'s form; other keys are ignored."""
+        """Build from ``to_dict``'s form. Other keys are ignored."""
         known = {field.name for field in dataclasses.fields(cls)}
         chosen = {key: value for key, value in fields.items() if key in known}
         return cls(**{**chosen, "input": InputSpec(**fields["input"])})
 
 
-def check_ranges(config: Any, checks: dict[str, tuple[bool, str]]) -> None:
-    """Refuse the first setting that is out of range.
-
-    Args:
-        config: holds the settings.
-        checks: setting -> whether it is in range, and what its range is.
-
-    Raises:
-        ConfigError: names the setting, what is allowed, and its value.
-    """
-    for setting, (valid, allowed) in checks.items():
-        if not valid:
-            received = getattr(config, setting)
-            raise ConfigError(f"{setting} must be {allowed}. Received: {received!r}")
+def describe_settings(config: type[Any]) -> dict[str, str]:
+    """Return what each setting means, from the ``Attributes`` of a dataclass's docstring."""
+    _, _, section = inspect.cleandoc(config.__doc__ or "").partition("Attributes:\n")
+    entries = re.findall(r"^ {4}(\w+): (.*(?:\n {5,}.*)*)", section, flags=re.MULTILINE)
+    return {name: " ".join(text.replace("``", "").split()) for name, text in entries}
 
 
 def warmup_for(epochs: int) -> float:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import re
 import resource
 import shutil
 import signal
@@ -25,28 +24,19 @@ import pytest
 
 keras = pytest.importorskip("keras", reason="needs Keras: make test-training")
 
-import h5py  # noqa: E402
-
 from lambda_function import REPOSITORY  # noqa: E402
 from lambda_function.metadata import InputSpec  # noqa: E402
 from tests.support.shapes import CLASSES, draw  # noqa: E402
 from training.commands import main  # noqa: E402
 from training.config import TrainConfig  # noqa: E402
-from training.data.cached_features import CachedFeatures, cut_mix  # noqa: E402
 from training.data.dataset import load_split  # noqa: E402
-from training.data.features import extract  # noqa: E402
 from training.data.imagenet import DEFAULT_WEIGHTS, find_weights  # noqa: E402
-from training.data.rand_augment import rand_augment  # noqa: E402
 from training.errors import ConfigError, WeightsError  # noqa: E402
 from training.evaluation import metrics  # noqa: E402
 from training.evaluation.loaded_model import load_scorer, score  # noqa: E402
-from training.fit import checkpoints as backup  # noqa: E402
 from training.fit.backbone import (  # noqa: E402
-    assign_weights,
     build_backbone,
-    build_network,
     named_weights,
-    with_probabilities,
     without_probabilities,
 )
 from training.fit.run_folder import check_settings, read_config, record_settings  # noqa: E402
@@ -105,7 +95,7 @@ def test_a_run_says_everything_about_itself(finished: Path) -> None:
     assert history[0].startswith("epoch,")
     assert len(history) == 1 + HEAD.epochs
     assert not list(finished.rglob("unfinished*"))
-    assert not (finished / "backup").exists()  # nothing goes on from it any more
+    assert not (finished / "state.npz").exists()  # nothing resumes from it any more
 
 
 def test_the_saved_model_answers_as_the_report_says(finished: Path, pictures: Path) -> None:
@@ -291,11 +281,10 @@ def rows_in(history: Path) -> dict[int, list[float]]:
 def test_a_killed_run_loses_at_most_one_epoch_and_ends_as_if_nothing_had_been(
     tmp_path: Path, pictures: Path, weights: Path, cache: Path
 ) -> None:
-    # Without dropout nothing is random but what seed and epoch decide.
-    whole = dataclasses.replace(HEAD, name="whole", views=1, epochs=12, dropout=0.0)
+    whole = dataclasses.replace(HEAD, name="whole", views=1, epochs=12)
     train(whole, dataset=pictures, weights=weights, runs=tmp_path, cache=cache)
 
-    arguments = command(pictures, weights, name="killed", epochs=12, dropout=0.0)
+    arguments = command(pictures, weights, name="killed", epochs=12)
     history = tmp_path / "runs" / "killed" / "history.csv"
     process = start(tmp_path, arguments)
     wait_for_epochs(process, history, 3)
@@ -310,12 +299,11 @@ def test_a_killed_run_loses_at_most_one_epoch_and_ends_as_if_nothing_had_been(
     assert process.returncode == 0, errors
     after = epochs_in(history)
     assert after[-1] == 11
-    # An epoch's row is written after its backup: the next epoch is where it goes on, or, when
-    # the kill fell between the two, the one after.
-    assert before[-1] + 1 <= after[len(before)] <= before[-1] + 2
-    assert output.count("Epoch ") <= 12 - len(before)
+    # The state is written after the epoch's row. A kill between the two repeats that epoch.
+    assert after == list(range(12))
+    assert 12 - len(before) <= output.count("Epoch ") <= 13 - len(before)
     resumed, uninterrupted = rows_in(history), rows_in(tmp_path / "whole" / "history.csv")
-    for epoch in (after[len(before)], 11):
+    for epoch in (len(before), 11):
         assert resumed[epoch] == pytest.approx(uninterrupted[epoch], abs=2e-4), epoch
 
 
@@ -431,19 +419,6 @@ def test_a_start_that_failed_does_not_take_the_name(
     assert "wrote" not in shown
 
 
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [("first_trainable_block", 1), ("views", 0), ("dropout", 1.0), ("learning_rate", 0.0),
-     ("warmup_epochs", 3.0), ("precision", "float64"), ("ema_momentum", 1.0), ("seed", -1),
-     ("learning_rate", float("inf")), ("input", InputSpec(70, 224))],
-)  # fmt: skip
-def test_a_setting_out_of_range_is_named_with_its_value(field: str, value: Any) -> None:
-    with pytest.raises(
-        ConfigError, match=f"{field} must be .+. Received: {re.escape(repr(value))}"
-    ):
-        dataclasses.replace(HEAD, **{field: value})
-
-
 def test_weights_that_do_not_fit_are_refused_in_one_line(
     tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -528,243 +503,3 @@ def test_a_batch_that_cannot_be_shared_and_a_loss_without_bound_are_one_sentence
     assert main(command(pictures, weights, **options | diverging)) == 2
     assert "has diverged. Try a lower --learning-rate (now 1e+38)" in one_sentence(capsys)
     assert not (tmp_path / "x" / "model.keras").exists()
-
-
-# --- the backup ----------------------------------------------------------------
-
-
-@pytest.fixture
-def interrupted(tmp_path: Path) -> Path:
-    """A run's folder after two epochs of five steps each: two backups, two rows."""
-    (tmp_path / "backup").mkdir()
-    for suffix, epochs in (("", 2), (".bkp", 1)):
-        write_backup(tmp_path, suffix, epochs, steps=5 * epochs)
-    (tmp_path / "history.csv").write_text("epoch,loss\n0,0.5\n1,0.4\n")
-    (tmp_path / "checkpoints").mkdir()
-    (tmp_path / "checkpoints" / "xception_01_0.5000.keras").write_bytes(b"")
-    return tmp_path
-
-
-def write_backup(folder: Path, suffix: str, epochs: int, steps: int) -> None:
-    with h5py.File(folder / "backup" / f"latest.weights.h5{suffix}", "w") as file:
-        file["optimizer/vars/0"] = steps
-    text = json.dumps({"epoch": epochs, "batch": 0})
-    (folder / "backup" / f"training_metadata.json{suffix}").write_text(text)
-
-
-def epoch_in(folder: Path) -> Any:
-    return json.loads((folder / "backup" / "training_metadata.json").read_text())["epoch"]
-
-
-def test_a_backup_that_is_whole_and_recorded_is_gone_on_from(interrupted: Path) -> None:
-    assert backup.settle(interrupted, 5) == 2
-    assert epoch_in(interrupted) == 2
-
-
-@pytest.mark.parametrize("fault", ["cut short", "not yet named", "name cut short", "no row"])
-def test_a_backup_out_of_step_gives_way_to_the_one_before(interrupted: Path, fault: str) -> None:
-    weights = interrupted / "backup" / "latest.weights.h5"
-    if fault == "cut short":
-        weights.write_bytes(weights.read_bytes()[:300])
-    elif fault == "not yet named":  # weights of epoch 3 beside the number 2
-        write_backup(interrupted, "", 2, steps=15)
-    elif fault == "name cut short":
-        (interrupted / "backup" / "training_metadata.json").write_text('{"epo')
-    else:  # killed before checkpoint and row: the epoch has to be run again to be a candidate
-        (interrupted / "history.csv").write_text("epoch,loss\n0,0.5\n")
-    assert backup.settle(interrupted, 5) == 1
-    assert epoch_in(interrupted) == 1
-    assert (interrupted / "checkpoints" / "xception_01_0.5000.keras").exists()
-
-
-@pytest.mark.parametrize(("counted", "epochs"), [(10, 2), (9, 2), (11, 1), (0, 1)])
-def test_a_scaled_optimizer_counts_inside_and_may_skip_steps(
-    interrupted: Path, counted: int, epochs: int
-) -> None:
-    """mixed_float16: the wrapper's own counter stays 0, and overflowing steps are not counted."""
-    with h5py.File(interrupted / "backup" / "latest.weights.h5", "w") as file:
-        file["optimizer/vars/0"] = 0
-        file["optimizer/inner_optimizer/vars/0"] = counted
-    assert backup.settle(interrupted, 5) == epochs
-
-
-@pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
-def test_keras_s_own_backup_is_gone_on_from_in_every_precision(
-    tmp_path: Path, pictures: Path, weights: Path, cache: Path, precision: str,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
-    def interrupt(*_: Any) -> None:
-        raise KeyboardInterrupt
-
-    config = dataclasses.replace(HEAD, name=precision, precision=precision, views=1, epochs=2)
-    monkeypatch.setattr("training.fit.train._finish", interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        train(config, dataset=pictures, weights=weights, runs=tmp_path, cache=cache)
-    assert backup.settle(tmp_path / precision, 60 // config.batch_size) == 2
-    assert epochs_in(tmp_path / precision / "history.csv") == [0, 1]
-
-
-@pytest.mark.parametrize("left", ["a first backup cut short", "no backup"])
-def test_without_a_backup_nothing_of_the_run_is_left(interrupted: Path, left: str) -> None:
-    for file in (interrupted / "backup").iterdir():
-        if left == "no backup" or file.suffix == ".bkp":
-            file.unlink()
-        else:
-            file.write_bytes(b"HDF")
-    assert backup.settle(interrupted, 5) == 0
-    assert list(interrupted.iterdir()) == []
-
-
-@pytest.mark.slow
-def test_a_first_epoch_whose_backup_was_cut_short_begins_anew(
-    tmp_path: Path, pictures: Path, weights: Path, cache: Path
-) -> None:
-    config = dataclasses.replace(HEAD, name="cut", views=1, epochs=2)
-    (tmp_path / "cut" / "backup").mkdir(parents=True)
-    (tmp_path / "cut" / "backup" / "latest.weights.h5").write_bytes(b"\x89HDF\r\n")
-    folder = train(config, dataset=pictures, weights=weights, runs=tmp_path, cache=cache)
-    assert epochs_in(folder / "history.csv") == [0, 1]
-
-
-# --- parts -------------------------------------------------------------------
-
-
-def views(config: TrainConfig, images: int = 20) -> CachedFeatures:
-    """Views whose activations tell image and view: 10 * image + view."""
-    rows = np.arange(images, dtype=np.float16)[:, None] * 10
-    return CachedFeatures([rows, rows + 1], np.arange(images) % 3, 3, config)
-
-
-def test_an_epoch_shows_every_image_once_but_the_incomplete_batch() -> None:
-    config = dataclasses.replace(HEAD, batch_size=6)
-    dataset = views(config)
-    dataset.start_epoch(0)
-    assert len(dataset) == 3
-    shown = np.concatenate([dataset[i][0] for i in range(3)])[:, 0]
-    images = (shown // 10).astype(int)
-    assert len(set(images)) == 18
-    assert set((shown % 10).astype(int)) == {0, 1}
-    targets = np.concatenate([dataset[i][1] for i in range(3)])
-    assert targets.argmax(axis=1).tolist() == (images % 3).tolist()
-
-
-def test_epochs_repeat_for_a_resumed_run_and_differ_from_each_other() -> None:
-    first, again = views(HEAD), views(HEAD)
-    first.start_epoch(0)
-    start_of_epoch_0 = first[0][0]
-    first.start_epoch(1)
-    again.start_epoch(1)
-    assert np.array_equal(first[0][0], again[0][0])
-    assert not np.array_equal(first[0][0], start_of_epoch_0)
-
-
-def test_mixup_blends_activations_and_targets_by_the_same_share() -> None:
-    dataset = views(dataclasses.replace(HEAD, mixup_alpha=1.0, batch_size=20), images=20)
-    dataset.start_epoch(0)
-    _, targets = dataset[0]
-    assert targets.sum(axis=1) == pytest.approx(np.ones(20), abs=1e-6)
-    shares = np.unique(np.round(targets[(targets > 0) & (targets < 1)], 5))
-    assert len(shares) == 2
-    assert shares.sum() == pytest.approx(1.0, abs=1e-4)
-
-
-def test_cutmix_pastes_a_rectangle_and_blends_targets_by_its_area() -> None:
-    images = np.arange(6, dtype=np.float32)[:, None, None, None] * np.ones(
-        (1, 8, 10, 1), np.float32
-    )
-    targets = np.eye(6, dtype=np.float32)
-    mixed, blended = cut_mix(images, targets, np.random.default_rng(3), 1.0)
-    foreign = mixed[..., 0] != np.arange(6)[:, None, None]
-    partners = blended * (1 - targets)
-    assert foreign.any()
-    for number in range(6):
-        rows, columns = np.nonzero(foreign[number])
-        if not len(rows):
-            continue  # its own partner
-        height, width = np.ptp(rows) + 1, np.ptp(columns) + 1
-        assert height * width == len(rows)  # a full rectangle
-        partner = int(mixed[number, rows[0], columns[0], 0])
-        assert partners[number].argmax() == partner
-        assert blended[number, partner] == pytest.approx(height * width / 80)
-        assert blended[number].sum() == pytest.approx(1.0)
-
-
-def test_where_mixup_and_cutmix_are_set_batches_get_one_of_them() -> None:
-    config = dataclasses.replace(HEAD, mixup_alpha=1.0, cutmix_alpha=1.0, batch_size=4)
-    spatial = np.arange(40, dtype=np.float16)[:, None, None, None] * np.ones((1, 6, 6, 1))
-    dataset = CachedFeatures([spatial.astype(np.float16)], np.arange(40) % 3, 3, config)
-    whole = [np.ptp(dataset[i][0], axis=(1, 2, 3)).max() < 1e-4 for i in range(len(dataset))]
-    assert 0 < sum(whole) < len(whole)  # MixUp leaves every image even, CutMix does not
-
-
-def test_rand_augment_repeats_by_seed_and_stays_in_range() -> None:
-    images = np.random.default_rng(0).uniform(-1, 1, (4, SIZE, SIZE, 3)).astype(np.float32)
-    before = images.copy()
-    once, again = (rand_augment(images, seed="0123456789abcdef") for _ in range(2))
-    other = rand_augment(images, seed="fedcba9876543210")
-    assert once.dtype == np.float32
-    assert once.shape == images.shape
-    assert np.abs(once).max() <= 1
-    assert np.array_equal(once, again)
-    assert not np.array_equal(once, other)
-    assert np.array_equal(images, before)
-    assert not np.array_equal(once, images)
-
-
-@pytest.mark.parametrize("augmentation", ["jpeg", "randaugment"])
-def test_stronger_augmentation_changes_random_views_alone(
-    tmp_path: Path, pictures: Path, augmentation: str
-) -> None:
-    split = load_split(pictures, "train").subsample(6)
-    pixels = keras.Input((SIZE, SIZE, 3))
-    itself = keras.Model(pixels, keras.layers.Identity()(pixels))
-
-    def view(number: int, augmentation: str) -> Any:
-        return extract(
-            itself, split, HEAD.input, weights_id="none", view=number,
-            augmentation=augmentation, cache=tmp_path,
-        )  # fmt: skip
-
-    for number in (0, 1):
-        assert np.array_equal(view(number, "mild"), view(number, augmentation))
-    assert not np.array_equal(view(2, "mild"), view(2, augmentation))
-
-
-def test_frozen_and_trained_parts_are_the_whole() -> None:
-    keras.utils.set_random_seed(1)
-    backbone = keras.applications.Xception(
-        weights=None, include_top=False, input_shape=(SIZE, SIZE, 3)
-    )
-    image = np.random.default_rng(0).uniform(-1, 1, (2, SIZE, SIZE, 3)).astype(np.float32)
-    for block in (2, 5, 13, 14, 15):
-        config = dataclasses.replace(HEAD, first_trainable_block=block, inner_units=7)
-        network = build_network(backbone, config, 3)
-        parts = network.trained.predict_on_batch(network.frozen.predict_on_batch(image))
-        whole = network.whole.predict_on_batch(image)
-        assert np.asarray(parts) == pytest.approx(np.asarray(whole), abs=1e-4), block
-        trainable = {
-            layer.name.split("_")[0]
-            for layer in network.trained.layers
-            if layer.name.startswith("block") and layer.trainable_weights
-        }
-        assert trainable == {f"block{n}" for n in range(block, 15)}
-        assert not network.frozen.trainable_weights
-
-
-def test_weights_of_another_shape_or_name_are_refused() -> None:
-    inputs = keras.Input((4,))
-    model = keras.Model(inputs, keras.layers.Dense(2, name="logits")(inputs))
-    with pytest.raises(WeightsError, match="has no weight 'inner/kernel'"):
-        assign_weights(model, {"inner/kernel": np.zeros((4, 2))})
-    with pytest.raises(WeightsError, match=r"has shape \(3, 2\)"):
-        assign_weights(model, {"logits/kernel": np.zeros((3, 2))})
-    assign_weights(model, {"logits/kernel": np.full((4, 2), 0.5)})
-    assert named_weights(model)["logits/kernel"].tolist() == [[0.5, 0.5]] * 4
-
-
-def test_probabilities_are_the_softmax_of_divided_logits() -> None:
-    inputs = keras.Input((2,))
-    model = with_probabilities(keras.Model(inputs, inputs), temperature=2.0)
-    found = np.asarray(model.predict_on_batch(np.array([[np.log(9.0), 0.0]], dtype=np.float32)))
-    # the square root of 9 to 1
-    assert found == pytest.approx(np.array([[0.75, 0.25]]), abs=1e-6)

@@ -2,8 +2,8 @@
 
 MixUp (Zhang et al., ICLR 2018, arXiv:1710.09412) and CutMix (Yun et al., ICCV 2019,
 arXiv:1905.04899) act on activations here, as Manifold Mixup does (Verma et al., ICML 2019,
-arXiv:1806.05236): the frozen blocks' answers are cached, and pixels are no longer at hand.
-Keras's own layers of these names act on pixels, inside the network's input.
+arXiv:1806.05236). The activations of the frozen blocks are cached, so the pixels are not at hand.
+Keras's own layers of these names act on pixels.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 
 from training.config import TrainConfig
 
-Batch = tuple[NDArray[np.float32], NDArray[np.float32]]
+Blended = tuple[NDArray[np.float32], NDArray[np.float32]]
+Batch = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
+_POWERS = {"none": 0.0, "sqrt": 0.5, "balanced": 1.0}  # of the inverse frequency
 
 
 class CachedFeatures(keras.utils.PyDataset):
@@ -30,19 +32,20 @@ class CachedFeatures(keras.utils.PyDataset):
         config: TrainConfig,
         rows: NDArray[np.int64] | None = None,
     ) -> None:
-        """Take what is cached; nothing is read yet.
+        """Take the cached arrays. Nothing is read yet.
 
         Args:
             views: float16, (cached images, ...), one array per view.
             labels: int64, (images,), of the images to learn from.
-            classes: how many there are.
+            classes: number of classes.
             config: of the run.
-            rows: int64, (images,), where each is in the views; default: they are all of them.
+            rows: int64, (images,), each image's index in the views; default: all of them in order.
         """
         super().__init__()
         self._views = views
         self._rows = np.arange(len(labels)) if rows is None else rows
         self._targets = np.eye(classes, dtype=np.float32)[labels]
+        self._class_weights = class_weights(labels, classes, config.class_weights)
         self._config = config
         self._epoch = 0
         self._order = np.arange(len(labels))
@@ -56,7 +59,8 @@ class CachedFeatures(keras.utils.PyDataset):
         rng = np.random.default_rng((self._config.seed, epoch))
         self._order = rng.permutation(len(self._order))
 
-    def __getitem__(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def __getitem__(self, index: int) -> Batch:
+        """Return activations, targets and the weight of each image in the loss."""
         size = self._config.batch_size
         rows = self._order[index * size : (index + 1) * size]
         rng = np.random.default_rng((self._config.seed, self._epoch, index))
@@ -64,7 +68,23 @@ class CachedFeatures(keras.utils.PyDataset):
         cached = self._rows[rows]
         images = np.stack([self._views[v][r] for v, r in zip(chosen, cached, strict=True)])
         blend = _choose_blend(self._config, rng)
-        return blend(images.astype(np.float32), self._targets[rows], rng)
+        blended, targets = blend(images.astype(np.float32), self._targets[rows], rng)
+        return blended, targets, targets @ self._class_weights
+
+
+def class_weights(labels: NDArray[np.int64], classes: int, kind: str) -> NDArray[np.float32]:
+    """Return how much an image of each class counts in the loss, float32, (classes,).
+
+    The mean over all images is 1, so that the learning rate keeps its meaning.
+
+    Args:
+        labels: int64, (images,), of the images to learn from.
+        classes: number of classes.
+        kind: one of ``config.CLASS_WEIGHTS``.
+    """
+    counts = np.maximum(np.bincount(labels, minlength=classes), 1)
+    weights = counts ** -_POWERS[kind]
+    return np.asarray(weights / weights[labels].mean(), dtype=np.float32)
 
 
 def mix_up(
@@ -72,14 +92,14 @@ def mix_up(
     targets: NDArray[np.float32],
     rng: np.random.Generator,
     alpha: float,
-) -> Batch:
-    """Blend each image, and its target, with another one's, all by the same share.
+) -> Blended:
+    """Blend each image and its target with another image's, all by the same share.
 
     Args:
         images: float32, (N, ...).
         targets: float32, (N, classes).
         rng: random generator.
-        alpha: of the Beta distribution that the share is drawn from; the larger part stays.
+        alpha: of the Beta distribution of the share. The larger part stays.
     """
     share = float(rng.beta(alpha, alpha))
     kept = max(share, 1 - share)
@@ -92,8 +112,8 @@ def cut_mix(
     targets: NDArray[np.float32],
     rng: np.random.Generator,
     alpha: float,
-) -> Batch:
-    """Put a rectangle of another image's activations into each; targets blend by its area.
+) -> Blended:
+    """Put a rectangle of another image's activations into each. Targets blend by its area.
 
     Args:
         images: float32, (N, height, width, channels).
@@ -111,8 +131,8 @@ def cut_mix(
     return pasted, _weigh(targets, targets[other], 1 - area / (height * width))
 
 
-def _choose_blend(config: TrainConfig, rng: np.random.Generator) -> Callable[..., Batch]:
-    """Return what one batch gets: MixUp, CutMix or neither; a coin decides between the two."""
+def _choose_blend(config: TrainConfig, rng: np.random.Generator) -> Callable[..., Blended]:
+    """Return MixUp, CutMix or neither for one batch. If both are set, chance decides."""
     alphas = {mix_up: config.mixup_alpha, cut_mix: config.cutmix_alpha}
     wanted = [(blend, alpha) for blend, alpha in alphas.items() if alpha]
     if not wanted:

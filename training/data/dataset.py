@@ -1,22 +1,35 @@
-"""A data set on disk: ``<root>/{train,validation,test}/<class>/*.jpg``."""
+"""A data set on disk: one folder of images per class, split or not.
+
+    <root>/{train,validation,test}/<class>/...    split
+    <root>/<class>/...                            not split: ``training.data.split`` splits it
+
+Images are recognised by content, as the serving code does, whatever their names are. They may lie
+in sub-folders of a class. Names that begin with a dot are skipped. Class names are compared in
+Unicode's composed form (NFC), because a Mac's ZIP may hold the decomposed form.
+"""
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import os
+import unicodedata
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lambda_function import REPOSITORY
+from lambda_function.images.formats import FORMATS, SNIFF_BYTES, sniff
+from training.config import check_range
 from training.errors import DatasetError
 
 SPLITS = ("train", "validation", "test")
 ENVIRONMENT_VARIABLE = "CLOTHING_DATASET"
 FETCHED_ROOT = REPOSITORY / "data" / "clothing-dataset-small"
 DEFAULT_ROOT = REPOSITORY.parent / "shared" / "clothing-dataset-small"
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".avif"})
+RUN_IMAGES = "images"  # folder of a run that split its images itself
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,33 +54,65 @@ class Split:
         return Split(tuple(self.paths[i] for i in indices), self.labels[indices], self.class_names)
 
     def subsample(self, limit: int) -> Split:
-        """Return about ``limit`` images, evenly spread over the classes; 0 is all.
+        """Return about ``limit`` images, evenly spread over the classes. 0 is all.
 
         Raises:
-            DatasetError: the limit is negative.
+            ConfigError: the limit is negative.
         """
-        if limit < 0:
-            raise DatasetError(f"limit must be 0, for all images, or more. Received: {limit}")
+        check_range("limit", limit)
         if not limit or limit >= len(self):
             return self
         return self.subset(np.linspace(0, len(self) - 1, limit).astype(np.int64))
 
 
-def find_dataset(path: Path | None = None) -> Path:
+@dataclasses.dataclass(frozen=True)
+class LeftOut:
+    """A file that is not used, and why."""
+
+    path: Path
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Listing:
+    """What a folder of class folders holds.
+
+    Attributes:
+        images: class name, NFC -> its images, sorted. Classes are sorted by name.
+        left_out: files that are not used. Names that begin with a dot are not listed.
+    """
+
+    images: dict[str, list[Path]]
+    left_out: list[LeftOut]
+
+
+def find_dataset(path: Path | None = None, *, run: Path | None = None) -> Path:
     """Return the data set's root: the argument, ``CLOTHING_DATASET``, `make data`'s, the default.
 
+    Args:
+        path: of the data set.
+        run: folder of a run. If the data set is not split and the run split it, the root is the
+            run's folder of images.
+
     Raises:
-        DatasetError: no such folder; the message says where it was looked for.
+        DatasetError: the folder does not exist. The message says where it was looked for.
     """
     default = FETCHED_ROOT if FETCHED_ROOT.is_dir() else DEFAULT_ROOT
     root = path or Path(os.environ.get(ENVIRONMENT_VARIABLE) or default)
     if not root.is_dir():
         raise DatasetError(
             f"no data set at {root}. Name one with --dataset or {ENVIRONMENT_VARIABLE}: a folder "
-            "with train/, validation/ and test/, each holding one folder of images per class "
-            "(clothing-dataset-small, for example: `make data` fetches it)."
+            "of class folders, or a folder with train/ and validation/, each holding one folder "
+            "of images per class (clothing-dataset-small, for example: `make data` fetches it)."
         )
+    if run and not is_split(root) and is_split(run / RUN_IMAGES):
+        return run / RUN_IMAGES
     return root
+
+
+def is_split(root: Path) -> bool:
+    """Tell whether a data set has a folder ``train``."""
+    return (root / "train").is_dir()
 
 
 def load_split(root: Path, split: str, class_names: tuple[str, ...] | None = None) -> Split:
@@ -85,37 +130,90 @@ def load_split(root: Path, split: str, class_names: tuple[str, ...] | None = Non
         raise DatasetError(f"split must be one of {SPLITS}. Received: {split!r}")
     folder = root / split
     if not folder.is_dir():
-        raise DatasetError(f"the data set has no split {split!r}: {folder} is not a folder")
+        others = sorted(e.name for e in root.iterdir() if e.is_dir() and _is_shown(e))
+        raise DatasetError(
+            f"the data set has no split {split!r}: {folder} is not a folder. {root} holds: "
+            f"{', '.join(others) or 'no folder'}. `make split DATASET={root} TO=...` splits a "
+            "folder of class folders."
+        )
     return load_folder(folder, class_names)
 
 
 def load_folder(folder: Path, class_names: tuple[str, ...] | None = None) -> Split:
     """List the images of a folder of class folders; see ``load_split``."""
-    found = sorted(entry.name for entry in folder.iterdir() if _is_class_folder(entry))
-    expected = found if class_names is None else list(class_names)
-    if set(found) != set(expected):
-        missing, unknown = sorted(set(expected) - set(found)), sorted(set(found) - set(expected))
+    listing = list_images(folder)
+    names = sorted(listing.images)
+    expected = names if class_names is None else list(class_names)
+    if set(names) != set(expected):
+        missing, unknown = sorted(set(expected) - set(names)), sorted(set(names) - set(expected))
         raise DatasetError(
             f"the class folders of {folder} are not the expected ones. "
             f"Missing: {missing or 'none'}. Unknown: {unknown or 'none'}. Expected: {expected}"
         )
-    if len(found) < 2:
-        raise DatasetError(f"{folder} holds {len(found)} class folder(s); at least 2 are needed")
-    paths: list[Path] = []
-    labels: list[int] = []
-    for index, name in enumerate(expected):
-        images = _images(folder / name)
-        paths += images
-        labels += [index] * len(images)
-    return Split(tuple(paths), np.array(labels, dtype=np.int64), tuple(expected))
+    if len(names) < 2:
+        raise DatasetError(f"{folder} holds {len(names)} class folder(s); at least 2 are needed")
+    for name in names:
+        if not listing.images[name]:
+            raise DatasetError(
+                f"the class folder {folder / name} holds no image. "
+                f"{_summarise(listing.left_out, folder / name)}Supported: {', '.join(FORMATS)}."
+            )
+    paths = [path for name in expected for path in listing.images[name]]
+    labels = np.repeat(np.arange(len(expected)), [len(listing.images[name]) for name in expected])
+    return Split(tuple(paths), labels.astype(np.int64), tuple(expected))
 
 
-def _is_class_folder(entry: Path) -> bool:
-    return entry.is_dir() and not entry.name.startswith(".")
+def list_images(folder: Path) -> Listing:
+    """List the images of a folder of class folders, and the files that are no usable images."""
+    images: dict[str, list[Path]] = {}
+    left_out: list[LeftOut] = []
+    for entry in sorted(folder.iterdir()):
+        if not _is_shown(entry):
+            continue
+        if not entry.is_dir():
+            left_out.append(LeftOut(entry, "lies beside the class folders, not in one"))
+            continue
+        of_class = images.setdefault(unicodedata.normalize("NFC", entry.name), [])
+        for path in sorted(_files_below(entry)):
+            if reason := _why_left_out(path):
+                left_out.append(LeftOut(path, reason))
+            else:
+                of_class.append(path)
+    return Listing(dict(sorted(images.items())), left_out)
 
 
-def _images(folder: Path) -> list[Path]:
-    images = sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
-    if not images:
-        raise DatasetError(f"the class folder {folder} holds no image ({sorted(IMAGE_SUFFIXES)})")
-    return images
+def _files_below(folder: Path) -> Iterator[Path]:
+    seen = set()
+    for parent, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(parent)
+        if real in seen:  # a link to a folder above itself
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        yield from (Path(parent, name) for name in files if not name.startswith("."))
+
+
+def _is_shown(entry: Path) -> bool:
+    """Tell whether a name is no hidden one. A Mac's ZIP adds ``__MACOSX`` and ``._`` names."""
+    return not entry.name.startswith(".") and entry.name != "__MACOSX"
+
+
+def _why_left_out(path: Path) -> str | None:
+    try:
+        with path.open("rb") as file:
+            head = file.read(SNIFF_BYTES)
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+    kind = sniff(head)
+    if kind in FORMATS:
+        return None
+    if not head:
+        return "empty"
+    return f"{kind} is not supported" if kind else "not an image"
+
+
+def _summarise(left_out: list[LeftOut], folder: Path) -> str:
+    reasons = collections.Counter(e.reason for e in left_out if folder in e.path.parents)
+    told = ", ".join(f"{count} x {reason}" for reason, count in reasons.most_common())
+    return f"Left out: {told}. " if told else ""

@@ -1,11 +1,11 @@
 """Activations of the frozen blocks, computed once and kept on disk.
 
-A frozen block answers the same in every epoch, so its answer is cached: an epoch then
-costs only the trained part. Augmentation becomes a number of cached views per image.
+A frozen block gives the same activations in every epoch. They are cached, so an epoch costs only
+the trained part. Augmentation becomes a number of cached views per image.
 
-The cache entry's name is a hash of the images (by class, name and size), of the frozen weights and
-of size, view and seed; extraction is resumable. After a change of ``augment`` or of the serving
-code's preprocessing, delete ``.cache/features``.
+The name of a cache entry is a hash of the images (by class, name and size), the frozen weights,
+size, view and seed. An interrupted extraction is resumed. After a change of ``augment`` or of the
+serving code's preprocessing, delete ``.cache/features``.
 """
 
 from __future__ import annotations
@@ -25,12 +25,13 @@ from lambda_function.metadata import InputSpec
 from training.config import fingerprint
 from training.data.dataset import Split
 from training.data.images import batches
-from training.data.rand_augment import rand_augment
 from training.devices import predict
 from training.files import write_json
 
 CACHE = Path(".cache") / "features"
-CHUNK = 64  # images between two notes of progress; a kill loses at most these
+# Operations per image and their strength, of RandAugment (Cubuk et al., arXiv:1909.13719).
+OPERATIONS, FACTOR = 2, 0.5
+CHUNK = 64  # images between two notes of progress. A kill loses at most these
 
 
 def extract(
@@ -51,7 +52,7 @@ def extract(
         frozen: images -> activations.
         split: the images, in order.
         spec: how they become tensors.
-        weights_id: names the frozen weights; a part of the cache entry's name.
+        weights_id: hash of the frozen weights, a part of the cache entry's name.
         view: augmented view, see ``augment``.
         seed: of the augmentation.
         augmentation: of views from 2 on, one of ``config.AUGMENTATIONS``.
@@ -83,14 +84,28 @@ def extract(
                 done += len(batch)
                 write_json(progress, {"done": done})
                 bar.update(len(batch))
-    return np.load(data, mmap_mode="r")
+    return np.lib.format.open_memmap(data, mode="r")
 
 
-def _open_activations(file: Path, mode: Any, shape: tuple[int, ...]) -> NDArray[np.float16]:
-    """Map the file and claim its disk space: a disk full under a map kills the process.
+def rand_augment(images: NDArray[np.float32], *, seed: str) -> NDArray[np.float32]:
+    """Return every image changed at random; equal arguments give equal pixels.
+
+    Args:
+        images: float32, (N, height, width, 3), RGB, -1..1.
+        seed: hexadecimal digits. They decide every random operation of this batch.
+    """
+    layer = keras.layers.RandAugment(
+        value_range=(-1, 1), num_ops=OPERATIONS, factor=FACTOR, seed=int(seed, 16) % 2**31
+    )
+    changed = keras.ops.convert_to_numpy(layer(images, training=True))
+    return np.asarray(np.clip(changed, -1, 1), dtype=np.float32)
+
+
+def _open_activations(file: Path, mode: Any, shape: tuple[int, ...]) -> np.memmap[Any, Any]:
+    """Map the file and claim its disk space. A disk that is full under a map kills the process.
 
     Raises:
-        OSError: there is not enough space; a new file is removed.
+        OSError: there is not enough space. A new file is removed.
     """
     try:
         activations = np.lib.format.open_memmap(file, mode=mode, dtype=np.float16, shape=shape)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+TEMPERATURE_RANGE = (0.05, 20.0)
 Probabilities = NDArray[np.floating[Any]]
 Labels = NDArray[np.integer[Any]]
 
@@ -158,11 +159,11 @@ def summary(probabilities: Probabilities, labels: Labels) -> dict[str, Any]:
 def fit_temperature(logits: NDArray[np.floating[Any]], labels: Labels) -> float:
     """Return the temperature that minimises the NLL of ``softmax(logits / temperature)``.
 
-    The NLL has one minimum in log temperature. A golden-section search over 0.05..20 finds it
-    (Guo et al., ICML 2017).
+    The NLL has one minimum in log temperature. A golden-section search over ``TEMPERATURE_RANGE``
+    finds it (Guo et al., ICML 2017).
     """
     golden = (math.sqrt(5) - 1) / 2
-    low, high = math.log(0.05), math.log(20.0)
+    low, high = (math.log(edge) for edge in TEMPERATURE_RANGE)
     while high - low > 1e-5:
         left, right = high - golden * (high - low), low + golden * (high - low)
         if _nll_at(logits, labels, left) < _nll_at(logits, labels, right):

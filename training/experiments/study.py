@@ -25,11 +25,10 @@ import keras
 import numpy as np
 
 from lambda_function.metadata import InputSpec
-from training.config import TrainConfig, warmup_for
+from training.config import TrainConfig, check_range, warmup_for
 from training.data.dataset import find_dataset
 from training.data.folds import Fold, load_parts
 from training.data.imagenet import find_weights
-from training.errors import ConfigError
 from training.evaluation.loaded_model import load_model
 from training.evaluation.metrics import wilson_interval
 from training.evaluation.robustness import correct_predictions
@@ -95,8 +94,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(parsed: argparse.Namespace) -> None:
     """Train the missing runs, and write the table and the plot."""
-    if parsed.seeds < 1:
-        raise ConfigError(f"seeds must be 1 or more. Received: {parsed.seeds}")
+    check_range("seeds", parsed.seeds)
     if parsed.folds:
         Fold(0, parsed.folds)  # raises before anything is trained
     variants = STUDIES[parsed.study](parsed)

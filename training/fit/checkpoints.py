@@ -1,65 +1,136 @@
-"""What an interrupted run goes on from: Keras's backup, where it is whole and in step.
+"""What a training writes after every epoch: the best model so far, and the state to resume from.
 
-Keras writes weights, then the number of the epoch, each in place; checkpoint and history come
-after. A kill or a full disk between any two of these leaves a backup that cannot be read, or one
-that is ahead of what is recorded. Keras keeps the backup before as well: of the two, the later one
-that is whole and recorded is what the run goes on from, and without one it begins anew.
+The state file holds the weights, the optimizer and the number of finished epochs in one file,
+which is written whole and last. So a kill or a full disk costs at most the epoch that was running.
 """
 
 from __future__ import annotations
 
-import json
-import shutil
+import zipfile
 from pathlib import Path
+from typing import Any
 
-import h5py
+import keras
+import numpy as np
+from numpy.typing import NDArray
 
-FOLDER, CHECKPOINTS, HISTORY = "backup", "checkpoints", "history.csv"
-_NAMES = ("latest.weights.h5", "training_metadata.json")  # keras.callbacks.BackupAndRestore
-_PREVIOUS = ".bkp"
+from training.errors import ConfigError
+from training.files import replacing, write_text
+
+FOLDER, STATE, HISTORY = "checkpoints", "state.npz", "history.csv"
 
 
-def settle(folder: Path, steps_per_epoch: int) -> int:
-    """Leave one backup to go on from, or none and no trace of a run.
+class BestCheckpoint(keras.callbacks.Callback):
+    """Save the model with the best validation accuracy. Of equal epochs the later one counts.
+
+    The later epoch has a lower learning rate and a longer average. Keras's ModelCheckpoint writes
+    in place, and forgets the best accuracy when a run is resumed.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Take the folder of the run."""
+        super().__init__()
+        self._folder = folder / FOLDER
+        self._best = max((_epoch_and_accuracy(f)[1] for f in _checkpoints(folder)), default=-1.0)
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Save the model if it is at least as good as the best one."""
+        accuracy = float(logs["val_accuracy"])
+        if accuracy < self._best:
+            return
+        self._best = accuracy
+        with replacing(self._folder / f"xception_{epoch + 1:02d}_{accuracy:.4f}.keras") as file:
+            self.model.save(file)
+
+
+class CaptureState(keras.callbacks.Callback):
+    """Copy weights and optimizer at the end of an epoch, before the averaged weights come in."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.values: list[NDArray[Any]] = []
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:  # noqa: ARG002 (Keras's names)
+        """Copy the values."""
+        self.values = [keras.ops.convert_to_numpy(v).copy() for v in _variables(self.model)]
+
+
+class WriteState(keras.callbacks.Callback):
+    """Write the captured state after everything else of the epoch was written."""
+
+    def __init__(self, captured: CaptureState, folder: Path) -> None:
+        """Take the state of ``captured`` and the folder of the run."""
+        super().__init__()
+        self._captured, self._file = captured, folder / STATE
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:  # noqa: ARG002 (Keras's name)
+        """Write the state."""
+        values = {f"v{index}": value for index, value in enumerate(self._captured.values)}
+        with replacing(self._file) as unfinished:
+            np.savez(unfinished, allow_pickle=False, epochs=epoch + 1, **values)
+
+
+def resume(model: keras.Model, folder: Path) -> int:
+    """Set a compiled model to the state after the last finished epoch.
+
+    History and checkpoints of an unfinished epoch are removed.
 
     Args:
+        model: compiled; its weights and optimizer are set.
         folder: of the run.
-        steps_per_epoch: of the optimizer.
 
     Returns:
-        How many epochs are done.
+        How many epochs are finished; 0 if the run begins anew.
+
+    Raises:
+        ConfigError: the state file is damaged.
     """
-    recorded = _recorded_epochs(folder / HISTORY)
-    latest = [folder / FOLDER / name for name in _NAMES]
-    previous = [file.with_name(f"{file.name}{_PREVIOUS}") for file in latest]
-    for files in (latest, previous):
-        epochs = _epochs(*files, steps_per_epoch)
-        if epochs is not None and epochs <= recorded:
-            if files is previous:
-                for source, target in zip(previous, latest, strict=True):
-                    shutil.copyfile(source, target)
-            return epochs
-    for trace in (FOLDER, CHECKPOINTS):
-        shutil.rmtree(folder / trace, ignore_errors=True)
-    (folder / HISTORY).unlink(missing_ok=True)
-    return 0
+    model.optimizer.build(model.trainable_variables)
+    file, epochs = folder / STATE, 0
+    if file.is_file():
+        try:
+            with np.load(file, allow_pickle=False) as state:
+                epochs = int(state["epochs"])
+                for index, variable in enumerate(_variables(model)):
+                    variable.assign(state[f"v{index}"])
+        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            raise ConfigError(
+                f"{file} is damaged: {error}. Remove {folder} and begin anew."
+            ) from error
+    _forget_after(folder, epochs)
+    return epochs
 
 
-def _epochs(weights: Path, metadata: Path, steps_per_epoch: int) -> int | None:
-    """Return the epochs that a backup holds; None where it is cut short or contradicts itself."""
-    try:
-        epochs = int(json.loads(metadata.read_text())["epoch"])
-        with h5py.File(weights) as file:
-            scaled = "optimizer/inner_optimizer/vars/0" in file
-            steps = int(file[f"optimizer/{'inner_optimizer/' * scaled}vars/0"][()])  # iterations
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    expected = epochs * steps_per_epoch
-    # Under mixed_float16, steps whose gradients overflow are skipped, and not counted.
-    in_step = 0 < steps <= expected if scaled else steps == expected
-    return epochs if in_step else None
+def best_checkpoint(folder: Path) -> Path:
+    """Return the checkpoint with the best accuracy, of equal ones the latest."""
+    return max(_checkpoints(folder), key=lambda file: _epoch_and_accuracy(file)[::-1])
 
 
-def _recorded_epochs(history: Path) -> int:
-    lines = history.read_text().splitlines()[1:] if history.is_file() else []
-    return int(lines[-1].split(",")[0]) + 1 if lines else 0
+def _variables(model: keras.Model) -> list[Any]:
+    """Return weights, states of random generators and the optimizer's variables, in fixed order."""
+    metrics = {id(variable) for variable in model.metrics_variables}
+    own = [variable for variable in model.variables if id(variable) not in metrics]
+    return [*own, *model.optimizer.variables]
+
+
+def _forget_after(folder: Path, epochs: int) -> None:
+    for file in _checkpoints(folder):
+        if _epoch_and_accuracy(file)[0] > epochs:
+            file.unlink()
+    history = folder / HISTORY
+    if not history.is_file():
+        return
+    lines = history.read_text().splitlines(keepends=True)
+    if epochs:
+        write_text(history, "".join(lines[: epochs + 1]))
+    else:
+        history.unlink()
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    return list((folder / FOLDER).glob("xception_*.keras"))
+
+
+def _epoch_and_accuracy(checkpoint: Path) -> tuple[int, float]:
+    _, epoch, accuracy = checkpoint.stem.split("_")
+    return int(epoch), float(accuracy)

@@ -7,7 +7,6 @@ images serves a whole search, and only a small dense network is left to train.
 from __future__ import annotations
 
 import dataclasses
-import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lambda_function.metadata import InputSpec
-from training.config import SEEDS, check_ranges
+from training.config import check_ranges
 from training.data.dataset import Split, load_split
 from training.data.features import CACHE, extract
 from training.fit.backbone import build_backbone, weights_sha256
@@ -49,15 +48,7 @@ class HeadConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        checks = {
-            "learning_rate": (0 < self.learning_rate < math.inf, "above 0, and finite"),
-            "inner_units": (self.inner_units >= 0, "0 or more"),
-            "dropout": (0 <= self.dropout < 1, "0 or more, and below 1"),
-            "epochs": (self.epochs >= 1, "1 or more"),
-            "batch_size": (self.batch_size >= 1, "1 or more"),
-            "seed": (0 <= self.seed < SEEDS, f"0 to {SEEDS - 1}"),
-        }
-        check_ranges(self, checks)
+        check_ranges(self)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""A run's folder: what is in it, whose it is, and when it is finished.
+"""The folder of a run: its files, the settings it belongs to, and whether it is finished.
 
 runs/<name>/started.json    everything that decides the result, written before the first epoch
             model.keras     images, float32, (N, height, width, 3), -1..1 -> probabilities
@@ -6,14 +6,13 @@ runs/<name>/started.json    everything that decides the result, written before t
             history.csv     loss and accuracy of every epoch
             report.json     figures on validation, temperature, versions, hardware
             checkpoints/    best epoch so far by validation, named by epoch and accuracy
-            backup/         the last epoch, to go on from; removed at the end
+            state.npz       the state to resume from, after the last epoch; removed at the end
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +23,9 @@ from training.data.dataset import Split
 from training.data.folds import Fold
 from training.errors import ConfigError
 from training.files import replacing, sha256_of, write_json
-from training.fit import checkpoints as backup
+from training.fit.checkpoints import STATE
 
 STARTED = "started.json"
-# What a setting was before records held it: other keys that are missing are not compared.
-BEFORE = {**TrainConfig().to_dict(), "limit": 0, "fold": None}
 MODEL = "model.keras"
 BEGUN_WITH = {"weights", "start_sha256"}
 _DIFFERENCES_TOLD = 4
@@ -76,9 +73,9 @@ def describe_sources(splits: list[Split], weights: Path | None, licence: str) ->
 
 
 def check_settings(folder: Path, wanted: dict[str, Any]) -> None:
-    """Refuse a folder that holds another run: nothing is answered, or overwritten, in its stead.
+    """Raise ConfigError if the folder belongs to a run with different settings.
 
-    A finished run may be met again without what it began with: one that was trained on a GPU is
+    The weights that a finished run began with are not compared. A run that was trained on a GPU is
     converted elsewhere, with another file of ImageNet weights and without the run it started from.
 
     Args:
@@ -98,10 +95,7 @@ def check_settings(folder: Path, wanted: dict[str, Any]) -> None:
         return
     recorded = json.loads(file.read_text())
     compared = (recorded.keys() | wanted.keys()) - (BEGUN_WITH if is_finished(folder) else set())
-    pairs = {
-        key: (recorded.get(key, BEFORE.get(key, wanted.get(key))), wanted.get(key))
-        for key in sorted(compared)
-    }
+    pairs = {key: (recorded.get(key), wanted.get(key)) for key in sorted(compared)}
     differences = [
         f"{key} is {had!r}, not {new!r}" for key, (had, new) in pairs.items() if had != new
     ]
@@ -164,4 +158,4 @@ def write_run(
     write_json(folder / "report.json", report)
     with replacing(folder / MODEL) as unfinished:
         model.save(unfinished)
-    shutil.rmtree(folder / backup.FOLDER, ignore_errors=True)  # 130 MB that nothing will go on from
+    (folder / STATE).unlink(missing_ok=True)  # large, and nothing will resume from it

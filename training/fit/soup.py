@@ -1,10 +1,9 @@
 """`python -m training soup NAME RUN RUN ...`: one model of several runs' averaged weights.
 
-Runs that were fine-tuned from the same weights, each a little differently, lie in one basin: the
-average of their weights is as good as the average of their answers, at the price of one model,
-and better than each on pictures of another origin (Wortsman et al., "Model soups", ICML 2022,
-arXiv:2203.05482). The run that they started from may be one of them ("Robust fine-tuning", CVPR
-2022, arXiv:2109.01903). Its temperature is fitted, and it is scored, on validation, like any run.
+Runs that were fine-tuned from the same weights lie in one basin. The average of their weights is
+as good as the average of their predictions, at the price of one model. It is better than each run
+on images of another origin (Wortsman et al., "Model soups", ICML 2022, arXiv:2203.05482). The run
+that they started from may be one of them ("Robust fine-tuning", CVPR 2022, arXiv:2109.01903).
 """
 
 from __future__ import annotations
@@ -13,14 +12,20 @@ import argparse
 import dataclasses
 from pathlib import Path
 
+import keras
 import numpy as np
 from numpy.typing import NDArray
 
 from training.config import TrainConfig
-from training.data.dataset import find_dataset
+from training.data.dataset import find_dataset, load_split
 from training.data.folds import refuse_fold
+from training.data.imagenet import find_weights
 from training.errors import ConfigError
 from training.files import sha256_of
+from training.fit import run_folder
+from training.fit.backbone import assign_weights, named_weights, without_probabilities
+from training.fit.calibration import calibrate, print_report
+from training.fit.train import prepare_network
 from training.options import add_dataset_option, add_runs_option, add_weights_option
 
 
@@ -35,8 +40,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(parsed: argparse.Namespace) -> None:
     """Average as the command line says."""
-    from training.data.imagenet import find_weights
-
     folder = soup(
         parsed.name,
         parsed.parts,
@@ -64,11 +67,6 @@ def soup(name: str, parts: list[str], *, dataset: Path, weights: Path | None, ru
         ConfigError: fewer than two runs, an unfinished one, runs that do not belong together, or
             a name that another run has.
     """
-    from training.data.dataset import load_split
-    from training.fit import run_folder
-    from training.fit.backbone import assign_weights
-    from training.fit.train import calibrate, prepare_network, print_report
-
     folder = run_folder.find_folder(runs, name)
     found = []
     for part in parts:
@@ -107,7 +105,7 @@ def soup(name: str, parts: list[str], *, dataset: Path, weights: Path | None, ru
 
 
 def _check_kinship(parts: list[str], configs: list[TrainConfig]) -> None:
-    """Refuse runs of different starts: their mean would be no network at all."""
+    """Refuse runs of different starts. Their mean would recognise nothing."""
     if len(parts) < 2 or len(set(parts)) < len(parts):
         raise ConfigError(f"a soup takes two or more different runs. Received: {parts}")
     start = configs[0].start_from
@@ -131,10 +129,6 @@ def _model(folder: Path) -> Path:
 
 
 def _weights(folder: Path) -> dict[str, NDArray[np.float32]]:
-    import keras
-
-    from training.fit.backbone import named_weights, without_probabilities
-
     return named_weights(
         without_probabilities(keras.models.load_model(_model(folder), compile=False))
     )
@@ -142,8 +136,8 @@ def _weights(folder: Path) -> dict[str, NDArray[np.float32]]:
 
 def _mean(found: list[dict[str, NDArray[np.float32]]]) -> dict[str, NDArray[np.float32]]:
     return {
-        name: np.mean([weights[name] for weights in found], axis=0, dtype=np.float64).astype(
-            np.float32
+        name: np.asarray(
+            np.mean([weights[name] for weights in found], axis=0, dtype=np.float64), np.float32
         )
         for name in found[0]
     }

@@ -1,0 +1,109 @@
+"""Batches of cached activations repeat by seed and epoch, blend as told and weigh classes."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+keras = pytest.importorskip("keras", reason="needs Keras: make test-training")
+
+from training.config import TrainConfig  # noqa: E402
+from training.data.cached_features import CachedFeatures, class_weights, cut_mix  # noqa: E402
+
+pytestmark = pytest.mark.training
+
+CONFIG = TrainConfig(views=2, batch_size=8, mixup_alpha=0.0)
+
+
+def views(config: TrainConfig, images: int = 20) -> CachedFeatures:
+    """Views whose activations tell image and view: 10 * image + view."""
+    rows = np.arange(images, dtype=np.float16)[:, None] * 10
+    return CachedFeatures([rows, rows + 1], np.arange(images) % 3, 3, config)
+
+
+def test_an_epoch_shows_every_image_once_but_the_incomplete_batch() -> None:
+    config = dataclasses.replace(CONFIG, batch_size=6)
+    dataset = views(config)
+    dataset.start_epoch(0)
+    assert len(dataset) == 3
+    shown = np.concatenate([dataset[i][0] for i in range(3)])[:, 0]
+    images = (shown // 10).astype(int)
+    assert len(set(images)) == 18
+    assert set((shown % 10).astype(int)) == {0, 1}
+    targets = np.concatenate([dataset[i][1] for i in range(3)])
+    assert targets.argmax(axis=1).tolist() == (images % 3).tolist()
+
+
+def test_epochs_repeat_for_a_resumed_run_and_differ_from_each_other() -> None:
+    first, again = views(CONFIG), views(CONFIG)
+    first.start_epoch(0)
+    start_of_epoch_0 = first[0][0]
+    first.start_epoch(1)
+    again.start_epoch(1)
+    assert np.array_equal(first[0][0], again[0][0])
+    assert not np.array_equal(first[0][0], start_of_epoch_0)
+
+
+def test_mixup_blends_activations_and_targets_by_the_same_share() -> None:
+    dataset = views(dataclasses.replace(CONFIG, mixup_alpha=1.0, batch_size=20), images=20)
+    dataset.start_epoch(0)
+    _, targets, _ = dataset[0]
+    assert targets.sum(axis=1) == pytest.approx(np.ones(20), abs=1e-6)
+    shares = np.unique(np.round(targets[(targets > 0) & (targets < 1)], 5))
+    assert len(shares) == 2
+    assert shares.sum() == pytest.approx(1.0, abs=1e-4)
+
+
+def test_cutmix_pastes_a_rectangle_and_blends_targets_by_its_area() -> None:
+    images = np.arange(6, dtype=np.float32)[:, None, None, None] * np.ones(
+        (1, 8, 10, 1), np.float32
+    )
+    targets = np.eye(6, dtype=np.float32)
+    mixed, blended = cut_mix(images, targets, np.random.default_rng(3), 1.0)
+    foreign = mixed[..., 0] != np.arange(6)[:, None, None]
+    partners = blended * (1 - targets)
+    assert foreign.any()
+    for number in range(6):
+        rows, columns = np.nonzero(foreign[number])
+        if not len(rows):
+            continue  # its own partner
+        height, width = np.ptp(rows) + 1, np.ptp(columns) + 1
+        assert height * width == len(rows)  # a full rectangle
+        partner = int(mixed[number, rows[0], columns[0], 0])
+        assert partners[number].argmax() == partner
+        assert blended[number, partner] == pytest.approx(height * width / 80)
+        assert blended[number].sum() == pytest.approx(1.0)
+
+
+def test_where_mixup_and_cutmix_are_set_batches_get_one_of_them() -> None:
+    config = dataclasses.replace(CONFIG, mixup_alpha=1.0, cutmix_alpha=1.0, batch_size=4)
+    spatial = np.arange(40, dtype=np.float16)[:, None, None, None] * np.ones((1, 6, 6, 1))
+    dataset = CachedFeatures([spatial.astype(np.float16)], np.arange(40) % 3, 3, config)
+    whole = [np.ptp(dataset[i][0], axis=(1, 2, 3)).max() < 1e-4 for i in range(len(dataset))]
+    assert 0 < sum(whole) < len(whole)  # MixUp leaves every image even, CutMix does not
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    # 6 images of one class and 2 of another: balanced is 1/6 to 1/2, scaled to a mean of 1.
+    [("none", (1.0, 1.0)), ("balanced", (2 / 3, 2.0)), ("sqrt", (0.8453, 1.4641))],
+)
+def test_rare_classes_count_more(kind: str, expected: tuple[float, float]) -> None:
+    labels = np.array([0] * 6 + [1] * 2)
+
+    weights = class_weights(labels, 2, kind)
+
+    assert weights == pytest.approx(np.array(expected), abs=1e-4)
+    assert weights[labels].mean() == pytest.approx(1.0)
+
+
+def test_a_blended_image_has_the_blended_weight() -> None:
+    config = dataclasses.replace(CONFIG, class_weights="balanced", mixup_alpha=1.0)
+    labels = np.array([0] * 6 + [1] * 2)
+    dataset = CachedFeatures([np.zeros((8, 1), np.float16)], labels, 2, config)
+
+    _, targets, weights = dataset[0]
+
+    assert weights == pytest.approx(targets[:, 0] * 2 / 3 + targets[:, 1] * 2.0)

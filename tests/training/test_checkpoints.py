@@ -1,0 +1,161 @@
+"""A run resumes after its last finished epoch, as if it had never been stopped."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+keras = pytest.importorskip("keras", reason="needs Keras: make test-training")
+
+from training.config import TrainConfig  # noqa: E402
+from training.data.cached_features import CachedFeatures  # noqa: E402
+from training.errors import ConfigError  # noqa: E402
+from training.fit.backbone import named_weights  # noqa: E402
+from training.fit.checkpoints import best_checkpoint  # noqa: E402
+from training.fit.loop import fit, weigh_images  # noqa: E402
+from training.fit.optimizer import build_optimizer  # noqa: E402
+
+pytestmark = pytest.mark.training
+CONFIG = TrainConfig(epochs=4, batch_size=8, learning_rate=0.01, views=1)
+LABELS = np.arange(32) % 2
+FEATURES = np.random.default_rng(0).normal(LABELS[:, None], 1.0, (32, 5)).astype(np.float16)
+
+
+class Killed(BaseException):
+    """Stands for a kill. No handler of ours catches it."""
+
+
+def build(precision: str) -> keras.Model:
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((5,))
+    policy = keras.DTypePolicy(precision)
+    hidden = keras.layers.Dense(6, activation="relu", name="inner", dtype=policy)(inputs)
+    dropped = keras.layers.Dropout(0.3, seed=1, dtype=policy)(hidden)
+    logits = keras.layers.Dense(2, name="logits", dtype="float32")(dropped)
+    model = keras.Model(inputs, logits)
+    model.dtype_policy = policy  # compile() wraps the optimizer under mixed_float16
+    return model
+
+
+def run(folder: Path, precision: str = "float32", **changes: Any) -> keras.Model:
+    config = dataclasses.replace(CONFIG, precision=precision, **changes)
+    folder.mkdir(exist_ok=True)
+    model = build(precision)
+    dataset = CachedFeatures([FEATURES], LABELS, 2, config)
+    held_out = weigh_images(FEATURES.astype(np.float32), np.eye(2, dtype=np.float32)[LABELS])
+    fit(model, config, dataset, held_out, folder)
+    return model
+
+
+def kill_in_epoch(
+    monkeypatch: pytest.MonkeyPatch, folder: Path, epoch: int, before: str, precision: str
+) -> None:
+    """Run until one epoch is about to write its state, its row or its best checkpoint."""
+    target = {"state": "WriteState", "checkpoint": "BestCheckpoint"}[before]
+    with monkeypatch.context() as patched:
+        original = getattr(__import__("training.fit.loop", fromlist=[target]), target)
+
+        class Killing(original):  # type: ignore[misc, valid-type]
+            def on_epoch_end(self, number: int, logs: Any = None) -> None:
+                if number == epoch:
+                    raise Killed
+                super().on_epoch_end(number, logs)
+
+        patched.setattr(f"training.fit.loop.{target}", Killing)
+        with pytest.raises(Killed):
+            run(folder, precision)
+
+
+def history(folder: Path) -> list[dict[str, float]]:
+    with (folder / "history.csv").open() as file:
+        return [{name: float(v) for name, v in row.items()} for row in csv.DictReader(file)]
+
+
+@pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16", "mixed_float16"])
+@pytest.mark.parametrize("before", ["state", "checkpoint"])
+def test_a_killed_run_ends_as_if_it_had_not_been_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: str, precision: str
+) -> None:
+    whole = run(tmp_path / "whole", precision)
+    kill_in_epoch(monkeypatch, tmp_path / "killed", 2, before, precision)
+
+    resumed = run(tmp_path / "killed", precision)
+
+    assert history(tmp_path / "killed") == history(tmp_path / "whole")
+    expected = named_weights(whole)
+    for name, value in named_weights(resumed).items():
+        assert np.array_equal(value, expected[name]), name
+    assert best_checkpoint(tmp_path / "killed").name == best_checkpoint(tmp_path / "whole").name
+
+
+def test_a_resumed_run_repeats_only_the_epoch_that_was_running(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kill_in_epoch(monkeypatch, tmp_path, 2, "state", "float32")
+    capsys.readouterr()
+
+    run(tmp_path)
+
+    shown = capsys.readouterr().out
+    assert "resuming after epoch 2 of 4" in shown
+    assert "Epoch 3/4" in shown
+    assert "Epoch 2/4" not in shown
+
+
+def test_a_kill_in_the_first_epoch_begins_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kill_in_epoch(monkeypatch, tmp_path / "killed", 0, "state", "float32")
+    assert not (tmp_path / "killed" / "state.npz").exists()
+
+    run(tmp_path / "killed")
+    run(tmp_path / "whole")
+
+    assert history(tmp_path / "killed") == history(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("damage", [b"PK", b""])
+def test_a_damaged_state_is_one_sentence(tmp_path: Path, damage: bytes) -> None:
+    (tmp_path / "state.npz").write_bytes(damage)
+
+    with pytest.raises(ConfigError, match=r"state\.npz is damaged: .*Remove"):
+        run(tmp_path)
+
+
+def test_the_state_of_another_network_is_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "state.npz", epochs=1, v0=np.zeros((9, 9)))
+
+    with pytest.raises(ConfigError, match="is damaged"):
+        run(tmp_path)
+
+
+def test_of_equal_epochs_the_later_checkpoint_counts(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    for name in ("xception_01_0.9000", "xception_02_0.9500", "xception_10_0.9500"):
+        (tmp_path / "checkpoints" / f"{name}.keras").touch()
+
+    assert best_checkpoint(tmp_path).name == "xception_10_0.9500.keras"
+
+
+def test_the_average_of_the_weights_warms_up() -> None:
+    """By hand: the momentum before step n is min(0.99, (1 + n) / (10 + n)), and 0 before step 0."""
+    config = dataclasses.replace(CONFIG, ema_momentum=0.99, weight_decay=0.0, warmup_epochs=0.0)
+    optimizer = build_optimizer(config, 10)
+    weight = keras.Variable([1.0])
+    optimizer.build([weight])
+    average = None
+
+    for step in range(4):
+        optimizer.apply([keras.ops.ones((1,))])
+        value = float(keras.ops.convert_to_numpy(weight)[0])
+        momentum = (1 + step) / (10 + step) if step else 0.0
+        average = value if average is None else momentum * average + (1 - momentum) * value
+
+    held = keras.ops.convert_to_numpy(optimizer._model_variables_moving_average[0])
+    assert held == pytest.approx(average, abs=1e-6)
+    assert average < 0.99  # a constant momentum of 0.99 would keep the first weights

@@ -1,0 +1,213 @@
+"""A folder of class folders is split by seed and class, and related images stay on one side."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from training.commands import main
+from training.data.dataset import is_split, load_split
+from training.data.split import assign_bundles, plan_split, split_for_run, write_split
+from training.errors import ConfigError, DatasetError
+
+
+def write_noise(path: Path, seed: int) -> Path:
+    """Write an image that resembles no other one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (6, 6, 3), dtype=np.uint8)
+    Image.fromarray(pixels).resize((60, 60), Image.Resampling.BICUBIC).save(path)
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Two classes, of 20 and 10 images."""
+    root = tmp_path / "screws"
+    for index in range(20):
+        write_noise(root / "wood screw" / f"{index}.png", index)
+    for index in range(10):
+        write_noise(root / "Dübel 钉" / f"{index}.png", 100 + index)
+    return root
+
+
+def names_of(root: Path, split: str) -> set[str]:
+    return {f"{p.parent.name}/{p.name}" for p in load_split(root, split).paths}
+
+
+def test_every_class_has_its_share_and_every_image_one_side(folder: Path, tmp_path: Path) -> None:
+    assert main(["split", f"--dataset={folder}", f"--to={tmp_path / 'out'}"]) == 0
+
+    train, validation = (load_split(tmp_path / "out", s) for s in ("train", "validation"))
+    assert train.class_names == ("Dübel 钉", "wood screw")
+    assert np.bincount(train.labels).tolist() == [8, 16]
+    assert np.bincount(validation.labels).tolist() == [2, 4]
+    assert names_of(tmp_path / "out", "train") & names_of(tmp_path / "out", "validation") == set()
+    assert len(list(folder.rglob("*.png"))) == 30  # nothing was moved
+    assert not list(tmp_path.glob("unfinished*"))
+
+
+def test_a_test_split_is_made_if_it_has_a_share(folder: Path) -> None:
+    plan = plan_split(folder, validation=0.2, test=0.2)
+
+    assert [len(plan.splits[s]["wood screw"]) for s in plan.splits] == [12, 4, 4]
+
+
+def test_the_seed_decides(folder: Path) -> None:
+    first, again, other = (plan_split(folder, seed=seed).splits for seed in (1, 1, 2))
+
+    assert first == again
+    assert first != other
+
+
+def test_equal_and_nearly_equal_images_stay_on_one_side(folder: Path) -> None:
+    original = folder / "wood screw" / "0.png"
+    (folder / "wood screw" / "copy.png").write_bytes(original.read_bytes())
+    with Image.open(original) as image:
+        image.convert("RGB").resize((90, 90)).save(folder / "wood screw" / "small.jpg", quality=80)
+
+    for seed in range(5):
+        sides = [
+            split
+            for split, classes in plan_split(folder, seed=seed).splits.items()
+            for path in classes["wood screw"]
+            if path.name in ("0.png", "copy.png", "small.jpg")
+        ]
+        assert len(sides) == 3
+        assert len(set(sides)) == 1
+
+
+@pytest.mark.parametrize("form", ["{name}", "wood screw/{name}"])
+def test_images_of_one_group_stay_on_one_side(folder: Path, tmp_path: Path, form: str) -> None:
+    groups = tmp_path / "groups.csv"
+    # Files of the other class have the same names, so a bare name is given to unique ones only.
+    for index in range(20):
+        (folder / "wood screw" / f"{index}.png").rename(folder / "wood screw" / f"w{index}.png")
+    rows = [[form.format(name=f"w{index}.png"), f"lot {index % 4}"] for index in range(20)]
+    with groups.open("w", newline="") as file:
+        csv.writer(file).writerows([["image", "group"], *rows])
+    arguments = [f"--dataset={folder}", f"--to={tmp_path / 'out'}", f"--groups={groups}"]
+
+    assert main(["split", *arguments]) == 0
+
+    lots = {
+        split: {int(Path(n).stem[1:]) % 4 for n in names_of(tmp_path / "out", split) if "/w" in n}
+        for split in ("train", "validation")
+    }
+    assert lots["train"] | lots["validation"] == {0, 1, 2, 3}
+    assert not lots["train"] & lots["validation"]
+    assert len(lots["validation"]) == 1
+
+
+def test_a_large_group_leaves_the_shares_of_the_rest() -> None:
+    # A group of 50 and 50 single images: 20 % of 100 are 20 of the single ones.
+    counts = np.array([[50]] + [[1]] * 50)
+
+    assigned = assign_bundles(counts, [0.8, 0.2], seed=0)
+
+    assert assigned[0] == 0
+    assert assigned[1:].sum() == 20
+
+
+def test_every_class_is_in_every_split_even_with_two_images() -> None:
+    assigned = assign_bundles(np.array([[1, 0], [1, 0], [0, 1], [0, 1]]), [0.8, 0.2], seed=0)
+
+    assert sorted(assigned[:2]) == [0, 1]
+    assert sorted(assigned[2:]) == [0, 1]
+
+
+def test_unreadable_images_are_left_out_and_counted(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cut = folder / "wood screw" / "0.png"
+    cut.write_bytes(cut.read_bytes()[:60])
+    (folder / "wood screw" / "notes.txt").write_text("buy more")
+    (folder / "wood screw" / "._1.png").write_bytes(b"\x00\x05\x16\x07")
+
+    assert main(["split", f"--dataset={folder}", f"--to={tmp_path / 'out'}"]) == 0
+
+    shown = capsys.readouterr().out
+    assert "left out: 1 x not an image" in shown
+    assert shown.count("left out:") == 2  # and the image that is cut short
+    assert not list((tmp_path / "out").rglob("0.png")) or all(
+        path.parent.name != "wood screw" for path in (tmp_path / "out").rglob("0.png")
+    )
+
+
+def test_images_of_sub_folders_keep_their_class_and_get_names_of_their_own(tmp_path: Path) -> None:
+    for index in range(4):
+        write_noise(tmp_path / "in" / "a" / f"day {index}" / "1.png", index)
+        write_noise(tmp_path / "in" / "b" / f"{index}.png", 50 + index)
+
+    write_split(plan_split(tmp_path / "in", validation=0.5), tmp_path / "out")
+
+    assert names_of(tmp_path / "out", "train") >= {"a/1.png", "a/1-2.png"}
+    assert sum(1 for _ in (tmp_path / "out").rglob("*.png")) == 8
+
+
+def test_links_are_hard_and_copies_are_copies(folder: Path, tmp_path: Path) -> None:
+    plan = plan_split(folder)
+    write_split(plan, tmp_path / "linked")
+    write_split(plan, tmp_path / "copied", copy=True)
+
+    counts = {
+        place: {path.stat().st_nlink for path in (tmp_path / place).rglob("*.png")}
+        for place in ("linked", "copied")
+    }
+    assert counts == {"linked": {2}, "copied": {1}}
+
+
+def test_the_split_of_a_run_is_made_once_and_belongs_to_its_images(
+    folder: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "runs" / "mine"
+    images = split_for_run(folder, run)
+    written = {path: path.stat().st_ino for path in images.rglob("*.png")}
+    assert is_split(images)
+
+    assert split_for_run(folder, run) == images
+    assert {path: path.stat().st_ino for path in images.rglob("*.png")} == written
+    write_noise(folder / "wood screw" / "new.png", 999)
+    with pytest.raises(ConfigError, match="was split from other images"):
+        split_for_run(folder, run)
+
+
+def one_error(capsys: pytest.CaptureFixture[str]) -> str:
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1
+    return errors[0]
+
+
+def test_bad_input_is_one_sentence_and_nothing_is_written(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    arguments = ["split", f"--dataset={folder}", f"--to={out}"]
+
+    assert main([*arguments, "--validation=0"]) == 2
+    assert "Received: validation 0.0, test 0.0" in one_error(capsys)
+    assert main([*arguments, f"--groups={tmp_path / 'absent.csv'}"]) == 2
+    assert "no file of groups at" in one_error(capsys)
+    (tmp_path / "groups.csv").write_text("file,person\n1.png,ada\n")
+    assert main([*arguments, f"--groups={tmp_path / 'groups.csv'}"]) == 2
+    assert "must have the columns image and group. Received: file, person" in one_error(capsys)
+    (tmp_path / "groups.csv").write_text("image,group\nnobody.png,ada\n")
+    assert main([*arguments, f"--groups={tmp_path / 'groups.csv'}"]) == 2
+    assert "no image of the groups is in" in one_error(capsys)
+    write_noise(folder / "rare" / "1.png", 500)
+    assert main(arguments) == 2
+    assert "too few images for 2 splits" in one_error(capsys)
+    assert not out.exists()
+    out.mkdir()
+    assert main(arguments) == 2
+    assert "exists already" in one_error(capsys)
+    assert list(out.iterdir()) == []
+
+
+def test_a_split_data_set_is_not_split_again(folder: Path) -> None:
+    folder.rename(folder.parent / "train")
+    with pytest.raises(DatasetError, match="is split already"):
+        plan_split(folder.parent)

@@ -1,0 +1,200 @@
+"""`python -m training data-check`: what a folder of images holds, and what is wrong with it.
+
+Prints a table of classes and splits, and writes every problem to a CSV: unreadable images, equal
+and nearly equal images, and files that are left out. Nothing is changed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from training.data.dataset import SPLITS, LeftOut, Listing, find_dataset, is_split, list_images
+from training.data.duplicates import find_pairs, take_fingerprints
+from training.errors import DatasetError
+from training.files import write_csv
+from training.options import add_dataset_option
+
+OUTPUT = Path("runs") / "data-check"
+COLUMNS = ("problem", "file", "split", "class", "detail")
+SMALL_CLASS = 20  # training images. Below this validation has four or fewer
+UNEVEN = 3  # times as many images in the largest class as in the smallest
+SHOWN = 10  # problems of a kind in the terminal
+UNSPLIT = "all"
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """One line of the report.
+
+    Attributes:
+        kind: what is wrong, such as ``duplicate across splits``.
+        file: below the data set.
+        split: of the file; ``all`` if the data set is not split.
+        class_name: of the file; empty for a file beside the class folders.
+        detail: the reason, or the other file.
+    """
+
+    kind: str
+    file: str
+    split: str
+    class_name: str
+    detail: str
+
+
+# Worst first: an image on both sides makes validation measure memory.
+KINDS = (
+    "duplicate across splits",
+    "near-duplicate across splits",
+    "duplicate in two classes",
+    "near-duplicate in two classes",
+    "unreadable",
+    "duplicate",
+    "near-duplicate",
+    "left out",
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    add_dataset_option(parser)
+    parser.add_argument(
+        "--out", type=Path, default=OUTPUT, help=f"report's folder; default {OUTPUT}"
+    )
+
+
+def run(parsed: argparse.Namespace) -> None:
+    """Check the data set, print the table and write the CSV."""
+    root = find_dataset(parsed.dataset)
+    listings = list_splits(root)
+    problems = find_problems(root, listings)
+    file = parsed.out / f"{root.resolve().name}.csv"
+    rows = [
+        dict(zip(COLUMNS, (p.kind, p.file, p.split, p.class_name, p.detail), strict=True))
+        for p in problems
+    ]
+    write_csv(file, COLUMNS, rows)
+    print(to_text(listings, problems))
+    print(f"wrote {file} ({len(problems)} problems)")
+    print(f"Next: {_next_command(root, listings)}")
+
+
+def list_splits(root: Path) -> dict[str, Listing]:
+    """Return what each split holds; one split named ``all`` if the data set is not split.
+
+    Raises:
+        DatasetError: the folder holds no class folder with an image.
+    """
+    if is_split(root):
+        splits = [name for name in SPLITS if (root / name).is_dir()]
+        listings = {name: list_images(root / name) for name in splits}
+    else:
+        listings = {UNSPLIT: list_images(root)}
+    if not any(images for listing in listings.values() for images in listing.images.values()):
+        raise DatasetError(
+            f"{root} holds no class folder with an image. Make one folder per class, and put its "
+            "images into it"
+        )
+    return listings
+
+
+def find_problems(root: Path, listings: dict[str, Listing]) -> list[Problem]:
+    """Return every problem of a data set, the worst kinds first.
+
+    Args:
+        root: of the data set.
+        listings: see ``list_splits``.
+    """
+    places = {
+        path: (split, name)
+        for split, listing in listings.items()
+        for name, images in listing.images.items()
+        for path in images
+    }
+    fingerprints, unreadable = take_fingerprints(list(places))
+    equal, near = find_pairs(fingerprints)
+    problems = [
+        _left_out(root, entry, split) for split in listings for entry in listings[split].left_out
+    ]
+    if is_split(root):
+        problems += [
+            Problem("left out", entry.name, "", "", "a folder that is no split")
+            for entry in sorted(root.iterdir())
+            if entry.is_dir() and entry.name not in SPLITS and not entry.name.startswith(".")
+        ]
+    problems += [
+        Problem("unreadable", path.relative_to(root).as_posix(), *places[path], why)
+        for path, why in unreadable.items()
+    ]
+    for kind, pairs in (("duplicate", equal), ("near-duplicate", near)):
+        for one, other in pairs:
+            kind_of_pair = kind + _where(places[one], places[other])
+            problems.append(
+                Problem(
+                    kind_of_pair,
+                    other.relative_to(root).as_posix(),
+                    *places[other],
+                    one.relative_to(root).as_posix(),
+                )
+            )
+    return sorted(problems, key=lambda problem: (KINDS.index(problem.kind), problem.file))
+
+
+def to_text(listings: dict[str, Listing], problems: list[Problem]) -> str:
+    """Return the table of classes and splits, the problems, and which classes are small."""
+    names = sorted({name for listing in listings.values() for name in listing.images})
+    width = max(len("class"), *map(len, names))
+    lines = [f"{'class':<{width}}" + "".join(f"{split:>12}" for split in listings)]
+    for name in names:
+        counts = [len(listing.images.get(name, [])) for listing in listings.values()]
+        lines.append(f"{name:<{width}}" + "".join(f"{count:>12}" for count in counts))
+    totals = [sum(map(len, listing.images.values())) for listing in listings.values()]
+    lines.append(f"{'':<{width}}" + "".join(f"{total:>12}" for total in totals))
+    for kind in KINDS:
+        of_kind = [problem for problem in problems if problem.kind == kind]
+        if of_kind:
+            lines.append(f"\n{kind}: {len(of_kind)}")
+            lines += [f"  {problem.file}: {problem.detail}" for problem in of_kind[:SHOWN]]
+            if len(of_kind) > SHOWN:
+                lines.append(f"  and {len(of_kind) - SHOWN} more")
+    return "\n".join([*lines, "", *_remarks(listings)]).rstrip()
+
+
+def _remarks(listings: dict[str, Listing]) -> Iterator[str]:
+    first = next(iter(listings.values()))
+    counts = Counter({name: len(images) for name, images in first.images.items()})
+    for split, listing in listings.items():
+        missing = sorted(set(first.images) ^ set(listing.images))
+        if missing:
+            yield f"classes of only one of {next(iter(listings))} and {split}: {', '.join(missing)}"
+    small = [name for name, count in counts.items() if count < SMALL_CLASS]
+    if small:
+        yield f"small classes, below {SMALL_CLASS} images: {', '.join(small)}. Add images"
+    (largest, most), (smallest, fewest) = counts.most_common(1)[0], counts.most_common()[-1]
+    if fewest and most >= UNEVEN * fewest:
+        yield (
+            f"uneven classes: {largest} has {most} images, {smallest} {fewest}. Training weighs "
+            "rare classes more"
+        )
+
+
+def _left_out(root: Path, entry: LeftOut, split: str) -> Problem:
+    relative = entry.path.relative_to(root)
+    inside = relative.parts[1:] if split != UNSPLIT else relative.parts
+    name = inside[0] if len(inside) > 1 else ""
+    return Problem("left out", relative.as_posix(), split, name, entry.reason)
+
+
+def _where(one: tuple[str, str], other: tuple[str, str]) -> str:
+    if one[0] != other[0]:
+        return " across splits"
+    return " in two classes" if one[1] != other[1] else ""
+
+
+def _next_command(root: Path, listings: dict[str, Listing]) -> str:
+    if UNSPLIT in listings or "validation" in listings:
+        return f"make model DATASET={root}"
+    return f"rename the folder of validation images to {root / 'validation'}"
