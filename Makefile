@@ -9,7 +9,7 @@ VENVS := .venv
 # it from the environment, as "$$IMAGE". So spaces, quotes and dollar signs in a path do no harm.
 # ARGS and TRAIN hold options: the shell splits them into words, and quotes work inside them.
 
-VARIABLES := ARCH ARGS BASE_IMAGE BOTO3 CONFIG DATASET FORMAT IAM IMAGE MODEL OUTPUT PARAMS PORT \
+VARIABLES := ARCH ARGS BASE_IMAGE BOTO3 CONFIG DATASET FORMAT GROUPS IAM IMAGE MODEL OUTPUT PARAMS PORT \
   RECIPE REQUIREMENTS RETRY RUN STACK STEP TO TRAIN URL WEIGHTS YES
 SETTINGS := PYTHON PYTHON311 VENVS TOKEN
 
@@ -24,11 +24,13 @@ define read_variable
 endef
 GIVEN := $(foreach v,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $v))),$v))
 $(foreach v,$(VARIABLES),$(eval $(call read_variable,$v)))
+# bash keeps GROUPS for itself, where it is the shell.
+export GROUPS_FILE := $(GROUPS)
 MAKEOVERRIDES := # for a make inside a recipe, such as a test's
 
-TARGETS := help predict run test model deploy emulate image data fetch train steps score convert \
-  check format test-training test-jax test-browser test-container test-tflite-runtime test-arm64 \
-  preflight smoke bulk destroy lock clean
+TARGETS := help predict run test model deploy emulate image data data-check split fetch train steps \
+  score convert check format test-training test-jax test-browser test-container test-tflite-runtime \
+  test-arm64 preflight smoke bulk destroy lock clean
 .PHONY: $(TARGETS)
 # Without this, make says "nothing to be done" for a stray file name, and the target ignores it.
 STRAY := $(firstword $(filter-out $(TARGETS) $(VENVS)/%/.ok,$(MAKECMDGOALS)))
@@ -63,9 +65,9 @@ run: $(VENVS)/serving/.ok ## serve the HTTP API and the demo page: PORT=8080 MOD
 test: $(VENVS)/test/.ok ## test everything that is deployed (3 min)
 	$(call python,test) -m pytest -m "not training and not browser and not container" $(ARGS)
 
-model: $(VENVS)/training/.ok ## train, convert, check (1 h, resumable): DATASET=folder RUN=name WEIGHTS=... TRAIN='--size 224'
+model: $(VENVS)/training/.ok ## train, convert, check (1 h, resumable): DATASET=folder RUN=name CONFIG=file.toml TRAIN='--size 224'
 	@set -e; run="runs/$${RUN:-rebuilt}"; output="$${OUTPUT:-$$run/model.tflite}"; \
-	$(call python,training) -m training train --name "$${RUN:-rebuilt}" $(SOURCES) $(TRAIN); \
+	$(call python,training) -m training train --name "$${RUN:-rebuilt}" $(SOURCES) $${CONFIG:+--config "$$CONFIG"} $(TRAIN); \
 	$(call python,training) -m converter "$$run/model.keras" --recipe "$${RECIPE:-int8_float_head}" --output "$$output" $(DATA); \
 	$(call python,training) -m training evaluate "$$output" "$$run" --split validation --out "$$run/evaluation" $(DATA); \
 	$(call python,training) -m training card "$$run/evaluation/report.json" --out "$$run/card.md"; \
@@ -88,6 +90,12 @@ image: ## build the container image (5 min): ARCH=arm64 BASE_IMAGE=... BOTO3=loc
 
 data: $(VENVS)/test/.ok ## fetch the clothing data set at its pinned commit to data/ (3 min)
 	@$(call python,test) -m training data
+
+data-check: $(VENVS)/test/.ok ## count a folder's images and name its problems (1 min): DATASET=folder
+	@$(call python,test) -m training data-check $(DATA) $(ARGS)
+
+split: $(VENVS)/test/.ok ## split a folder of class folders (1 min): DATASET=folder TO=folder GROUPS=file.csv
+	@$(call python,test) -m training split $(DATA) --to "$$TO" $${GROUPS_FILE:+--groups "$$GROUPS_FILE"} $(ARGS)
 
 fetch: $(VENVS)/training/.ok ## fetch ImageNet weights and wheels to data/, for work without a network (5 min)
 	@$(call python,training) -m training weights

@@ -32,7 +32,7 @@ def main(arguments: list[str]) -> int:
     recipe = find_recipe(options.recipe)
     require_tflite_name(options.output)
     source = open_source(options.model)
-    dataset = find_dataset(options.dataset)
+    dataset = find_dataset(options.dataset, run=options.model.parent)
     calibration = choose_images(
         load_split(dataset, "train", source.labels),
         source.spec,

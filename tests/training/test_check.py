@@ -74,12 +74,12 @@ def test_all_problems_are_named_at_once_across_splits_first(
         ("unreadable", "train/hat/cut.png", found[3][2]),
     ]
     assert found[4:] == [
-        ("left out", "train/hat/empty.jpg", "empty"),
+        ("unreadable", "train/hat/empty.jpg", "The image is empty"),
         ("left out", "train/hat/scan.tif", "TIFF is not supported"),
         ("left out", "train/readme.md", "lies beside the class folders, not in one"),
     ]
     assert (rows[0]["split"], rows[0]["class"]) == ("validation", "hat")
-    assert shown.index("duplicate across splits: 1") < shown.index("unreadable: 1")
+    assert shown.index("duplicate across splits: 1") < shown.index("unreadable: 2")
 
 
 def test_an_unsplit_folder_is_one_column(

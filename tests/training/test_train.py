@@ -29,16 +29,17 @@ from lambda_function.metadata import InputSpec  # noqa: E402
 from tests.support.shapes import CLASSES, draw  # noqa: E402
 from training.commands import main  # noqa: E402
 from training.config import TrainConfig  # noqa: E402
-from training.data.dataset import load_split  # noqa: E402
+from training.data.dataset import Split, find_dataset, load_split  # noqa: E402
 from training.data.imagenet import DEFAULT_WEIGHTS, find_weights  # noqa: E402
 from training.errors import ConfigError, WeightsError  # noqa: E402
 from training.evaluation import metrics  # noqa: E402
-from training.evaluation.loaded_model import load_scorer, score  # noqa: E402
+from training.evaluation.loaded_model import load_model, predict_split  # noqa: E402
 from training.fit.backbone import (  # noqa: E402
     build_backbone,
     named_weights,
     without_probabilities,
 )
+from training.fit.calibration import find_problems  # noqa: E402
 from training.fit.run_folder import check_settings, read_config, record_settings  # noqa: E402
 from training.fit.train import train  # noqa: E402
 
@@ -100,7 +101,7 @@ def test_a_run_says_everything_about_itself(finished: Path) -> None:
 
 def test_the_saved_model_answers_as_the_report_says(finished: Path, pictures: Path) -> None:
     split = load_split(pictures, "validation", CLASSES)
-    probabilities = score(load_scorer(finished), split)
+    probabilities = predict_split(load_model(finished), split)
     assert probabilities.shape == (27, 3)
     assert probabilities.sum(axis=1) == pytest.approx(np.ones(27), abs=1e-5)
     reported = json.loads((finished / "report.json").read_text())["metrics"]["validation"]
@@ -503,3 +504,62 @@ def test_a_batch_that_cannot_be_shared_and_a_loss_without_bound_are_one_sentence
     assert main(command(pictures, weights, **options | diverging)) == 2
     assert "has diverged. Try a lower --learning-rate (now 1e+38)" in one_sentence(capsys)
     assert not (tmp_path / "x" / "model.keras").exists()
+
+
+# --- own images ----------------------------------------------------------------
+
+
+def test_an_unsplit_folder_is_split_in_the_runs_folder_and_trained(
+    tmp_path: Path, pictures: Path, weights: Path, cache: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "Schräubchen 钉"
+    shutil.copytree(pictures / "train", folder)
+    (folder / "disc" / "scan.tif").write_bytes(b"II*\0" + b"\0" * 20)
+    arguments = command(folder, weights, name="mine", epochs=1, cache=cache)
+
+    assert main(arguments) == 0
+
+    shown = capsys.readouterr().out
+    assert "is not split: 20% of its images become validation" in shown
+    assert "left out: 1 x TIFF is not supported" in shown
+    assert shown.rstrip().endswith(
+        f"Next: make convert MODEL=runs/mine/model.keras DATASET={folder}"
+    )
+    described = json.loads((tmp_path / "runs" / "mine" / "config.json").read_text())
+    assert described["dataset"] == "Schräubchen 钉"
+    assert find_dataset(folder, run=tmp_path / "runs" / "mine") == (
+        tmp_path / "runs" / "mine" / "images"
+    )
+    assert main(arguments) == 0
+    assert "is finished; nothing was trained" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({}, []),
+        ({"accuracy": 0.5, "accuracy_interval_95": (0.3, 0.7)}, ["not clearly better than always"]),
+        ({"accuracy": 0.7, "accuracy_interval_95": (0.6, 0.8)}, ["has memorised its images"]),
+        ({"temperature": 0.05}, ["at the end of its range (0.05 to 20)"]),
+    ],
+)
+def test_signs_that_a_model_is_not_to_be_trusted_are_told(
+    tmp_path: Path, changed: dict[str, Any], told: list[str]
+) -> None:
+    history = tmp_path / "history.csv"
+    trained = 0.55 if changed.get("accuracy") == 0.5 else 0.95  # at chance nothing is learned
+    history.write_text(f"epoch,accuracy\n0,0.1\n1,{trained}\n")
+    figures = {"accuracy": 0.9, "accuracy_interval_95": (0.8, 0.95), "images": 20, **changed}
+    report = {
+        "checkpoint": "xception_02_0.9000.keras",
+        "temperature": figures.pop("temperature", 1.0),
+        "metrics": {"validation": figures},
+    }
+    validation = Split((), np.array([0] * 10 + [1] * 10), ("hat", "skirt"))
+
+    problems = find_problems(report, validation, history)
+
+    assert len(problems) == len(told)
+    assert all(text in problem for text, problem in zip(told, problems, strict=True))

@@ -4,7 +4,8 @@
     <root>/<class>/...                            not split: ``training.data.split`` splits it
 
 Images are recognised by content, as the serving code does, whatever their names are. They may lie
-in sub-folders of a class. Names that begin with a dot are skipped. Class names are compared in
+in sub-folders of a class. A file that is named as an image and holds something else is damaged, not
+left out: reading it raises. Names that begin with a dot are skipped. Class names are compared in
 Unicode's composed form (NFC), because a Mac's ZIP may hold the decomposed form.
 """
 
@@ -29,6 +30,7 @@ SPLITS = ("train", "validation", "test")
 ENVIRONMENT_VARIABLE = "CLOTHING_DATASET"
 FETCHED_ROOT = REPOSITORY / "data" / "clothing-dataset-small"
 DEFAULT_ROOT = REPOSITORY.parent / "shared" / "clothing-dataset-small"
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".avif"})
 RUN_IMAGES = "images"  # folder of a run that split its images itself
 
 
@@ -156,7 +158,7 @@ def load_folder(folder: Path, class_names: tuple[str, ...] | None = None) -> Spl
         if not listing.images[name]:
             raise DatasetError(
                 f"the class folder {folder / name} holds no image. "
-                f"{_summarise(listing.left_out, folder / name)}Supported: {', '.join(FORMATS)}."
+                f"{describe_left_out(listing.left_out)}Supported: {', '.join(FORMATS)}."
             )
     paths = [path for name in expected for path in listing.images[name]]
     labels = np.repeat(np.arange(len(expected)), [len(listing.images[name]) for name in expected])
@@ -180,6 +182,13 @@ def list_images(folder: Path) -> Listing:
             else:
                 of_class.append(path)
     return Listing(dict(sorted(images.items())), left_out)
+
+
+def describe_left_out(left_out: list[LeftOut]) -> str:
+    """Return how many files are not used, and why, in one sentence; empty for no file."""
+    reasons = collections.Counter(entry.reason for entry in left_out)
+    told = ", ".join(f"{count} x {reason}" for reason, count in reasons.most_common())
+    return f"Left out: {told}. " if told else ""
 
 
 def _files_below(folder: Path) -> Iterator[Path]:
@@ -206,14 +215,6 @@ def _why_left_out(path: Path) -> str | None:
     except OSError as error:
         return f"cannot be read: {error.strerror}"
     kind = sniff(head)
-    if kind in FORMATS:
+    if kind in FORMATS or (kind is None and path.suffix.lower() in IMAGE_SUFFIXES):
         return None
-    if not head:
-        return "empty"
     return f"{kind} is not supported" if kind else "not an image"
-
-
-def _summarise(left_out: list[LeftOut], folder: Path) -> str:
-    reasons = collections.Counter(e.reason for e in left_out if folder in e.path.parents)
-    told = ", ".join(f"{count} x {reason}" for reason, count in reasons.most_common())
-    return f"Left out: {told}. " if told else ""

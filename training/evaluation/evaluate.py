@@ -47,7 +47,7 @@ class Evaluation:
     @property
     def correct(self) -> NDArray[np.bool_]:
         """Whether the most probable class is the label, bool, (images,)."""
-        return np.equal(self.probabilities.argmax(axis=1), self.split.labels)
+        return np.asarray(self.probabilities.argmax(axis=1) == self.split.labels)
 
     def to_dict(self) -> dict[str, Any]:
         """Return every figure as plain JSON types."""
@@ -232,7 +232,8 @@ def run(parsed: argparse.Namespace) -> None:
 def _find_images(parsed: argparse.Namespace) -> tuple[Split, str, bool]:
     """Return the images, their name, and whether they are the data set's test split."""
     if parsed.folder is None:
-        root = find_dataset(parsed.dataset)
+        model = parsed.model
+        root = find_dataset(parsed.dataset, run=model if model.is_dir() else model.parent)
         return load_split(root, parsed.split), parsed.split, parsed.split == "test"
     split = load_folder(parsed.folder)
     return split, parsed.folder.name, _is_test_split(parsed.folder, parsed.dataset)

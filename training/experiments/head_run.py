@@ -10,9 +10,10 @@ from lambda_function.metadata import InputSpec
 from training.config import TrainConfig
 from training.files import write_csv
 from training.fit.backbone import LAST_BLOCK, build_backbone, build_network, with_probabilities
+from training.fit.calibration import calibration_report
 from training.fit.heads import HeadConfig, PooledFeatures
 from training.fit.run_folder import write_run
-from training.fit.train import LICENCE, calibration_report
+from training.fit.train import LICENCE
 
 
 def write_head_run(

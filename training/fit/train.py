@@ -15,7 +15,13 @@ from numpy.typing import NDArray
 
 from training.config import TrainConfig
 from training.data.cached_features import CachedFeatures
-from training.data.dataset import Split, find_dataset, is_split
+from training.data.dataset import (
+    Split,
+    describe_left_out,
+    find_dataset,
+    is_split,
+    list_images,
+)
 from training.data.features import CACHE, extract
 from training.data.folds import Fold, Part, load_parts, refuse_fold
 from training.data.imagenet import find_weights
@@ -67,6 +73,8 @@ def run(parsed: argparse.Namespace) -> None:
     named = find_dataset(parsed.dataset)
     weights = find_weights(parsed.backbone_weights)
     dataset = named if is_split(named) else split_for_run(named, folder)
+    if told := describe_left_out(list_images(dataset / "train").left_out):
+        print(f"{told}`make data-check DATASET={named}` names the files.")
     training, _ = load_parts(dataset, limit=parsed.limit)
     train(
         make_config(given, training.labels),
