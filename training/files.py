@@ -56,6 +56,19 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, An
     write_text(path, buffer.getvalue())
 
 
+def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """Return a table as Markdown, with a line break at its end.
+
+    Args:
+        columns: their titles. A title that ends with a colon is aligned to the right.
+        rows: one sequence of cells per line.
+    """
+    titles = [title.removesuffix(":") for title in columns]
+    marks = ["---:" if title.endswith(":") else "---" for title in columns]
+    lines = [titles, marks, *rows]
+    return "".join(f"| {' | '.join(str(cell) for cell in line)} |\n" for line in lines)
+
+
 def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:

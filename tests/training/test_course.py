@@ -143,7 +143,7 @@ def test_the_model_is_used_on_validation_and_on_one_image(
 
     assert main(["steps", "use", *given]) == 0
 
-    assert "accuracy   1.0000" in capsys.readouterr().out
+    assert "validation accuracy 1.0000 (4 of 4" in capsys.readouterr().out
     result = json.loads((tmp_path / "results" / "use.json").read_text())
     assert (result["step"], result["prediction"], result["metrics"]["images"]) == (9, "red", 4)
     assert result["command"] == "python -m training steps use --limit 4"

@@ -116,7 +116,7 @@ def test_the_command_writes_a_self_contained_report(
 ) -> None:
     assert main(["evaluate", str(TINY), *options]) == 0
 
-    assert "accuracy   0.8333" in capsys.readouterr().out  # 10 of 12 on validation
+    assert "| accuracy | 0.8333 (10 of 12) |" in capsys.readouterr().out
     text = (tmp_path / "out" / "report.json").read_text()
     report = json.loads(text)
     assert report["models"][0]["metrics"]["correct"] == 10

@@ -23,6 +23,7 @@ from training.evaluation.loaded_model import (
     load_model,
     predict_split,
 )
+from training.evaluation.model_card import card
 from training.files import write_json, write_text
 from training.options import add_dataset_option
 from training.provenance import provenance
@@ -147,36 +148,6 @@ def class_rows(confusion: NDArray[np.int64], class_names: tuple[str, ...]) -> li
     ]
 
 
-def to_text(figures: dict[str, Any]) -> str:
-    """Return the figures of one model as a table for a terminal."""
-    summary, model = figures["metrics"], figures["model"]
-    low, high = summary["accuracy_interval_95"]
-    ece_low, ece_high = summary["expected_calibration_error_interval_95"]
-    lines = [
-        f"{model['name']} {model['version']} ({model['kind']}, {model['sha256'][:12]})",
-        f"  accuracy   {summary['accuracy']:.4f}  95 % interval {low:.4f} to {high:.4f}  "
-        f"({summary['correct']} of {summary['images']})",
-        f"  macro-F1   {summary['macro_f1']:.4f}",
-        f"  ECE        {summary['expected_calibration_error']:.4f}  "
-        f"95 % bootstrap interval {ece_low:.4f} to {ece_high:.4f}",
-        f"  NLL        {summary['negative_log_likelihood']:.4f}",
-        f"  Brier      {summary['brier_score']:.4f}",
-    ]
-    if before := figures["metrics_before_temperature"]:
-        lines.append(
-            f"  before temperature {model['temperature']:.3f}: "
-            f"ECE {before['expected_calibration_error']:.4f}, "
-            f"NLL {before['negative_log_likelihood']:.4f}, Brier {before['brier_score']:.4f}"
-        )
-    lines.append(f"\n  {'class':<12}{'images':>7}{'precision':>11}{'recall':>9}{'F1':>9}")
-    lines += [
-        f"  {row['label']:<12}{row['images']:>7}{row['precision']:>11.3f}"
-        f"{row['recall']:>9.3f}{row['f1']:>9.3f}"
-        for row in figures["per_class"]
-    ]
-    return "\n".join(lines)
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of this command."""
     parser.add_argument("model", type=Path, help="a .tflite, a .keras or a run's folder")
@@ -214,8 +185,8 @@ def run(parsed: argparse.Namespace) -> None:
         "comparison": compare(*evaluations) if len(evaluations) == 2 else None,
         "provenance": provenance(),
     }
-    for figures in result["models"]:
-        print("\n" + to_text(figures))
+    for index in range(len(models)):
+        print("\n" + card(result, index))
     if result["comparison"]:
         print("\n" + result["comparison"]["sentence"])
     folder = parsed.out or OUTPUT / _report_name(models, images_name)

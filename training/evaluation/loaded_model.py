@@ -58,15 +58,9 @@ class LoadedModel:
 
     def describe(self) -> dict[str, Any]:
         """Return what a report says about the model, as plain JSON types."""
-        return {
-            "name": self.name,
-            "version": self.version,
-            "kind": self.kind,
-            "sha256": self.sha256,
-            "size_bytes": self.size_bytes,
-            "input": [self.input.height, self.input.width],
-            "temperature": self.temperature,
-        }
+        fields = ("name", "version", "kind", "sha256", "size_bytes", "temperature")
+        size = [self.input.height, self.input.width]
+        return {**{field: getattr(self, field) for field in fields}, "input": size}
 
 
 def load_model(path: Path) -> LoadedModel:

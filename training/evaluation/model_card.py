@@ -13,10 +13,17 @@ from typing import Any
 
 from training.errors import ModelFileError
 from training.evaluation.loaded_model import load_model
-from training.files import replace_marked, write_text
+from training.files import markdown_table, replace_marked, write_text
 
 MARKS = ("<!-- figures:begin -->", "<!-- figures:end -->")
 NOT_MEASURED = "not measured"
+METRICS = {
+    "accuracy": "accuracy",
+    "macro-F1": "macro_f1",
+    "expected calibration error": "expected_calibration_error",
+    "negative log-likelihood": "negative_log_likelihood",
+    "Brier score": "brier_score",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,41 +49,42 @@ def run(parsed: argparse.Namespace) -> None:
         write_text(parsed.into, page)
 
 
-def card(report: dict[str, Any]) -> str:
-    """Return the figures of the report's first model as Markdown."""
-    figures, images, origin = report["models"][0], report["images"], report["provenance"]
+def card(report: dict[str, Any], index: int = 0) -> str:
+    """Return the figures of one model as Markdown.
+
+    Args:
+        report: the contents of ``report.json``.
+        index: of the model in the report.
+    """
+    figures, images, origin = report["models"][index], report["images"], report["provenance"]
     model, summary = figures["model"], figures["metrics"]
-    before = figures["metrics_before_temperature"]
-    low, high = summary["accuracy_interval_95"]
-    ece_low, ece_high = summary["expected_calibration_error_interval_95"]
-    rows = [
-        ("accuracy", f"{summary['accuracy']:.4f} ({summary['correct']} of {summary['images']})",
-         f"{low:.4f} to {high:.4f}", ""),
-        ("macro-F1", f"{summary['macro_f1']:.4f}", "", ""),
-        ("expected calibration error", f"{summary['expected_calibration_error']:.4f}",
-         f"{ece_low:.4f} to {ece_high:.4f}", _earlier(before, "expected_calibration_error")),
-        ("negative log-likelihood", f"{summary['negative_log_likelihood']:.4f}", "",
-         _earlier(before, "negative_log_likelihood")),
-        ("Brier score", f"{summary['brier_score']:.4f}", "", _earlier(before, "brier_score")),
-    ]  # fmt: skip
-    lines = [
-        f"{_describe(model)}, on {images['count']} images ({images['name']}); "
-        f"{origin['date']}, commit {origin['commit']}.",
-        "",
-        f"| figure | value | 95 % interval | before temperature {model['temperature']:.3f} |",
-        "| --- | --- | --- | --- |",
-        *(f"| {' | '.join(row)} |" for row in rows),
-        "",
-        "| class | images | precision | recall (95 % interval) | F1 |",
-        "| --- | --- | --- | --- | --- |",
+    before = figures["metrics_before_temperature"] or {}
+    rows = []
+    for name, key in METRICS.items():
+        value = f"{summary[key]:.4f}"
+        if key == "accuracy":
+            value += f" ({summary['correct']} of {summary['images']})"
+        interval = " to ".join(f"{edge:.4f}" for edge in summary.get(f"{key}_interval_95", ()))
+        scaled = key not in ("accuracy", "macro_f1") and key in before
+        rows.append([name, value, interval, f"{before[key]:.4f}" if scaled else ""])
+    classes = [
+        [
+            row["label"],
+            row["images"],
+            f"{row['precision']:.3f}",
+            "{:.3f} ({:.3f} to {:.3f})".format(row["recall"], *row["recall_interval_95"]),
+            f"{row['f1']:.3f}",
+        ]
+        for row in figures["per_class"]
     ]
-    for row in figures["per_class"]:
-        low, high = row["recall_interval_95"]
-        lines.append(
-            f"| {row['label']} | {row['images']} | {row['precision']:.3f} | {row['recall']:.3f} "
-            f"({low:.3f} to {high:.3f}) | {row['f1']:.3f} |"
-        )
-    return "\n".join(lines) + "\n"
+    temperature = f"before temperature {model['temperature']:.3f}"
+    return (
+        f"{_describe(model)}, on {images['count']} images ({images['name']}); "
+        f"{origin['date']}, commit {origin['commit']}.\n\n"
+        + markdown_table(["figure", "value", "95 % interval", temperature], rows)
+        + "\n"
+        + markdown_table(["class", "images", "precision", "recall (95 % interval)", "F1"], classes)
+    )
 
 
 def card_without_figures(model: dict[str, Any]) -> str:
@@ -85,10 +93,8 @@ def card_without_figures(model: dict[str, Any]) -> str:
     Args:
         model: from ``LoadedModel.describe``.
     """
-    names = ("accuracy", "macro-F1", "expected calibration error", "negative log-likelihood",
-             "Brier score")  # fmt: skip
-    rows = [f"| {name} | {NOT_MEASURED} |" for name in names]
-    return "\n".join([f"{_describe(model)}.", "", "| figure | value |", "| --- | --- |", *rows, ""])
+    rows = [[name, NOT_MEASURED] for name in METRICS]
+    return f"{_describe(model)}.\n\n" + markdown_table(["figure", "value"], rows)
 
 
 def _describe(model: dict[str, Any]) -> str:
@@ -125,7 +131,3 @@ def _fill(page: Path, text: str) -> str:
         return replace_marked(page.read_text(), MARKS, text.strip("\n"))
     except ValueError as error:
         raise ModelFileError(f"{page} has no place for the figures: {error}") from error
-
-
-def _earlier(before: dict[str, Any] | None, key: str) -> str:
-    return f"{before[key]:.4f}" if before else ""

@@ -29,7 +29,7 @@ from training.evaluation.loaded_model import (
     predict_split,
 )
 from training.evaluation.metrics import mcnemar_exact, wilson_interval
-from training.files import write_json, write_text
+from training.files import markdown_table, write_json, write_text
 from training.options import add_dataset_option, add_limit_option
 from training.provenance import command, provenance
 
@@ -121,18 +121,18 @@ def measure(model: LoadedModel, split: Split) -> list[dict[str, Any]]:
 
 def to_markdown(rows: list[dict[str, Any]]) -> str:
     """Return the rows as a Markdown table."""
-    lines = [
-        "| images | correct | accuracy (95 % interval) | against the originals | changed |",
-        "| --- | --- | --- | --- | --- |",
+    cells = [
+        [
+            row["name"],
+            f"{row['correct']} of {row['images']}",
+            "{:.4f} ({:.4f} to {:.4f})".format(row["accuracy"], *row["accuracy_interval_95"]),
+            f"{row['difference'] * 100:+.2f} points",
+            f"{row['became_right']} right, {row['became_wrong']} wrong",
+        ]
+        for row in rows
     ]
-    for row in rows:
-        low, high = row["accuracy_interval_95"]
-        lines.append(
-            f"| {row['name']} | {row['correct']} of {row['images']} | {row['accuracy']:.4f} "
-            f"({low:.4f} to {high:.4f}) | {row['difference'] * 100:+.2f} points | "
-            f"{row['became_right']} right, {row['became_wrong']} wrong |"
-        )
-    return "\n".join(lines) + "\n"
+    columns = ["images", "correct", "accuracy (95 % interval)", "against the originals", "changed"]
+    return markdown_table(columns, cells)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -33,7 +33,7 @@ from training.data.dataset import ENVIRONMENT_VARIABLE, FETCHED_ROOT, find_datas
 from training.data.imagenet import find_weights
 from training.data.images import load_image, read_image
 from training.errors import ConfigError, DatasetError, DownloadError
-from training.evaluation.evaluate import evaluate, to_text
+from training.evaluation.evaluate import evaluate
 from training.evaluation.loaded_model import load_model
 from training.evaluation.metrics import wilson_interval
 from training.experiments import tune
@@ -337,8 +337,8 @@ def larger(parsed: argparse.Namespace, folder: Path) -> dict[str, Any]:
     title = f"The larger model, {features.size[0]} px"
     result = _train_head(parsed, folder, features, config, title)
     print(
-        f"next: `make convert MODEL={folder}/model.keras` writes {folder}/model.tflite, the "
-        "artifact that Lambda serves; then `make steps STEP=use`"
+        f"next: `make convert MODEL={folder}/model.keras RECIPE=float32` writes "
+        f"{folder}/model.tflite, the file that Lambda serves; then `make steps STEP=use`"
     )
     return result
 
@@ -349,8 +349,12 @@ def use(parsed: argparse.Namespace, folder: Path) -> dict[str, Any]:
     model = load_model(file)
     print(f"the model is {file}")
     split = load_split(parsed.dataset, "validation").subsample(parsed.limit)
-    figures = evaluate(model, split).to_dict()
-    print(to_text(figures))
+    summary = evaluate(model, split).to_dict()["metrics"]
+    low, high = summary["accuracy_interval_95"]
+    print(
+        f"validation accuracy {summary['accuracy']:.4f} ({summary['correct']} of "
+        f"{summary['images']}, 95 % interval {low:.4f} to {high:.4f})"
+    )
     path = _image(parsed)
     probabilities = model.predict_proba(load_image(path, model.input)[np.newaxis])[0]
     ranked = sorted(zip(model.labels, probabilities.tolist(), strict=True), key=lambda r: -r[1])
@@ -358,13 +362,12 @@ def use(parsed: argparse.Namespace, folder: Path) -> dict[str, Any]:
     for label, probability in ranked:
         print(f"  {label:<12}{probability:.4f}")
     write_json(folder / "prediction.json", dict(ranked))
-    accuracy = figures["metrics"]["accuracy"]
     return {
         "model": model.describe(),
-        "metrics": figures["metrics"],
+        "metrics": summary,
         "prediction": ranked[0][0],
         "ours": f"an image of {path.parent.name}: {ranked[0][0]} {ranked[0][1]:.2f}; "
-        f"{accuracy:.3f} (validation)",
+        f"{summary['accuracy']:.3f} (validation)",
     }
 
 

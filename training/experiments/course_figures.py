@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lambda_function import REPOSITORY
+from training.files import markdown_table
 
 RESULTS = REPOSITORY / "benchmarks" / "results" / "course"
 README = REPOSITORY / "README.md"
@@ -80,16 +81,14 @@ def table(results: Path) -> str:
             ``accuracy.json`` in the folder above (``python -m benchmarks accuracy``).
     """
     on_test = _figures_on_test(results.parent / "accuracy.json")
-    lines = ["| step | command | course | ours |", "| --- | --- | --- | --- |"]
+    rows = []
     for number, (name, title, course) in enumerate(STEPS, 1):
         file = results / f"{name}.json"
         result = json.loads(file.read_text()) if file.is_file() else {}
         ours = _cell(result.get("ours", "not measured yet")) + on_test.get(name, "")
         command = f"`python -m training steps {name}`"
-        lines.append(
-            f"| {number}. {title} | {command} | {_cell(result.get('course') or course)} | {ours} |"
-        )
-    return "\n".join(lines)
+        rows.append([f"{number}. {title}", command, _cell(result.get("course") or course), ours])
+    return markdown_table(["step", "command", "course", "ours"], rows).rstrip("\n")
 
 
 def _cell(figures: dict[str, float] | str) -> str:

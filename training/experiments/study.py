@@ -33,7 +33,7 @@ from training.evaluation.loaded_model import load_model
 from training.evaluation.metrics import wilson_interval
 from training.evaluation.robustness import correct_predictions
 from training.experiments.plots import cost_and_accuracy, variants_by_repeat
-from training.files import sha256_of, write_json, write_text
+from training.files import markdown_table, sha256_of, write_json, write_text
 from training.fit.train import train
 from training.options import (
     add_dataset_option,
@@ -66,14 +66,6 @@ ABLATIONS: dict[str, dict[str, Any]] = {
 VARIATION = "JPEG quality 60"  # one of ``robustness.VARIATIONS``
 
 
-@dataclasses.dataclass(frozen=True)
-class Variant:
-    """One line of a study's table: its title and its settings."""
-
-    title: str
-    config: TrainConfig
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of this command."""
     parser.add_argument("study", choices=sorted(STUDIES))
@@ -98,12 +90,11 @@ def run(parsed: argparse.Namespace) -> None:
     if parsed.folds:
         Fold(0, parsed.folds)  # raises before anything is trained
     variants = STUDIES[parsed.study](parsed)
-    rows = [_measure(variant, parsed) for variant in variants]
+    rows = [_measure(title, config, parsed) for title, config in variants.items()]
     result = {
         "study": parsed.study,
         "command": _command(parsed),
         "repeats": f"{parsed.folds} folds" if parsed.folds else f"{parsed.seeds} seeds",
-        "recipe": _shared_settings(variants),
         "variants": rows,
         "trained_at": sorted({commit for row in rows for commit in row.pop("commits")}),
         "provenance": provenance(),
@@ -116,20 +107,19 @@ def run(parsed: argparse.Namespace) -> None:
     print(f"\n{table(result)}\nwrote {plot}")
 
 
-def size_variants(parsed: argparse.Namespace) -> list[Variant]:
-    """Return one variant per input size."""
-    return [
-        Variant(f"{size} px", _adapt(SIZE_RECIPE, parsed, input=InputSpec(size, size)))
+def size_variants(parsed: argparse.Namespace) -> dict[str, TrainConfig]:
+    """Return one configuration per input size, by title."""
+    return {
+        f"{size} px": _adapt(SIZE_RECIPE, parsed, input=InputSpec(size, size))
         for size in parsed.sizes
-    ]
+    }
 
 
-def ablation_variants(parsed: argparse.Namespace) -> list[Variant]:
-    """Return the recipe, and one variant per part of it."""
-    return [
-        Variant(title, _adapt(ABLATION_RECIPE, parsed, **changed))
-        for title, changed in ABLATIONS.items()
-    ]
+def ablation_variants(parsed: argparse.Namespace) -> dict[str, TrainConfig]:
+    """Return the recipe, and one configuration per changed part of it, by title."""
+    return {
+        title: _adapt(ABLATION_RECIPE, parsed, **changed) for title, changed in ABLATIONS.items()
+    }
 
 
 STUDIES = {"size": size_variants, "ablation": ablation_variants}
@@ -139,27 +129,29 @@ def table(result: dict[str, Any]) -> str:
     """Return a study's result as Markdown."""
     origin = result["provenance"]
     title = "Input size" if result["study"] == "size" else "Ablation"
-    lines = [
-        f"# {title}: {result['repeats']} each, {result['variants'][0]['images']} images",
-        "",
+    head = (
+        f"# {title}: {result['repeats']} each, {result['variants'][0]['images']} images\n\n"
         f"`{result['command']}`, {origin['date']}, trained at commit "
         f"{', '.join(result['trained_at'])}, tabled at {origin['commit']}, "
         f"{origin['processor']}, {origin['cores']} cores. Means over {result['repeats']}, with "
         "ranges in brackets. The 95 % interval is that of the images (Wilson) at the mean "
-        "accuracy.",
-        "",
-        "| variant | G multiply-adds | accuracy | 95 % interval | at JPEG quality 60 | NLL "
-        "| macro-F1 |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
-    ]
-    lines += [
-        f"| {row['title']} | {row['gmacs']:.2f} | {_spread(row['accuracy'], 4)} | "
-        f"{row['interval_95'][0]:.3f} to {row['interval_95'][1]:.3f} | "
-        f"{_spread(row['accuracy_jpeg_60'], 4)} | {_spread(row['negative_log_likelihood'], 3)} | "
-        f"{_spread(row['macro_f1'], 3)} |"
+        "accuracy.\n\n"
+    )
+    columns = ["variant", "G multiply-adds:", "accuracy:", "95 % interval:",
+               "at JPEG quality 60:", "NLL:", "macro-F1:"]  # fmt: skip
+    rows = [
+        [
+            row["title"],
+            f"{row['gmacs']:.2f}",
+            _spread(row["accuracy"], 4),
+            "{:.3f} to {:.3f}".format(*row["interval_95"]),
+            _spread(row["accuracy_jpeg_60"], 4),
+            _spread(row["negative_log_likelihood"], 3),
+            _spread(row["macro_f1"], 3),
+        ]
         for row in result["variants"]
     ]
-    return "\n".join(lines) + "\n"
+    return head + markdown_table(columns, rows)
 
 
 def multiply_adds(model: Path) -> int:
@@ -196,12 +188,12 @@ def _adapt(recipe: TrainConfig, parsed: argparse.Namespace, **changed: Any) -> T
     )  # fmt: skip
 
 
-def _measure(variant: Variant, parsed: argparse.Namespace) -> dict[str, Any]:
+def _measure(title: str, config: TrainConfig, parsed: argparse.Namespace) -> dict[str, Any]:
     """Train a variant with every seed or on every fold, or read the earlier runs."""
     reports, resaved, gmacs = [], [], 0.0
     for number in range(parsed.folds or parsed.seeds):
         fold = Fold(number, parsed.folds) if parsed.folds else None
-        folder = _train(variant, number, fold, parsed)
+        folder = _train(title, config, number, fold, parsed)
         reports.append(json.loads((folder / "report.json").read_text()))
         resaved.append(_resaved_accuracy(folder, fold, parsed))
         gmacs = gmacs or multiply_adds(folder / "model.keras") / 1e9
@@ -210,8 +202,8 @@ def _measure(variant: Variant, parsed: argparse.Namespace) -> dict[str, Any]:
     if not parsed.folds:  # the same images judge every seed
         correct, images = round(correct / parsed.seeds), scores[0]["images"]
     return {
-        "title": variant.title,
-        "settings": variant.config.to_dict(),
+        "title": title,
+        "settings": config.to_dict(),
         "commits": [read_provenance(report)["commit"] for report in reports],
         "gmacs": round(gmacs, 3),
         "images": images,
@@ -226,14 +218,16 @@ def _measure(variant: Variant, parsed: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _train(variant: Variant, number: int, fold: Fold | None, parsed: argparse.Namespace) -> Path:
+def _train(
+    title: str, config: TrainConfig, number: int, fold: Fold | None, parsed: argparse.Namespace
+) -> Path:
     keras.utils.clear_session()  # a study builds many networks in one process
-    slug = "".join(letter if letter.isalnum() else "-" for letter in variant.title.lower())
+    slug = "".join(letter if letter.isalnum() else "-" for letter in title.lower())
     repeat = f"fold{fold.index}of{fold.count}" if fold else f"seed{number}"
     name = f"{parsed.study}-{slug}-{repeat}"
-    print(f"\n=== {variant.title}, {repeat} ({name})", flush=True)
+    print(f"\n=== {title}, {repeat} ({name})", flush=True)
     return train(
-        dataclasses.replace(variant.config, name=name, seed=0 if fold else number),
+        dataclasses.replace(config, name=name, seed=0 if fold else number),
         dataset=find_dataset(parsed.dataset),
         weights=find_weights(parsed.backbone_weights),
         runs=parsed.runs,
@@ -253,16 +247,6 @@ def _resaved_accuracy(folder: Path, fold: Fold | None, parsed: argparse.Namespac
         score = {"accuracy": round(float(correct.mean()), 4), **wanted}
         write_json(file, score)
     return float(score["accuracy"])
-
-
-def _shared_settings(variants: list[Variant]) -> dict[str, Any]:
-    """Return the settings that all variants have in common."""
-    first, *others = [variant.config.to_dict() for variant in variants]
-    return {
-        key: value
-        for key, value in first.items()
-        if key != "name" and all(other[key] == value for other in others)
-    }
 
 
 def _spread(values: list[float], digits: int) -> str:

@@ -29,7 +29,7 @@ from training.evaluation.metrics import wilson_interval
 from training.experiments.course_figures import SEARCHES, Search
 from training.experiments.head_run import write_head_run
 from training.experiments.plots import comparison, learning_curves
-from training.files import write_csv, write_json, write_text
+from training.files import markdown_table, write_csv, write_json, write_text
 from training.fit.heads import HeadConfig, PooledFeatures, pooled_features, train_head
 from training.options import add_dataset_option, add_limit_option, add_weights_option
 from training.provenance import command, provenance
@@ -157,7 +157,10 @@ def report(
     images = len(features.validation_labels)
     table = leaderboard(rows, images)
     title = f"{search.title} (frozen base at {features.size[0]} px)"
-    text = f"# {title}\n\n{images} validation images, 95 % Wilson intervals.\n\n" + markdown(table)
+    text = f"# {title}\n\n{images} validation images, 95 % Wilson intervals.\n\n"
+    text += markdown_table(
+        [name.replace("_", " ") for name in table[0]], [[*row.values()] for row in table]
+    )
     write_text(folder / "leaderboard.md", text)
     write_csv(folder / "leaderboard.csv", list(table[0]), table)
     histories = {_name(row["config"], search.field): row["history"] for row in rows}
@@ -176,14 +179,6 @@ def report(
         "leaderboard": table,
         "provenance": provenance(),
     }
-
-
-def markdown(table: list[dict[str, Any]]) -> str:
-    """Return rows of equal keys as a Markdown table."""
-    lines = ["| " + " | ".join(name.replace("_", " ") for name in table[0]) + " |"]
-    lines.append("| " + " | ".join("---" for _ in table[0]) + " |")
-    lines += ["| " + " | ".join(str(value) for value in row.values()) + " |" for row in table]
-    return "\n".join(lines) + "\n"
 
 
 def parse_grid(definitions: list[str], epochs: int) -> Search:
