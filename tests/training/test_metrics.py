@@ -9,7 +9,7 @@ import pytest
 
 from training.evaluation import metrics
 
-# Four images, three classes; the third is wrong.
+# Four images, three classes. The third prediction is wrong.
 PROBABILITIES = np.array(
     [[0.7, 0.2, 0.1], [0.1, 0.8, 0.1], [0.6, 0.3, 0.1], [0.25, 0.25, 0.5]], dtype=np.float64
 )
