@@ -41,7 +41,10 @@ def to_float32(source: Source) -> bytes:
     signature = tf.function(predict, input_signature=[image])
     with tempfile.TemporaryDirectory() as folder:
         try:
-            tf.saved_model.save(tf.Module(), folder, signatures={SIGNATURE: signature})
+            # EfficientNet's swish brings a gradient of its own, which a constant graph lacks.
+            options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
+            module = tf.Module()
+            tf.saved_model.save(module, folder, {SIGNATURE: signature}, options=options)
             converter = tf.lite.TFLiteConverter.from_saved_model(folder)
             # TensorFlow's own operators ("Flex") would need a runtime that is not deployed.
             converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import io
+import zipfile
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from converter.errors import InspectionError
+from converter.errors import InspectionError, SourceError
 
 IDENTIFIER = b"TFL3"  # bytes 4 to 7 of every TFLite file
+MAX_OPERATORS = 20_000  # EfficientNetV2L has about 1,100
+MAX_TENSOR_BYTES = 4_000_000_000  # all tensors at once. The interpreter reuses most of this.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,3 +137,80 @@ def _tensor(detail: dict[str, Any]) -> Tensor:
 def _bytes_of(detail: dict[str, Any]) -> int:
     elements = int(np.prod(detail["shape"], dtype=np.float64))
     return elements * int(np.dtype(detail["dtype"]).itemsize)
+
+
+class TfliteFile:
+    """A TFLite file from elsewhere, with one image in and one row of numbers out.
+
+    Attributes:
+        content: the flatbuffer, without anything that was appended to it.
+        inputs, outputs: of the graph.
+    """
+
+    def __init__(self, content: bytes, graph: Graph) -> None:
+        from ai_edge_litert.interpreter import Interpreter
+
+        self.content = content
+        self.inputs, self.outputs = graph.inputs, graph.outputs
+        try:
+            self._interpreter = Interpreter(model_content=content, num_threads=1)
+            self._interpreter.allocate_tensors()
+        except (ValueError, RuntimeError) as error:
+            raise SourceError(
+                f"the interpreter cannot run the file: {' '.join(str(error).split())}"
+            ) from error
+
+    def predict_on_batch(self, tensors: Iterable[NDArray[np.float32]]) -> NDArray[np.float32]:
+        """Return the outputs, float32, (images, outputs), of images one after another.
+
+        Args:
+            tensors: each float32, (height, width, 3), normalised.
+        """
+        rows = []
+        for tensor in tensors:
+            self._interpreter.set_tensor(
+                self._interpreter.get_input_details()[0]["index"], tensor[np.newaxis]
+            )
+            self._interpreter.invoke()
+            index = self._interpreter.get_output_details()[0]["index"]
+            rows.append(self._interpreter.get_tensor(index)[0])
+        return np.stack(rows)
+
+
+def open_tflite(path: Path) -> TfliteFile:
+    """Open a TFLite file of unknown origin, after a look at what it asks for.
+
+    Raises:
+        InspectionError: damaged.
+        SourceError: it needs too much, or operators or types that are not served.
+    """
+    content = path.read_bytes()
+    content = content[: _start_of_archive(content)]
+    graph = read_graph(content)
+    if flex := sorted(name for name in graph.operators if name.startswith("Flex")):
+        raise SourceError(
+            f"{path} needs TensorFlow's operators {', '.join(flex)}, which Lambda's interpreter "
+            "does not have. Convert the model again with TFLITE_BUILTINS only, or replace the "
+            "layers that they come from."
+        )
+    if graph.operator_count > MAX_OPERATORS or graph.tensor_bytes > MAX_TENSOR_BYTES:
+        raise SourceError(
+            f"{path} has {graph.operator_count:,} operators and {graph.tensor_bytes:,} bytes of "
+            f"tensors. At most {MAX_OPERATORS:,} and {MAX_TENSOR_BYTES:,} are taken."
+        )
+    for tensor in (*graph.inputs, *graph.outputs):
+        if tensor.dtype != "float32":
+            raise SourceError(
+                f"{path} has a tensor {tensor.name} of {tensor.dtype}. Input and output must be "
+                "float32: convert the model again without setting inference_input_type."
+            )
+    return TfliteFile(content, graph)
+
+
+def _start_of_archive(content: bytes) -> int:
+    """Return where appended metadata begins: TFLite's own, or an artifact's."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            return min((info.header_offset for info in archive.infolist()), default=len(content))
+    except zipfile.BadZipFile:
+        return len(content)

@@ -123,3 +123,16 @@ def colour_model(outputs: int = len(LABELS), *, before=None):
     kernel[:3, : min(3, outputs)] = 12.0 * np.eye(3, outputs)[:, : min(3, outputs)]
     dense.set_weights([kernel, np.full(outputs, 0.1, np.float32)])
     return model
+
+
+def with_input_type(model: bytes, dtype: str) -> bytes:
+    """Return the same flatbuffer with another type of the input tensor."""
+    import flatbuffers
+    from ai_edge_litert import schema_py_generated as schema
+
+    unpacked = schema.ModelT.InitFromPackedBuf(model)
+    graph = unpacked.subgraphs[0]
+    graph.tensors[graph.inputs[0]].type = getattr(schema.TensorType, dtype)
+    builder = flatbuffers.Builder(len(model))
+    builder.Finish(unpacked.Pack(builder), b"TFL3")
+    return bytes(builder.Output())

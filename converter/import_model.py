@@ -1,0 +1,340 @@
+"""`python -m converter import FILE`: take in a Keras or TFLite model from elsewhere.
+
+Reads .keras and .h5 files of Keras 2 and 3, and plain .tflite files. Finds out what the file
+says, asks for the rest in one sentence, and writes a self-describing artifact after the parity
+gate. A model file is code: import only files whose origin you know.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import re
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from converter import parity
+from converter.convert import finish, require_tflite_name
+from converter.errors import SourceError
+from converter.recipes import RECIPES, find_recipe
+from converter.reference import complete, keras_probabilities, read_tensor
+from converter.sources.keras_file import check_size, load_keras
+from converter.sources.source import Source
+from converter.sources.tflite_file import IDENTIFIER, TfliteFile, open_tflite
+from lambda_function import REPOSITORY
+from lambda_function.metadata import (
+    NORMALISATIONS,
+    NOT_STATED,
+    RESIZE_FILTERS,
+    SECOND_LABEL_OUTPUTS,
+    InputSpec,
+    MetadataError,
+    ModelMetadata,
+    embed_metadata,
+)
+from training.data.dataset import SPLITS, Split, find_dataset, load_split
+from training.files import sha256_of
+
+IMPORTED = REPOSITORY / "runs" / "imported"
+GENERATED_IMAGES = 16
+SUM_TOLERANCE = 0.02  # integer softmaxes give steps of 1/256
+HELP = {
+    "labels": "LABELS are the class names in the order of the outputs, as a,b,c or a text file "
+    "with one name a line (for one sigmoid: first the class of 0, then the class of 1)",
+    "size": "SIZE is N or HEIGHTxWIDTH in pixels",
+    "normalisation": f"NORMALISATION is what training did to pixels, one of "
+    f"{', '.join(NORMALISATIONS)} (-1..1 for xception and tf, BGR less ImageNet's mean for caffe, "
+    "0..255 for a model that scales by itself, as EfficientNet does)",
+    "resize": f"RESIZE is the filter that training resized with, one of "
+    f"{', '.join(RESIZE_FILTERS)} (nearest for Keras's load_img and keras-image-helper)",
+}
+NOT_CHECKED = (
+    "conversion was not checked: the TFLite file itself is the reference for decoding, resizing "
+    "and scaling"
+)
+SMOKE_TEST = (
+    f"no images were given: {GENERATED_IMAGES} generated ones are a smoke test, accuracy was not "
+    "measured"
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Findings:
+    """What a model shows by itself.
+
+    Attributes:
+        size: (height, width) of the input. None where the model takes any.
+        outputs: number of outputs.
+        output: what they are, one of ``metadata.OUTPUTS``.
+    """
+
+    size: tuple[int | None, int | None]
+    outputs: int
+    output: str
+
+    def __str__(self) -> str:
+        size = "x".join("any" if side is None else str(side) for side in self.size)
+        values = f"{self.outputs} output{'s' if self.outputs > 1 else ''}"
+        return f"found: input {size}, {values}: {self.output.replace('_', ' ')}"
+
+
+def main(arguments: list[str]) -> int:
+    """Import one model."""
+    options = _parse(arguments)
+    recipe = find_recipe(options.recipe)
+    if options.output:
+        require_tflite_name(options.output)
+    if options.model.is_file():
+        check_size(options.model)
+    is_tflite = options.model.is_file() and _starts_as_tflite(options.model)
+    model: Any = open_tflite(options.model) if is_tflite else load_keras(options.model)
+    findings = look_at(model)
+    print(findings, flush=True)
+    metadata = _describe(options, findings)
+    output = options.output or IMPORTED / _file_name(metadata.name) / "model.tflite"
+    with tempfile.TemporaryDirectory() as folder:
+        images = _gate_images(options.dataset, metadata.labels, Path(folder))
+        notes = [SMOKE_TEST] if not images.held_out else []
+        notes += [NOT_CHECKED] if is_tflite else []
+        gate = {"images": images.description, "notes": notes}
+        metadata = dataclasses.replace(metadata, conversion={**metadata.conversion, "gate": gate})
+        if is_tflite:
+            artifact, probabilities = _take_tflite(model, metadata, images.split.paths)
+        else:
+            source = Source(options.model, metadata, lambda: model)
+            calibration = _calibration_images(options.dataset, metadata.labels)
+            artifact = _convert(source, recipe.name, calibration)
+            probabilities = keras_probabilities(source, images.split.paths)
+        reference = parity.ReferencePredictions(
+            metadata.labels, metadata.input, probabilities, tuple(notes)
+        )
+        return finish(output, artifact, parity.compare(artifact, reference, images))
+
+
+def look_at(model: Any) -> Findings:
+    """Find out a model's input size and outputs, with one forward pass.
+
+    Args:
+        model: of Keras, or a ``TfliteFile``.
+
+    Raises:
+        SourceError: it is no classifier of one RGB image.
+    """
+    inputs, outputs = ([tuple(t.shape) for t in ends] for ends in (model.inputs, model.outputs))
+    if len(inputs) != 1 or len(inputs[0]) != 4 or inputs[0][3] != 3:
+        raise SourceError(
+            f"the model must take one RGB image, (N, height, width, 3). Received: {inputs}"
+        )
+    if len(outputs) != 1 or len(outputs[0]) != 2 or not outputs[0][1]:
+        raise SourceError(
+            f"the model must give one row of numbers, (N, classes). Received: {outputs}"
+        )
+    _, height, width, _ = inputs[0]
+    # Growing inputs drive logits out of 0..1. A sigmoid or a softmax stays in.
+    rng = np.random.default_rng(0)
+    scales = np.array([0.5, 1, 2, 5, 10, 30, 100, 300], np.float32).reshape(-1, 1, 1, 1)
+    batch = rng.uniform(-1, 1, (8, height or 128, width or 128, 3)).astype(np.float32) * scales
+    values = np.asarray(model.predict_on_batch(batch), np.float64)
+    return Findings((height, width), int(outputs[0][1]), kind_of_output(values))
+
+
+def kind_of_output(values: NDArray[np.float64]) -> str:
+    """Return which of ``metadata.OUTPUTS`` a model's values are.
+
+    Args:
+        values: (images, outputs), of images with growing contrast.
+
+    Raises:
+        SourceError: they are not numbers, or one sigmoid for each class.
+    """
+    if not np.isfinite(values).all():
+        raise SourceError("the model's outputs are not all numbers: its weights are damaged")
+    in_range = bool((values >= -1e-6).all() and (values <= 1 + 1e-6).all())
+    if values.shape[1] == 1:
+        return "probability_of_second" if in_range else "logit_of_second"
+    if not in_range:
+        return "logits"
+    if np.abs(values.sum(axis=1) - 1).max() <= SUM_TOLERANCE:
+        return "probabilities"
+    raise SourceError(
+        "the model's outputs are between 0 and 1 and do not sum to 1, as with one sigmoid for "
+        "each class. Such a model finds several labels in an image. Only models that choose one "
+        "label are served."
+    )
+
+
+def read_labels(text: str) -> tuple[str, ...]:
+    """Return class names from ``a,b,c`` or from a text file with one name a line."""
+    path = Path(text).expanduser()
+    names = path.read_text(encoding="utf-8").splitlines() if path.is_file() else text.split(",")
+    return tuple(name.strip() for name in names if name.strip())
+
+
+def read_size(text: str) -> tuple[int, int]:
+    """Return (height, width) from ``N`` or ``HEIGHTxWIDTH``.
+
+    Raises:
+        SourceError: it is neither.
+    """
+    match = re.fullmatch(r"([1-9]\d{0,3})(?:x([1-9]\d{0,3}))?", text.strip())
+    if not match:
+        raise SourceError(f"{HELP['size']}. Received: {text!r}")
+    return int(match[1]), int(match[2] or match[1])
+
+
+def generated_images(folder: Path) -> parity.ParityImages:
+    """Draw images of several shapes and formats. They have no labels."""
+    rng = np.random.default_rng(0)
+    paths = []
+    for number in range(GENERATED_IMAGES):
+        height, width = (int(n) for n in rng.integers(60, 700, 2))
+        low, high = rng.integers(0, 256, (2, 3))
+        ramp = np.linspace(low, high, width)[np.newaxis].repeat(height, axis=0)
+        noise = rng.normal(0, 8 * (number % 4), ramp.shape)
+        image = Image.fromarray(np.clip(ramp + noise, 0, 255).astype(np.uint8))
+        box = (width // 4, height // 5, width // 2, height * 4 // 5)
+        ImageDraw.Draw(image).ellipse(box, fill=tuple(int(n) for n in rng.integers(0, 256, 3)))
+        path = folder / f"generated-{number:02}.{('png', 'jpg')[number % 2]}"
+        exif = Image.Exif()
+        exif[0x0112] = 1 + number % 8  # orientation
+        image.save(path, exif=exif)
+        paths.append(path)
+    split = Split(tuple(paths), np.zeros(len(paths), np.int64), ("none",))
+    return parity.ParityImages(split, 0, f"{len(paths)} generated images")
+
+
+def _parse(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m converter import",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("model", type=Path, help=".keras, .h5 or .tflite file")
+    parser.add_argument("--labels", default="", help=HELP["labels"])
+    parser.add_argument("--size", default="", help=HELP["size"])
+    parser.add_argument("--normalisation", default="", help=HELP["normalisation"])
+    parser.add_argument("--resize", default="", help=HELP["resize"])
+    parser.add_argument("--name", default="", help="of the model. Default: the file's")
+    parser.add_argument("--title", default="", help="question that the model answers")
+    parser.add_argument("--subject", default="", help="noun for what an image shows")
+    parser.add_argument("--licence", default=NOT_STATED, help="SPDX identifier of the weights")
+    parser.add_argument(
+        "--dataset", type=Path, help="images for the gate: class folders, or splits of them"
+    )
+    parser.add_argument("--recipe", default="float32", help=f"one of {', '.join(RECIPES)}")
+    parser.add_argument("--output", type=Path, help="default: runs/imported/NAME/model.tflite")
+    return parser.parse_args(arguments)
+
+
+def _starts_as_tflite(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(8)[4:] == IDENTIFIER
+
+
+def _describe(options: argparse.Namespace, findings: Findings) -> ModelMetadata:
+    """Return the metadata, or ask in one sentence for all that is missing."""
+    size: tuple[int | None, int | None] = read_size(options.size) if options.size else findings.size
+    given = {
+        "labels": options.labels,
+        "size": all(size),
+        "normalisation": options.normalisation,
+        "resize": options.resize,
+    }
+    if missing := [name for name, value in given.items() if not value]:
+        verb = "is" if len(missing) == 1 else "are"
+        raise SourceError(
+            f"{' and '.join(name.upper() for name in missing)} {verb} missing: "
+            f"{', '.join(HELP[name] for name in missing)}."
+        )
+    for side, found in zip(size, findings.size, strict=True):
+        if found not in (None, side):
+            raise SourceError(
+                f"SIZE must be the model's {findings.size[0]}x{findings.size[1]}. "
+                f"Received: {options.size}"
+            )
+    labels = read_labels(options.labels)
+    expected = 2 if findings.output in SECOND_LABEL_OUTPUTS else findings.outputs
+    if len(labels) != expected:
+        raise SourceError(
+            f"LABELS must be {expected} names, for {findings.outputs} output"
+            f"{'s' if findings.outputs > 1 else ''}. Received: {len(labels)}, {', '.join(labels)}"
+        )
+    words = {n: getattr(options, n) for n in ("title", "subject") if getattr(options, n)}
+    digest = sha256_of(options.model)
+    return ModelMetadata(
+        name=options.name or options.model.stem,
+        version="1",
+        labels=labels,
+        input=InputSpec(int(size[0] or 0), int(size[1] or 0), options.resize, _known(options)),
+        recipe="imported",
+        temperature=1.0,
+        source_sha256=digest,
+        dataset=options.dataset.name if options.dataset else NOT_STATED,
+        licence=options.licence,
+        conversion={"imported_from": options.model.name, "file_sha256": digest},
+        output=findings.output,
+        **words,
+    )
+
+
+def _known(options: argparse.Namespace) -> str:
+    if options.normalisation not in NORMALISATIONS:
+        raise MetadataError(f"{HELP['normalisation']}. Received: {options.normalisation!r}")
+    return str(options.normalisation)
+
+
+def _gate_images(
+    dataset: Path | None, labels: tuple[str, ...], folder: Path
+) -> parity.ParityImages:
+    if dataset is None:
+        return generated_images(folder)
+    root = find_dataset(dataset)
+    if _has_splits(root):
+        return parity.fixed_images(root, labels)
+    return parity.folder_images(root, labels)
+
+
+def _calibration_images(dataset: Path | None, labels: tuple[str, ...]) -> Split | None:
+    if dataset is None:
+        return None
+    return load_split(dataset, "train", labels) if _has_splits(dataset) else None
+
+
+def _has_splits(root: Path) -> bool:
+    return all((root / split).is_dir() for split in SPLITS[:2])
+
+
+def _convert(source: Source, recipe_name: str, train: Split | None) -> bytes:
+    # Imported here: a TFLite file is taken in without TensorFlow.
+    from converter.calibration import CalibrationRanges, choose_images
+    from converter.tflite import quantise, to_float32
+
+    recipe = find_recipe(recipe_name)
+    if recipe.is_calibrated and train is None:
+        raise SourceError(
+            f"the recipe {recipe_name} needs images to calibrate with. Name a folder with train/ "
+            "and validation/ as DATASET, or take the recipe float32, float16 or dynamic."
+        )
+    print(f"converting {source.path} to TFLite as {recipe_name}", flush=True)
+    float_model = to_float32(source)
+    ranges = CalibrationRanges(float_model, choose_images(train, source.spec)) if train else None
+    return quantise(source, float_model, recipe, ranges)
+
+
+def _take_tflite(
+    model: TfliteFile, metadata: ModelMetadata, paths: Sequence[Path]
+) -> tuple[bytes, NDArray[np.float32]]:
+    """Return the artifact, and the file's own probabilities of the images."""
+    artifact = embed_metadata(model.content, metadata)
+    values = model.predict_on_batch(read_tensor(path, metadata.input) for path in paths)
+    return artifact, complete(values, metadata.output)
+
+
+def _file_name(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip(".-") or "model"

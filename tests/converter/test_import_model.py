@@ -1,0 +1,197 @@
+"""What a model shows is found out, what is missing is asked for, and the gate decides."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from converter.errors import SourceError
+from converter.import_model import kind_of_output, main, read_labels, read_size
+from lambda_function import REPOSITORY
+from lambda_function.classifier import Classifier
+from lambda_function.metadata import NOT_STATED, MetadataError, read_metadata
+from tests.support import converter as support
+from tests.support.paths import TESTS
+from training.errors import DatasetError
+
+TINY = TESTS / "data" / "tiny.tflite"
+LABELS = ("--labels", "red,green,blue,dark")
+SCALING = ("--normalisation", "tf", "--resize", "nearest")
+
+
+@pytest.fixture
+def plain(tmp_path):
+    """A TFLite file as TensorFlow writes it, without metadata. Its outputs are probabilities."""
+    path = tmp_path / "colours.tflite"
+    path.write_bytes(support.without_metadata(TINY.read_bytes()))
+    return path
+
+
+def words(path, *more) -> list[str]:
+    return [str(path), "--output", str(path.with_name("out.tflite")), *map(str, more)]
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([[0.2, 0.8], [0.999, 0.001]], "probabilities"),
+        ([[0.25, 0.738], [0.5, 0.5]], "probabilities"),  # integer softmax
+        ([[0.2, 0.8], [3.0, -2.0]], "logits"),
+        ([[0.2, 0.9], [2.2, 0.1]], "logits"),
+        ([[0.3], [1.0]], "probability_of_second"),
+        ([[0.3], [1.7]], "logit_of_second"),
+        ([[-0.3], [0.7]], "logit_of_second"),
+    ],
+)
+def test_the_kind_of_output_is_found_out(values, expected):
+    assert kind_of_output(np.array(values)) == expected
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ([[0.9, 0.8], [0.1, 0.2]], "one sigmoid for each class"),
+        ([[float("nan"), 0.2]], "not all numbers"),
+    ],
+)
+def test_outputs_that_are_no_classification_are_refused(values, message):
+    with pytest.raises(SourceError, match=message):
+        kind_of_output(np.array(values))
+
+
+def test_labels_come_from_text_or_from_a_file(tmp_path):
+    file = tmp_path / "labels.txt"
+    file.write_text("T-shirt, grün\n\n帽子\n", encoding="utf-8")
+
+    assert read_labels("a, b,c") == ("a", "b", "c")
+    assert read_labels(str(file)) == ("T-shirt, grün", "帽子")
+
+
+def test_a_size_is_one_number_or_height_and_width():
+    assert read_size("299") == (299, 299)
+    assert read_size("32x48") == (32, 48)
+    for wrong in ("0", "32x", "x", "-3", "99999", "32*48"):
+        with pytest.raises(SourceError, match="SIZE is N or HEIGHTxWIDTH"):
+            read_size(wrong)
+
+
+def test_a_tflite_file_becomes_a_self_describing_artifact(plain, capsys):
+    title = ("--title", "Which colour is it?", "--subject", "colour")
+
+    status = main(words(plain, *LABELS, *SCALING, *title))
+
+    assert status == 0
+    printed = capsys.readouterr().out
+    assert "found: input 32x48, 4 outputs: probabilities" in printed
+    output = plain.with_name("out.tflite")
+    assert support.without_metadata(output.read_bytes()) == plain.read_bytes()
+    metadata = read_metadata(output)
+    assert (metadata.name, metadata.title) == ("colours", "Which colour is it?")
+    assert metadata.licence == metadata.dataset == NOT_STATED
+    notes = metadata.conversion["gate"]["notes"]
+    assert ["smoke test" in note for note in notes] == [True, False]
+    assert "conversion was not checked" in notes[1]
+    report = json.loads(output.with_suffix(".parity.json").read_text())
+    assert report["passed"] is True
+    assert report["notes"] == notes
+
+
+def test_a_users_images_measure_the_accuracy(plain, tmp_path, capsys):
+    images = support.write_images(tmp_path / "images", 2)
+    names = ("--labels", "red,green,blue,dark")
+    (images / "dark").mkdir()
+    (images / "red" / "0.png").rename(images / "dark" / "0.png")  # classified red, so one mistake
+
+    assert main(words(plain, *names, *SCALING, "--dataset", images)) == 0
+
+    report = json.loads(plain.with_name("out.parity.json").read_text())
+    assert report["images"] == "6 images of images"
+    assert report["figures"]["accuracy_served"]["correct"] == 5
+    assert "smoke test" not in json.dumps(report)
+
+
+def test_everything_that_is_missing_is_asked_for_in_one_sentence(plain):
+    with pytest.raises(SourceError) as caught:
+        main(words(plain))
+
+    message = str(caught.value)
+    assert message.startswith("LABELS and NORMALISATION and RESIZE are missing: ")
+    for allowed in ("caffe", "0..255", "nearest", "lanczos", "a,b,c"):
+        assert allowed in message
+    assert "SIZE" not in message.replace("RESIZE", "")
+    assert not plain.with_name("out.tflite").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "kind", "message"),
+    [
+        (("--labels", "a,b,c", *SCALING), SourceError, "LABELS must be 4 names.*Received: 3"),
+        (("--labels", "a,b,c,c", *SCALING), MetadataError, "two or more different names"),
+        ((*LABELS, *SCALING, "--size", "48x32"), SourceError, "SIZE must be the model's 32x48"),
+        (
+            (*LABELS, "--normalisation", "imagenet", "--resize", "nearest"),
+            MetadataError,
+            "NORMALISATION is .* Received: 'imagenet'",
+        ),
+        (
+            (*LABELS, "--normalisation", "tf", "--resize", "area"),
+            MetadataError,
+            "resize_filter must be one of .* Received: 'area'",
+        ),
+        ((*LABELS, *SCALING, "--dataset", "/nowhere"), DatasetError, "/nowhere"),
+    ],
+)
+def test_a_wrong_answer_gets_one_sentence(plain, more, kind, message):
+    with pytest.raises(kind, match=message):
+        main(words(plain, *more))
+    assert not plain.with_name("out.tflite").exists()
+
+
+def test_flex_operators_are_named(tmp_path):
+    path = tmp_path / "flex.tflite"
+    artifact = support.with_custom_operator(TINY.read_bytes(), "FlexErf")
+    path.write_bytes(support.without_metadata(artifact))
+
+    with pytest.raises(SourceError, match=r"TensorFlow's operators FlexErf.*TFLITE_BUILTINS only"):
+        main(words(path, *LABELS, *SCALING))
+
+
+def test_integer_input_is_refused(plain):
+    plain.write_bytes(support.with_input_type(plain.read_bytes(), "UINT8"))
+
+    with pytest.raises(SourceError, match="of uint8"):
+        main(words(plain, *LABELS, *SCALING))
+
+
+def test_importing_a_tflite_file_needs_no_tensorflow(plain):
+    code = (
+        "import sys; from converter.__main__ import main; status = main(sys.argv[1:]); "
+        "assert not {'keras', 'tensorflow'} & set(sys.modules); sys.exit(status)"
+    )
+    command = [sys.executable, "-c", code, "import", *words(plain, *LABELS, *SCALING)]
+
+    done = subprocess.run(
+        command, cwd=REPOSITORY, capture_output=True, text=True, timeout=120, check=False
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert Classifier(plain.with_name("out.tflite")).metadata.recipe == "imported"
+
+
+@pytest.mark.training
+def test_a_calibrated_recipe_asks_for_images(tmp_path):
+    path = tmp_path / "model.keras"
+    support.colour_model().save(path)
+    labels = ("--labels", "blue,green,red")
+    recipe = ("--recipe", "int8_float_head")
+
+    with pytest.raises(SourceError, match="int8_float_head needs images to calibrate with"):
+        main(words(path, *labels, *SCALING, *recipe))
+
+    dataset = support.write_dataset(tmp_path / "dataset")
+    assert main(words(path, *labels, *SCALING, *recipe, "--dataset", dataset)) == 0
+    assert read_metadata(path.with_name("out.tflite")).recipe == "int8_float_head"
