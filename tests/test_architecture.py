@@ -107,6 +107,7 @@ FORBIDDEN_IN_SERVING = {"tensorflow", "keras", "tf_keras", "tensorboard", "sklea
 # A library belongs to few files. Elsewhere its import shows that something is in the wrong place.
 KEEPERS = {
     "PIL": {"images/decode.py"},
+    "pi_heif": {"images/decode.py"},
     "keras_image_helper": {"images/decode.py"},
     "ai_edge_litert": {"classifier.py"},
     "tflite_runtime": {"classifier.py"},
@@ -335,6 +336,7 @@ RARE = {
     "PIL.PngImagePlugin",  # another format than the image's
     "PIL.WebPImagePlugin",
     "PIL.AvifImagePlugin",
+    "pi_heif",
     "PIL.TiffImagePlugin",  # PIL's way to EXIF, and MPO's
     "asyncio",
     "boto3",  # s3:// addresses

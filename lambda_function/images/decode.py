@@ -14,6 +14,7 @@ process-wide ``warnings`` state, which a thread of a server cannot silence safel
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import importlib
 import io
@@ -23,30 +24,23 @@ import numpy as np
 from keras_image_helper import create_preprocessor
 from PIL import Image
 
-from lambda_function.errors import TooLargeError, UndecodableImageError
-from lambda_function.images.formats import (
-    FORMATS,
-    MAX_PROFILE_BYTES,
-    read_orientation,
-    strip_image,
-)
+from lambda_function.errors import ServiceError, TooLargeError, UnsupportedImageError
+from lambda_function.images.formats import FORMATS
+from lambda_function.images.profiles import CHANNELS, clean_profile
+from lambda_function.images.strip import read_orientation, strip_image
+from lambda_function.images.stripped import MAX_PIXELS, check_size, damaged
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from numpy.typing import NDArray
     from PIL.ImageCms import ImageCmsProfile, ImageCmsTransform
-    from PIL.ImageFile import ImageFile
 
-    from lambda_function.images.formats import StrippedImage
+    from lambda_function.images.stripped import StrippedImage
     from lambda_function.metadata import InputSpec
 
 __all__ = ["FORMATS", "MAX_PIXELS", "decode_image", "preprocess"]
 
-MAX_PIXELS = 50_000_000  # more than any phone makes, 200 MB as Pillow holds RGB
-# The limit of JPEG. A PNG of 50,000,000 x 1 is a file of 6 kB, and resizing its row takes 1.8 GB
-# of weights (measured November 2026): one per source column, for every target column.
-MAX_SIDE = 65_535
 # Large images are reduced early and cheaply while each side stays this many times the target's, so
 # that the filter still has enough to average. At 2 the tensors differ from those without early
 # reduction by 0.14 levels of 255 on average, at 3 by 0.07-0.14. Saving as JPEG of quality 95
@@ -66,6 +60,7 @@ _FILTERS = {
 _TORCH_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
 _TORCH_DEVIATION = np.array([0.229, 0.224, 0.225], np.float32)
 _CAFFE_MEAN_BGR = np.array([103.939, 116.779, 123.68], np.float32)
+_TAIL = bytes(range(1, 255, 7)) * 4  # any bytes that are no marker
 _UPRIGHT = {  # EXIF orientation -> its inverse, 1 is upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -75,7 +70,7 @@ _UPRIGHT = {  # EXIF orientation -> its inverse, 1 is upright
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_PROFILE_MODES = {b"RGB ": "RGB", b"GRAY": "L", b"CMYK": "CMYK"}  # ICC.1:2022 7.2.6
+_PROFILE_MODES = dict(zip(CHANNELS, ("RGB", "L", "CMYK"), strict=True))
 
 
 def decode_image(
@@ -95,28 +90,27 @@ def decode_image(
     Returns:
         An image of mode RGB. It is smaller than the encoded image only if ``target`` is given.
         ``info["encoded_size"]`` is the upright (height, width) without reduction.
+        ``info["profile_ignored"]`` is True if the file's colour profile could not be used.
 
     Raises:
         UnsupportedImageError: not one of ``FORMATS``.
         TooLargeError: more than ``max_pixels`` pixels, or more than ``MAX_SIDE`` on a side.
         UndecodableImageError: empty, truncated or damaged.
     """
-    stripped = strip_image(data)
+    stripped = strip_image(data, max_pixels)
     image = _open(stripped)
-    _check_pixels(image, max_pixels)
-    encoded = (image.height, image.width)
+    check_size(*image.size, max_pixels)
+    width, height = stripped.canvas[2:] if stripped.canvas else image.size
     orientation = read_orientation(stripped.exif or image.info.get("exif") or b"")
-    enough = (
-        _enough(target, orientation) if image.width * image.height > REDUCE_ABOVE_PIXELS else None
-    )
-    with _refuse_damage(image.format):
-        if enough:
-            image.draft(None, enough)  # JPEG alone: decodes at 1/2, 1/4 or 1/8
-        image.load()
-        profile = stripped.profile or image.info.get("icc_profile")
-        rgb = _to_rgb(_reduce(_to_samples(image), enough), profile)
+    enough = _enough(target, orientation) if width * height > REDUCE_ABOVE_PIXELS else None
+    with _refuse_damage(stripped.format):
+        image = _load(image, stripped, enough)
+        reduced = _reduce(_on_canvas(_to_samples(image), stripped.canvas), enough)
+        rgb, is_ignored = _to_rgb(reduced, stripped)
         upright = rgb.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else rgb
-    upright.info = {"encoded_size": encoded[::-1] if orientation >= 5 else encoded}
+    upright.info = {"encoded_size": (width, height) if orientation >= 5 else (height, width)}
+    if is_ignored:
+        upright.info["profile_ignored"] = True
     return upright
 
 
@@ -158,15 +152,17 @@ def _preprocessor(height: int, width: int) -> Any:
     return create_preprocessor("xception", target_size=(width, height))
 
 
-def _open(stripped: StrippedImage) -> ImageFile:
-    """Read size, mode and palette, but no pixels yet."""
-    reader = _reader(stripped.format)
+def _open(stripped: StrippedImage) -> Image.Image:
+    """Read size, mode and palette, but no pixels yet, except those of a HEIC."""
+    reader = _open_heic if stripped.format == "HEIC" else _reader(stripped.format)
     try:
-        image: ImageFile = reader(io.BytesIO(stripped.data))
+        image: Image.Image = reader(io.BytesIO(stripped.data))
     except Image.DecompressionBombError as error:
         raise TooLargeError("The image has far too many pixels. Send a smaller one.") from error
+    except ServiceError:
+        raise
     except Exception as error:  # see _refuse_damage
-        raise _undecodable(stripped.format) from error
+        raise damaged(stripped.format) from error
     return image
 
 
@@ -183,18 +179,41 @@ def _reader(kind: str) -> Any:
     return getattr(importlib.import_module(f"PIL.{name}ImagePlugin"), f"{name}ImageFile")
 
 
-def _check_pixels(image: Image.Image, max_pixels: int) -> None:
-    pixels = image.width * image.height
-    if pixels > max_pixels:
-        raise TooLargeError(
-            f"The image has {image.width}x{image.height} = {pixels:,} pixels; "
-            f"at most {max_pixels:,} are accepted. Send a smaller one."
+def _open_heic(file: io.BytesIO) -> Image.Image:
+    """Decode a HEIC, turned upright."""
+    try:
+        import pi_heif  # a library of 4 MB, for these images only
+    except ImportError as error:
+        raise UnsupportedImageError(
+            "The image looks like HEIC, which this installation does not read. "
+            "Save it as JPEG or PNG."
+        ) from error
+    pi_heif.options.DECODE_THREADS = 1  # each thread holds a tile, and Lambda has one processor
+    image: Image.Image = pi_heif.open_heif(file, convert_hdr_to_8bit=True).to_pillow()
+    image.info.clear()
+    return image.convert("RGBA") if image.mode == "RGBa" else image
+
+
+def _load(
+    image: Image.Image, stripped: StrippedImage, enough: tuple[int, int] | None
+) -> Image.Image:
+    """Decode the pixels, a JPEG at 1/2, 1/4 or 1/8 if that is enough."""
+    if stripped.is_ended:
+        if enough:
+            image.draft(None, enough)
+        image.load()
+        return image
+    # libjpeg fills a JPEG that was cut off with grey. It was complete if other bytes behind its
+    # last one change no pixel.
+    attempts = []
+    for tail in (b"", _TAIL):
+        ended = dataclasses.replace(
+            stripped, data=stripped.data + tail + b"\xff\xd9", is_ended=True
         )
-    if max(image.size) > MAX_SIDE:
-        raise TooLargeError(
-            f"The image has {image.width}x{image.height} pixels; "
-            f"at most {MAX_SIDE:,} are accepted on a side. Send a smaller one."
-        )
+        attempts.append(_load(_open(ended), ended, enough))
+    if attempts[0].tobytes() != attempts[1].tobytes():
+        raise damaged(stripped.format)
+    return attempts[0]
 
 
 def _enough(target: InputSpec | None, orientation: int) -> tuple[int, int] | None:
@@ -220,13 +239,7 @@ def _refuse_damage(kind: str | None) -> Iterator[None]:
     except Exception as error:
         # OSError, SyntaxError, ValueError, EOFError, IndexError, AssertionError, struct.error,
         # zlib.error and more. None of them is documented.
-        raise _undecodable(kind) from error
-
-
-def _undecodable(kind: str | None) -> UndecodableImageError:
-    return UndecodableImageError(
-        f"The image looks like {kind} but cannot be decoded; it may be truncated or damaged."
-    )
+        raise damaged(kind) from error
 
 
 def _to_samples(image: Image.Image) -> Image.Image:
@@ -250,45 +263,69 @@ def _to_eight_bits(image: Image.Image) -> Image.Image:
     return eight
 
 
+def _on_canvas(image: Image.Image, canvas: tuple[int, int, int, int] | None) -> Image.Image:
+    """Put an animation's first frame where it lies on its white canvas."""
+    if canvas is None:
+        return image
+    left, top, width, height = canvas
+    whole = Image.new("RGB", (width, height), "white")
+    whole.paste(image, (left, top), image if image.mode == "RGBA" else None)
+    return whole
+
+
 def _reduce(image: Image.Image, enough: tuple[int, int] | None) -> Image.Image:
-    """Average whole blocks of pixels. Transparent pixels have no weight."""
-    factor = min(image.width // enough[0], image.height // enough[1]) if enough else 1
-    return image.reduce(factor) if factor > 1 else image
+    """Average whole blocks of pixels, each side by its own factor.
+
+    Transparent pixels have no weight.
+    """
+    if not enough:
+        return image
+    factors = (max(1, image.width // enough[0]), max(1, image.height // enough[1]))
+    return image.reduce(factors) if factors != (1, 1) else image
 
 
-def _to_rgb(image: Image.Image, profile: bytes | None) -> Image.Image:
-    """Return mode RGB, with colours converted to sRGB and alpha flattened on white."""
+def _to_rgb(image: Image.Image, stripped: StrippedImage) -> tuple[Image.Image, bool]:
+    """Return mode RGB, in sRGB and on white, and whether a colour profile was ignored."""
     alpha = image.getchannel("A") if image.mode == "RGBA" else None
     opaque = image if alpha is None else image.convert("RGB")
-    rgb = _to_srgb(opaque, profile) if profile else opaque.convert("RGB")
+    rgb, is_ignored = _to_srgb(opaque, stripped)
     if alpha is None or alpha.getextrema() == (255, 255):
-        return rgb
+        return rgb, is_ignored
     flat = Image.new("RGB", rgb.size, "white")
     flat.paste(rgb, mask=alpha)
-    return flat
+    return flat, is_ignored
 
 
-def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
-    """Convert by the profile. A broken profile, or one of another colour space, is ignored."""
-    mode = _PROFILE_MODES.get(profile[16:20]) if len(profile) <= MAX_PROFILE_BYTES else None
+def _to_srgb(image: Image.Image, stripped: StrippedImage) -> tuple[Image.Image, bool]:
+    """Convert by the embedded profile, or else by the space that the file gives in numbers."""
+    embedded = stripped.profile
+    profile = stripped.coded_profile if embedded is None else clean_profile(embedded)
+    mode = _PROFILE_MODES.get(profile[16:20]) if profile else None
     grey_as_rgb = mode == "RGB" and image.mode == "L"
-    transform = _transform(profile, mode) if mode == image.mode or grey_as_rgb else None
-    if transform is None:
-        return image.convert("RGB")
-    converted: Image.Image = transform.apply(image.convert(mode))
-    return converted
+    if profile and mode and (mode == image.mode or grey_as_rgb):
+        try:
+            transform = _transform(profile, mode)
+        except ValueError:
+            return image.convert("RGB"), True
+        converted = transform.apply(image.convert(mode)) if transform else image.convert("RGB")
+        return converted, False
+    return image.convert("RGB"), embedded is not None
 
 
 @functools.lru_cache(maxsize=8)  # the images of one shop or phone share a profile
 def _transform(profile: bytes, mode: str) -> ImageCmsTransform | None:
-    """Return the transform to sRGB, or None if the profile is broken or is sRGB itself."""
+    """Return the transform to sRGB, or None if the profile is sRGB itself.
+
+    Raises:
+        ValueError: the profile is broken.
+    """
     from PIL import ImageCms  # only images with a profile need it
 
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         transform = ImageCms.buildTransform(source, _srgb(), mode, "RGB")
-    except (ImageCms.PyCMSError, OSError):
-        return None  # a broken profile is no reason to refuse an image
+    except (ImageCms.PyCMSError, OSError) as error:
+        raise ValueError("a broken profile") from error
     return None if mode == "RGB" and _is_identity(transform) else transform
 
 

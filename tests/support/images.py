@@ -121,8 +121,13 @@ def without_segment(jpeg: bytes, marker: int) -> bytes:
     return jpeg[:start] + jpeg[start + 2 + int.from_bytes(jpeg[start + 2 : start + 4]) :]
 
 
-def icc_profile(space: bytes, tags: dict[bytes, bytes], connection: bytes = b"XYZ ") -> bytes:
-    """Write an ICC version 2 profile by hand, https://www.color.org/icc32.pdf."""
+def icc_profile(
+    space: bytes,
+    tags: dict[bytes, bytes],
+    connection: bytes = b"XYZ ",
+    version: int = 0x02100000,
+) -> bytes:
+    """Write an ICC profile by hand, https://www.color.org/icc32.pdf."""
     table, body = b"", b""
     start = 128 + 4 + 12 * len(tags)
     for name, value in tags.items():
@@ -130,9 +135,7 @@ def icc_profile(space: bytes, tags: dict[bytes, bytes], connection: bytes = b"XY
         body += value + bytes(-len(value) % 4)
     rest = struct.pack(">I", len(tags)) + table + body
     kind = b"prtr" if space == b"CMYK" else b"mntr"
-    header = struct.pack(
-        ">I4sI4s4s4s", 128 + len(rest), bytes(4), 0x02100000, kind, space, connection
-    )
+    header = struct.pack(">I4sI4s4s4s", 128 + len(rest), bytes(4), version, kind, space, connection)
     header += bytes(12) + b"acsp" + bytes(28)
     header += struct.pack(">3i", 0xF6D6, 0x10000, 0xD32D)  # D50, the illuminant of every profile
     return header.ljust(128, b"\0") + rest
