@@ -30,7 +30,7 @@ MAKEOVERRIDES := # for a make inside a recipe, such as a test's
 
 TARGETS := help predict run test model deploy emulate image data data-check split fetch train steps \
   score convert check format test-training test-jax test-browser test-container test-tflite-runtime \
-  test-arm64 preflight smoke bulk destroy lock clean
+  test-arm64 preflight smoke bulk events destroy lock clean
 .PHONY: $(TARGETS)
 # Without this, make says "nothing to be done" for a stray file name, and the target ignores it.
 STRAY := $(firstword $(filter-out $(TARGETS) $(VENVS)/%/.ok,$(MAKECMDGOALS)))
@@ -159,11 +159,14 @@ PARAMETERS = $${PARAMS:+"$$PARAMS"}
 preflight: $(VENVS)/sam/.ok ## check what would stop a deployment; changes nothing: STACK=name PARAMS='ApiAuth=iam'
 	@$(call python,sam) -m deploy.preflight $(STACK_OPTION) $(PARAMETERS)
 
-smoke: $(if $(IAM),$(VENVS)/sam/.ok) ## test a deployed endpoint: URL=https://... TOKEN=... or IAM=1
-	@$(if $(IAM),$(call python,sam),$(PYTHON)) -m deploy.smoke "$$URL" $${IAM:+--iam}
+smoke: $(VENVS)/sam/.ok ## test a deployed stack: STACK=name, or URL=https://... with IAM=1 or TOKEN=...
+	@$(call python,sam) -m deploy.smoke $(STACK_OPTION) $${IAM:+--iam} $${URL:+"$$URL"}
 
-bulk: $(VENVS)/sam/.ok ## deploy the bulk run: STACK=name PARAMS='ImageBucket=photos ResultBucket=results'
-	@$(call python,sam) -m deploy.bulk $(STACK_OPTION) $(PARAMETERS)
+bulk: $(VENVS)/sam/.ok ## deploy bulk runs: PARAMS='ImageBucket=photos ResultBucket=results', or repeat lost batches: RETRY=run
+	@$(call python,sam) -m deploy.bulk $(STACK_OPTION) $${RETRY:+--retry "$$RETRY"} $(PARAMETERS)
+
+events: $(VENVS)/sam/.ok ## deploy the classification of uploads: PARAMS='ImageBucket=uploads ResultBucket=results'
+	@$(call python,sam) -m deploy.events $(STACK_OPTION) $(PARAMETERS)
 
 destroy: $(VENVS)/sam/.ok ## remove the stack and its images from AWS; asks first: STACK=name
 	SAM_CLI_TELEMETRY=0 $(VENVS)/sam/bin/sam delete $$($(call python,sam) -m deploy.stack $(STACK_OPTION))

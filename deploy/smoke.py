@@ -1,11 +1,13 @@
-"""Asks a deployed endpoint real questions: `make smoke URL=https://...`, or::
+"""Test a deployed endpoint with real requests: `make smoke`, or::
 
+    python -m deploy.smoke --stack clothing-classifier
     python -m deploy.smoke https://abc123.execute-api.eu-central-1.amazonaws.com
 
-Posts our own pictures in every way that the API takes, and some requests that must be refused;
-checks answers, the shape of errors, and latency. Where callers are authorised: ``--token`` (or
-``TOKEN``) for jwt, ``--iam`` to sign with the AWS credentials at hand. Exit status 1 if anything
-is not as it should be.
+Without a URL it reads address and authorisation from the stack's outputs, and names the version of
+the function that responded. It sends an example image in every way that the API takes, and requests
+that the API must refuse. It checks bodies, the form of errors, and latency. ``TOKEN`` in the
+environment authorises for ApiAuth=jwt. ApiAuth=iam is signed with the AWS credentials. Without
+either, a protected API must respond with 401 or 403. Exit status 1 if a check failed.
 """
 
 from __future__ import annotations
@@ -20,23 +22,30 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import boto3
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.exceptions import BotoCoreError, ClientError
+
+from deploy.findings import CheckFailed
+from deploy.stack import DeployedStack, command_line, describe, open_session, read_target
 from lambda_function import REPOSITORY
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-EXAMPLES = REPOSITORY / "examples"
-MAX_WARM_S = 5.0  # of one prediction after the first; a 1,769 MB function takes well below one
+EXAMPLE = REPOSITORY / "examples" / "pants.jpg"
+# One vCPU needs 0.3 s for a prediction. The limit is for a network, and for a cold neighbour.
+MAX_WARM_S = 5.0
 PROBLEM_KEYS = {"type", "title", "status", "detail", "code", "request_id"}
 BOUNDARY = "smoke-test-boundary"
+Sign = Callable[[urllib.request.Request], None]
 
 
 @dataclasses.dataclass(frozen=True)
-class Answer:
-    """What came back.
+class Reply:
+    """The response to one request.
 
     Attributes:
         status: HTTP status.
@@ -54,26 +63,24 @@ class Answer:
 class Endpoint:
     """The deployed API."""
 
-    def __init__(
-        self, url: str, *, sign: Callable[[urllib.request.Request], None] = lambda _: None
-    ) -> None:
-        """Remember where; ``sign`` adds what authorises a request."""
+    def __init__(self, url: str, *, sign: Sign = lambda _: None) -> None:
+        """Remember the address. ``sign`` adds what authorises a request."""
         self._url = url.rstrip("/")
         self._sign = sign
 
     @property
     def is_public(self) -> bool:
-        """Whether the function can fetch from this address: https, which a local server is not."""
+        """Whether the function can fetch from this address. A local server has no https."""
         return self._url.startswith("https://")
 
     def url(self, path: str) -> str:
-        """Return the address of a path."""
+        """Return the URL of a path."""
         return self._url + path
 
     def send(
         self, method: str, path: str, data: bytes | None = None, content_type: str = ""
-    ) -> Answer:
-        """Send one request; an HTTP error is an answer too."""
+    ) -> Reply:
+        """Send one request. An HTTP error is a reply too."""
         headers = {"content-type": content_type} if content_type else {}
         request = urllib.request.Request(self.url(path), data, headers, method=method)
         self._sign(request)
@@ -88,140 +95,202 @@ class Endpoint:
         media_type = kind.get("content-type", "").partition(";")[0]
         text = body.decode("utf-8", "replace")
         decoded = json.loads(text) if media_type.endswith("json") else text
-        return Answer(status, media_type, decoded, elapsed_s)
+        return Reply(status, media_type, decoded, elapsed_s)
 
-    def post_json(self, content: Any) -> Answer:
+    def post_json(self, content: Any) -> Reply:
         """POST to /predict."""
         return self.send("POST", "/predict", json.dumps(content).encode(), "application/json")
 
 
-class Failed(Exception):  # noqa: N818 - a result, not an error of this program
-    """An answer is not as it should be; carries what is wrong."""
-
-
-def expect_prediction(answer: Answer) -> dict[str, Any]:
-    """Check a prediction of one image and return it."""
-    if answer.status != 200:
-        raise Failed(f"status {answer.status}: {str(answer.body)[:200]}")
-    scores = [item["score"] for item in answer.body["predictions"]]
+def expect_prediction(reply: Reply) -> dict[str, Any]:
+    """Return a prediction of one image, or raise ``CheckFailed``."""
+    if reply.status != 200:
+        raise CheckFailed(f"status {reply.status}: {str(reply.body)[:200]}")
+    scores = [item["score"] for item in reply.body["predictions"]]
     if scores != sorted(scores, reverse=True) or not 0.99 < sum(scores) < 1.01:
-        raise Failed(f"these are not all classes' probabilities, best first: {scores}")
-    if not answer.body["model"]["version"] or not answer.body["request_id"]:
-        raise Failed("the model's version or the request id is missing")
-    return dict(answer.body)
+        raise CheckFailed(f"these are no probabilities of all classes, best first: {scores}")
+    if not reply.body["model"]["version"] or not reply.body["request_id"]:
+        raise CheckFailed("the model's version or the request id is missing")
+    return dict(reply.body)
 
 
-def expect_problem(answer: Answer, status: int, code: str) -> None:
-    """Check an error of the function's own."""
-    if answer.status != status or answer.content_type != "application/problem+json":
-        raise Failed(
-            f"expected {status} as application/problem+json, got {answer.status} as "
-            f"{answer.content_type}: {str(answer.body)[:200]}"
+def expect_problem(reply: Reply, status: int, code: str) -> None:
+    """Check a problem response of the function."""
+    if reply.status != status or reply.content_type != "application/problem+json":
+        raise CheckFailed(
+            f"expected {status} as application/problem+json, got {reply.status} as "
+            f"{reply.content_type}: {str(reply.body)[:200]}"
         )
-    if set(answer.body) != PROBLEM_KEYS or answer.body["code"] != code:
-        raise Failed(f"expected the code {code} and {sorted(PROBLEM_KEYS)}: {answer.body}")
+    if set(reply.body) != PROBLEM_KEYS or reply.body["code"] != code:
+        raise CheckFailed(f"expected the code {code} and {sorted(PROBLEM_KEYS)}: {reply.body}")
 
 
-def checks(endpoint: Endpoint, picture: Path) -> Iterator[tuple[str, Callable[[], object]]]:
-    """Yield what is asked, in words, and a function that asks it or raises ``Failed``."""
-    data = picture.read_bytes()
-    text = base64.b64encode(data).decode()
+Check = tuple[str, Callable[[], str | None]]
+
+
+def checks(endpoint: Endpoint, image: Path) -> Iterator[Check]:
+    """Yield each check: its name, and a function that returns a note or raises ``CheckFailed``."""
+    data = image.read_bytes()
+    yield from _prediction_checks(endpoint, data)
+    yield from _page_checks(endpoint)
+    yield from _refusal_checks(endpoint, data)
+
+
+def _prediction_checks(endpoint: Endpoint, data: bytes) -> Iterator[Check]:
     form = (
         f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="image"; filename="a.jpg"\r\n'
         "Content-Type: image/jpeg\r\n\r\n"
     ).encode() + data + f"\r\n--{BOUNDARY}--\r\n".encode()  # fmt: skip
-    send, post_json = endpoint.send, endpoint.post_json
+    kind = f"multipart/form-data; boundary={BOUNDARY}"
 
-    def raw() -> Answer:
-        return send("POST", "/predict", data, "image/jpeg")
+    def raw() -> Reply:
+        return endpoint.send("POST", "/predict", data, "image/jpeg")
+
+    def first() -> str:
+        model = expect_prediction(raw())["model"]
+        return f"model {model['name']} {model['version']}"
 
     def warm() -> str:
         seconds = sorted(_timed(raw) for _ in range(5))
         if seconds[2] > MAX_WARM_S:
-            raise Failed(f"the median of 5 requests took {seconds[2]:.1f} s")
+            raise CheckFailed(f"the median of 5 requests took {seconds[2]:.1f} s")
         return f"{seconds[2] * 1000:.0f} ms, median of 5"
 
-    def same_answer() -> None:
-        ways = (raw(), post_json({"image": text}))
+    def same_prediction() -> None:
+        ways = (raw(), endpoint.post_json({"image": base64.b64encode(data).decode()}))
         if len({json.dumps(expect_prediction(way)["predictions"]) for way in ways}) != 1:
-            raise Failed("the same picture got different answers")
+            raise CheckFailed("the same image got different predictions")
 
+    def form_upload() -> None:
+        expect_prediction(endpoint.send("POST", "/predict", form, kind))
+
+    yield "first prediction (may be a cold start)", first
+    yield "warm predictions", warm
+    yield "JSON with base64 gets the same prediction", same_prediction
+    yield "a form", form_upload
+
+
+def _page_checks(endpoint: Endpoint) -> Iterator[Check]:
     def health() -> None:
-        answer = send("GET", "/health")
-        if (answer.status, answer.body.get("status")) != (200, "ok"):
-            raise Failed(str(answer.body)[:200])
+        reply = endpoint.send("GET", "/health")
+        if reply.status != 200 or reply.body.get("status") != "ok":
+            raise CheckFailed(str(reply.body)[:200])
 
     def documents() -> None:
-        if "openapi" not in send("GET", "/openapi.json").body:
-            raise Failed("/openapi.json is no OpenAPI document")
+        if "openapi" not in endpoint.send("GET", "/openapi.json").body:
+            raise CheckFailed("/openapi.json is no OpenAPI document")
         for path in ("/", "/docs"):
-            if send("GET", path).content_type != "text/html":
-                raise Failed(f"{path} is no page")
+            if endpoint.send("GET", path).content_type != "text/html":
+                raise CheckFailed(f"{path} is no page")
 
-    def fetched() -> None:
-        """A web page is not an image. To say so, the function has to resolve, connect and read."""
-        page = {"url": "https://example.com/"}
-        expect_problem(post_json(page), 415, "unsupported_image")
-
-    kind = f"multipart/form-data; boundary={BOUNDARY}"
-    private = {"url": "http://169.254.169.254/latest/meta-data/"}
-    yield "first prediction (may be a cold start)", lambda: expect_prediction(raw()) and None
-    yield "warm predictions", warm
-    yield "JSON with base64 gets the same answer", same_answer
-    yield "a form", lambda: expect_prediction(send("POST", "/predict", form, kind)) and None
     yield "health", health
     yield "demo page, docs, OpenAPI", documents
-    yield "404", lambda: expect_problem(send("GET", "/no-such-path"), 404, "not_found")
-    yield "405", lambda: expect_problem(send("DELETE", "/predict"), 405, "method_not_allowed")
-    yield "400, no image", lambda: expect_problem(post_json({}), 400, "bad_request")
-    yield (
-        "400, metadata address",
-        lambda: expect_problem(post_json(private), 400, "address_not_allowed"),
-    )
+
+
+def _refusal_checks(endpoint: Endpoint, data: bytes) -> Iterator[Check]:
+    send, post_json = endpoint.send, endpoint.post_json
+    metadata = {"url": "http://169.254.169.254/latest/meta-data/"}
+
+    def problem(reply: Callable[[], Reply], status: int, code: str) -> Callable[[], None]:
+        return lambda: expect_problem(reply(), status, code)
+
+    def post(body: bytes) -> Callable[[], Reply]:
+        return lambda: send("POST", "/predict", body, "image/jpeg")
+
+    yield "404", problem(lambda: send("GET", "/no-such-path"), 404, "not_found")
+    yield "405", problem(lambda: send("DELETE", "/predict"), 405, "method_not_allowed")
+    yield "400, no image", problem(lambda: post_json({}), 400, "bad_request")
+    yield "400, metadata address", problem(lambda: post_json(metadata), 400, "address_not_allowed")
     if endpoint.is_public:
-        yield "a URL is fetched (a web page, refused because it is not an image)", fetched
-    yield (
-        "415, no picture",
-        lambda: expect_problem(
-            send("POST", "/predict", b"words, words", "image/jpeg"), 415, "unsupported_image"
-        ),
-    )
-    yield (
-        "422, a picture cut short",
-        lambda: expect_problem(
-            send("POST", "/predict", data[: len(data) // 2], "image/jpeg"), 422, "undecodable_image"
-        ),
-    )
+        # A web page is no image. To say so, the function must resolve, connect and read. It refuses
+        # requests of its own kind, so its own pages would not do.
+        page = {"url": "https://example.com/"}
+        yield "a URL is fetched", problem(lambda: post_json(page), 415, "unsupported_image")
+    yield "415, no image", problem(post(b"words, words"), 415, "unsupported_image")
+    yield "422, half an image", problem(post(data[: len(data) // 2]), 422, "undecodable_image")
 
 
-def smoke(endpoint: Endpoint, picture: Path = EXAMPLES / "pants.jpg") -> int:
-    """Run all checks, print a line for each, and return how many failed."""
+def protection_checks(endpoint: Endpoint) -> Iterator[Check]:
+    """Yield the check that a protected API refuses a request without authorisation."""
+
+    def refused() -> str:
+        reply = endpoint.post_json({})
+        if reply.status not in (401, 403):
+            raise CheckFailed(f"expected 401 or 403 without authorisation, got {reply.status}")
+        return str(reply.status)
+
+    yield "without authorisation", refused
+
+
+def run_checks(checked: Iterator[Check]) -> int:
+    """Run checks, print a line for each, and return how many failed."""
     failures = 0
-    for name, check in checks(endpoint, picture):
+    for name, check in checked:
         try:
-            note = check() or ""
-            print(f"  ok    {name}  {note}".rstrip())
-        except (Failed, OSError, ValueError, KeyError, TypeError) as problem:
+            print(f"  ok    {name}  {check() or ''}".rstrip())
+        except (CheckFailed, OSError, ValueError, KeyError, TypeError) as problem:
             failures += 1
             print(f"  FAIL  {name}: {problem}")
     return failures
 
 
-def signer(token: str, *, iam: bool) -> Callable[[urllib.request.Request], None]:
+def smoke(endpoint: Endpoint, image: Path = EXAMPLE) -> int:
+    """Run all checks of an endpoint, print a line for each, and return how many failed."""
+    return run_checks(checks(endpoint, image))
+
+
+def smoke_stack(session: Any, deployed: DeployedStack, *, token: str = "") -> int:
+    """Test the endpoint of a stack, print a line for each check, and return how many failed.
+
+    Args:
+        session: a ``boto3.Session``.
+        deployed: the stack.
+        token: for ApiAuth=jwt. Without one only the open routes and the refusal are checked.
+    """
+    url, kind = deployed.outputs.get("Endpoint", ""), deployed.parameters.get("ApiAuth", "none")
+    if not url:
+        print(f"  FAIL  the stack {deployed.name} has no output Endpoint")
+        return 1
+    print(f"{url} (ApiAuth={kind})")
+    print(f"  version {responding_version(session, deployed)}")
+    failures = 0
+    if kind != "none":
+        failures += run_checks(protection_checks(Endpoint(url)))
+    if kind == "jwt" and not token:
+        print("  note  TOKEN is not set, so only the open routes are checked")
+        return failures + run_checks(_open_checks(Endpoint(url)))
+    sign = signer(token if kind == "jwt" else "", iam=kind == "iam", session=session)
+    return failures + smoke(Endpoint(url, sign=sign))
+
+
+def _open_checks(endpoint: Endpoint) -> Iterator[Check]:
+    return (check for check in _page_checks(endpoint) if check[0] != "health")
+
+
+def responding_version(session: Any, deployed: DeployedStack) -> str:
+    """Return the version of the function that responds to a direct invoke of the alias."""
+    try:
+        response = session.client("lambda").invoke(
+            FunctionName=deployed.function,
+            Qualifier="live",
+            Payload=json.dumps({"image": base64.b64encode(EXAMPLE.read_bytes()).decode()}),
+        )
+    except (BotoCoreError, ClientError) as error:
+        return f"unknown ({error})"
+    failed = f", which failed: {response['FunctionError']}" if "FunctionError" in response else ""
+    return f"{response.get('ExecutedVersion', 'unknown')}{failed}"
+
+
+def signer(token: str, *, iam: bool, session: Any = None) -> Sign:
     """Return what authorises a request: a token, an AWS signature, or nothing."""
     if iam:
-        return _sign_for_iam
+        return lambda request: _sign_for_iam(request, session or boto3.Session())
     if token:
         return lambda request: request.add_header("authorization", f"Bearer {token}")
     return lambda _: None
 
 
-def _sign_for_iam(request: urllib.request.Request) -> None:
-    import boto3
-    from botocore.auth import SigV4Auth
-    from botocore.awsrequest import AWSRequest
-
-    session = boto3.Session()
+def _sign_for_iam(request: urllib.request.Request, session: Any) -> None:
     host = urllib.parse.urlsplit(request.full_url).netloc
     region = host.split(".")[2] if "execute-api" in host else session.region_name
     signed = AWSRequest(
@@ -232,25 +301,50 @@ def _sign_for_iam(request: urllib.request.Request) -> None:
         request.add_header(name, value)
 
 
-def _timed(ask: Callable[[], Answer]) -> float:
-    answer = ask()
-    expect_prediction(answer)
-    return answer.elapsed_s
+def _timed(send: Callable[[], Reply]) -> float:
+    reply = send()
+    expect_prediction(reply)
+    return reply.elapsed_s
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the checks; see the module."""
-    parser = argparse.ArgumentParser(prog="python -m deploy.smoke", description=__doc__)
-    parser.add_argument("url", help="the stack's output Endpoint")
-    parser.add_argument("--token", default=os.environ.get("TOKEN", ""), help="for ApiAuth=jwt")
-    parser.add_argument("--iam", action="store_true", help="for ApiAuth=iam")
+    """Run the checks of the endpoint or stack on the command line. Returns an exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m deploy.smoke",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("url", nargs="?", default="", help="default: the stack's output Endpoint")
+    parser.add_argument("--stack", help="default: the stack that was deployed from here")
+    parser.add_argument("--iam", action="store_true", help="sign requests to the URL")
     options = parser.parse_args(arguments)
-    if not options.url.startswith(("https://", "http://")):
-        print(f"An address must start with https://. Received: {options.url!r}.")
+    token = os.environ.get("TOKEN", "")
+    if options.url and not options.url.startswith(("https://", "http://")):
+        print(f"A URL must start with https://. Received: {options.url!r}.")
         return 1
-    failures = smoke(Endpoint(options.url, sign=signer(options.token, iam=options.iam)))
-    print("All well." if not failures else f"{failures} not as it should be.")
+    try:
+        if options.url:
+            failures = smoke(Endpoint(options.url, sign=signer(token, iam=options.iam)))
+        else:
+            failures = _smoke_target(options.stack, token)
+    except CheckFailed as failed:
+        print(failed)
+        return 1
+    print("All checks passed." if not failures else f"{failures} checks failed.")
     return 1 if failures else 0
+
+
+def _smoke_target(stack: str | None, token: str) -> int:
+    target = read_target(
+        command_line("smoke", None).parse_args(["--stack", stack] if stack else [])
+    )
+    session = open_session(target.region)
+    deployed = describe(session, target.stack)
+    if deployed is None:
+        raise CheckFailed(
+            f"There is no stack {target.stack}. Name one: STACK=..., or URL=https://..."
+        )
+    return smoke_stack(session, deployed, token=token)
 
 
 if __name__ == "__main__":

@@ -1,77 +1,152 @@
-"""Which stack is meant, and with which parameters: said now, deployed already, or kept by SAM.
+"""Which stack a command means, and what CloudFormation knows about it.
 
     python -m deploy.stack      # prints --stack-name and --region, as `sam delete` takes them
 
-What a command says wins over what the stack has, and that over the answers of the first, guided
-deployment in samconfig.toml. The stack is the record that every machine sees: answers kept on one
-machine say nothing of what was changed since, or from another.
+A value of the command line wins over the stack's file (deploy/stacks/NAME.toml), and that over the
+parameters that the stack has. So a parameter that nobody names keeps its value, whichever machine
+deploys. samconfig.toml, which git ignores, has name and region of the last deployment from here.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import functools
+import os
 import shlex
 import tomllib
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
 import boto3
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, ProfileNotFound
+from samtranslator.yaml_helper import yaml_parse
 
+from deploy.findings import CheckFailed
 from lambda_function import REPOSITORY
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
+TEMPLATE = REPOSITORY / "template.yaml"
 CONFIG = REPOSITORY / "samconfig.toml"
+STACK_FILES = REPOSITORY / "deploy" / "stacks"
 DEFAULT_STACK = "clothing-classifier"
-# A change set was made for it and not carried out: nothing has been created yet.
-NOT_YET_THERE = "REVIEW_IN_PROGRESS"
+# A change set was made for the stack and never executed: nothing exists yet.
+NEVER_CREATED = "REVIEW_IN_PROGRESS"
 
 
-class Stop(Exception):  # noqa: N818 - it is a finding on its way, not an error
-    """A check that found a reason not to deploy; carries the sentence."""
-
-
-class Kept(NamedTuple):
-    """What `sam deploy --guided` has kept; None and nothing where it has not run here.
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """What a command line means.
 
     Attributes:
-        stack: name of the stack.
-        region: of the stack.
-        parameters: the answers.
+        stack: name of the CloudFormation stack.
+        region: of the stack, or None for the region of the AWS configuration.
+        given: parameters of this command.
+        from_file: parameters of the stack's file.
+        is_remembered: whether samconfig.toml or a file names the stack.
     """
 
-    stack: str | None
-    region: str | None
-    parameters: dict[str, str]
+    stack: str
+    region: str | None = None
+    given: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    from_file: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    is_remembered: bool = False
 
 
-def read_kept(config: Path = CONFIG) -> Kept:
-    """Read samconfig.toml, where there is one."""
-    if not config.is_file():
-        return Kept(None, None, {})
-    try:
-        tables = tomllib.loads(config.read_text())
-    except tomllib.TOMLDecodeError as error:
-        raise Stop(f"{config.name} cannot be read: {error}. Mend or remove it.") from error
-    answers: dict[str, Any] = tables.get("default", {}).get("deploy", {}).get("parameters", {})
-    kept = answers.get("parameter_overrides", [])
-    parameters = read_parameters([kept] if isinstance(kept, str) else kept)
-    return Kept(answers.get("stack_name"), answers.get("region"), parameters)
+@dataclasses.dataclass(frozen=True)
+class DeployedStack:
+    """A stack as CloudFormation describes it.
+
+    Attributes:
+        name: of the stack.
+        status: such as ``UPDATE_COMPLETE``.
+        parameters: name -> value.
+        outputs: name -> value.
+    """
+
+    name: str
+    status: str
+    parameters: Mapping[str, str]
+    outputs: Mapping[str, str]
+
+    @property
+    def function(self) -> str:
+        """Name of the function, or ``""`` if the stack has no output FunctionAlias."""
+        alias = self.outputs.get("FunctionAlias", "")
+        return alias.split(":")[6] if alias.count(":") == 7 else ""
+
+
+# --- command line ---------------------------------------------------------------------------------
+
+
+def command_line(module: str, description: str | None) -> argparse.ArgumentParser:
+    """Return the parser that the commands on a stack share: ``--stack`` and parameters."""
+    parser = argparse.ArgumentParser(
+        prog=f"python -m deploy.{module}",
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--stack",
+        help=f"a stack or a file of deploy/stacks/. Default: the last one, {DEFAULT_STACK}",
+    )
+    parser.add_argument("parameters", nargs="*", metavar="Name=value")
+    return parser
+
+
+def read_target(
+    options: argparse.Namespace, *, config: Path = CONFIG, folder: Path = STACK_FILES
+) -> Target:
+    """Complete a command line by the stack's file and by samconfig.toml.
+
+    Args:
+        options: what ``command_line`` parsed.
+        config: samconfig.toml.
+        folder: of the stack files.
+
+    Raises:
+        CheckFailed: a parameter or a file cannot be read.
+    """
+    given = read_parameters(options.parameters)
+    file = folder / f"{options.stack}.toml"
+    if options.stack and file.is_file():
+        content = _read_toml(file)
+        parameters = {name: str(value) for name, value in content.get("parameters", {}).items()}
+        stack = content.get("stack", options.stack)
+        return Target(stack, content.get("region"), given, parameters, is_remembered=True)
+    last = _read_toml(config) if config.is_file() else {}
+    answers = last.get("default", {}).get("deploy", {}).get("parameters", {})
+    name = options.stack or answers.get("stack_name")
+    return Target(name or DEFAULT_STACK, answers.get("region"), given, is_remembered=bool(name))
+
+
+def remember(target: Target, region: str, config: Path = CONFIG) -> None:
+    """Write name and region of a deployed stack to samconfig.toml."""
+    config.write_text(
+        "# Written by `make deploy`: the stack that was deployed from here.\n"
+        "version = 0.1\n[default.deploy.parameters]\n"
+        f'stack_name = "{target.stack}"\nregion = "{region}"\n'
+    )
 
 
 def read_parameters(words: Iterable[str]) -> dict[str, str]:
-    """Read ``Name=value`` words, each possibly several in one string, as SAM does.
+    """Read ``Name=value`` words. One string may hold several, as SAM's options do.
 
     >>> read_parameters(['MemoryMb=3008 ApiAuth="iam"'])
     {'MemoryMb': '3008', 'ApiAuth': 'iam'}
+
+    Raises:
+        CheckFailed: a word has another form.
     """
     parameters = {}
-    for word in shlex.split(" ".join(words)):
+    try:
+        parts = shlex.split(" ".join(words))
+    except ValueError as error:
+        raise CheckFailed(f"The parameters cannot be read ({error}): {' '.join(words)}") from error
+    for word in parts:
         name, equals, value = word.partition("=")
         if not equals or not name:
-            raise Stop(f"A parameter must read Name=value. Received: {word!r}.")
+            raise CheckFailed(f"A parameter must read Name=value. Received: {word!r}.")
         parameters[name] = value
     return parameters
 
@@ -80,91 +155,118 @@ def to_overrides(parameters: Mapping[str, str]) -> str:
     """Return parameters as SAM's ``--parameter-overrides`` takes them.
 
     Raises:
-        Stop: a value that SAM would read as another one.
+        CheckFailed: SAM would change a value.
     """
     for name, value in parameters.items():
         if '"' in value or "\\" in value:
-            raise Stop(
-                f"{name} may hold neither quote nor backslash: SAM changes them. Has: {value}"
+            raise CheckFailed(
+                f"{name} must have no quote and no backslash, because SAM changes them. "
+                f"Received: {value}"
             )
     return " ".join(f'{name}="{value}"' for name, value in parameters.items())
 
 
-def deployed_parameters(session: Any, stack: str) -> dict[str, str] | None:
-    """Return the parameters of the stack as it stands; None where it cannot be seen, or is not.
+def effective_parameters(
+    target: Target, deployed: DeployedStack | None, declared: Iterable[str]
+) -> dict[str, str]:
+    """Return the parameters to deploy with, without the template's defaults.
 
-    Preflight tells those two apart, and stops at a stack that cannot be looked at.
+    Args:
+        target: the command line.
+        deployed: the stack, or None if it is new.
+        declared: the template's names. A parameter that the template has lost is left out, unless
+            the command line or the file names it.
+    """
+    known = set(declared)
+    kept = deployed.parameters if deployed else {}
+    return {
+        **{name: value for name, value in kept.items() if name in known},
+        **target.from_file,
+        **target.given,
+    }
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text())
+    except tomllib.TOMLDecodeError as error:
+        raise CheckFailed(f"{path.name} cannot be read: {error}. Correct or remove it.") from error
+
+
+# --- AWS ------------------------------------------------------------------------------------------
+
+
+def open_session(region: str | None = None, environ: Mapping[str, str] = os.environ) -> Any:
+    """Return a ``boto3.Session`` in the stack's region.
+
+    boto3 reads AWS_DEFAULT_REGION and not AWS_REGION. The AWS command line reads both.
+
+    Args:
+        region: of the stack. None takes the region of the environment or of the profile.
+        environ: of the process.
+
+    Raises:
+        CheckFailed: the profile does not exist, or the two variables name different regions.
+    """
+    first, second = environ.get("AWS_REGION", ""), environ.get("AWS_DEFAULT_REGION", "")
+    if not region and first and second and first != second:
+        raise CheckFailed(
+            f"AWS_REGION={first} and AWS_DEFAULT_REGION={second} name different regions. Unset one."
+        )
+    try:
+        return boto3.Session(region_name=region or first or second or None)
+    except ProfileNotFound as error:
+        profile = environ.get("AWS_PROFILE", "")
+        raise CheckFailed(
+            f"There is no AWS profile {profile!r} (AWS_PROFILE). `aws configure list-profiles` "
+            "prints the profiles."
+        ) from error
+
+
+def describe(session: Any, stack: str) -> DeployedStack | None:
+    """Return the stack, or None if nothing of it exists.
+
+    Raises:
+        CheckFailed: AWS did not say. Carries its reason.
     """
     try:
         found = session.client("cloudformation").describe_stacks(StackName=stack)["Stacks"][0]
-    except (BotoCoreError, ClientError):
+    except ClientError as error:
+        said = error.response["Error"]
+        if "does not exist" in said.get("Message", ""):
+            return None
+        raise CheckFailed(f"The stack {stack} cannot be read: {reason_of(error)}.") from error
+    except (BotoCoreError, ValueError) as error:
+        raise CheckFailed(f"CloudFormation cannot be reached: {error}.") from error
+    if found["StackStatus"] == NEVER_CREATED:
         return None
-    if found.get("StackStatus") == NOT_YET_THERE:
-        return None
-    return {p["ParameterKey"]: p["ParameterValue"] for p in found.get("Parameters", [])}
+    parameters = {p["ParameterKey"]: p["ParameterValue"] for p in found.get("Parameters", [])}
+    outputs = {o["OutputKey"]: o["OutputValue"] for o in found.get("Outputs", [])}
+    return DeployedStack(stack, found["StackStatus"], parameters, outputs)
 
 
-def merged(
-    given: Mapping[str, str],
-    deployed: Mapping[str, str] | None,
-    kept: Kept,
-    declared: Iterable[str],
-) -> dict[str, str]:
-    """Return the parameters to deploy with.
-
-    Args:
-        given: by this command.
-        deployed: the stack's own; None where there is no stack.
-        kept: by the first deployment from this machine.
-        declared: the template's names; a parameter that it no longer has is left behind, unless
-            it was given.
-    """
-    known = set(declared)
-    earlier = kept.parameters if deployed is None else deployed
-    return {name: value for name, value in earlier.items() if name in known} | dict(given)
+@functools.cache
+def load_template(path: Path = TEMPLATE) -> dict[str, Any]:
+    """Return a template of the repository as it is written. Do not change it."""
+    template: dict[str, Any] = yaml_parse(path.read_text())
+    return template
 
 
-class Asked(NamedTuple):
-    """What a command line means.
-
-    Attributes:
-        given: parameters that it names.
-        kept: what the first deployment from here has kept.
-        stack: name of the stack.
-        session: a ``boto3.Session`` in the stack's region.
-    """
-
-    given: dict[str, str]
-    kept: Kept
-    stack: str
-    session: Any
-
-
-def command_line(module: str, description: str | None) -> argparse.ArgumentParser:
-    """Return the parser that the commands on a stack share: ``--stack`` and parameters."""
-    parser = argparse.ArgumentParser(prog=f"python -m tools.{module}", description=description)
-    parser.add_argument("--stack", help=f"default: the one deployed from here, or {DEFAULT_STACK}")
-    parser.add_argument("parameters", nargs="*", metavar="Name=value")
-    return parser
-
-
-def read_command_line(options: argparse.Namespace) -> Asked:
-    """Complete what was said by what has been kept.
-
-    Raises:
-        Stop: a parameter or samconfig.toml cannot be read.
-    """
-    given, kept = read_parameters(options.parameters), read_kept()
-    stack = options.stack or kept.stack or DEFAULT_STACK
-    return Asked(given, kept, stack, boto3.Session(region_name=kept.region))
+def reason_of(error: ClientError) -> str:
+    """Return AWS's code and message of an error on one line."""
+    said = error.response.get("Error", {})
+    return f"{said.get('Code', 'unknown')}: {said.get('Message', '')}".rstrip(": .")
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Print which stack is meant; see the module."""
-    asked = read_command_line(command_line("stack", __doc__).parse_args(arguments))
-    region = asked.session.region_name
-    print("--stack-name", asked.stack, *(["--region", region] if region else []))
+    """Print the stack that a command line means, for `sam delete`."""
+    target = read_target(command_line("stack", __doc__).parse_args(arguments))
+    region = target.region or open_session().region_name
+    print("--stack-name", target.stack, *(["--region", region] if region else []))
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except CheckFailed as failed:
+        raise SystemExit(str(failed)) from failed

@@ -1,148 +1,207 @@
-"""Preflight, build, deploy: `make deploy`, or::
+"""Check, build and deploy: `make deploy`, or::
 
     python -m deploy.up --stack clothing-classifier MemoryMb=3008 AlarmEmail=me@example.com
 
-The first time `sam deploy --guided` asks for every parameter and keeps the answers in
-samconfig.toml, which git ignores. Later runs, from whichever machine, change what they are given
-and leave the stack's other parameters as they are (``deploy.stack``); they ask nothing but whether
-to go ahead, and with ``--yes`` not even that.
-
-Between building and deploying, the function's description gets a stamp of the parameters. SAM
-decides by the template's text whether a new version is to be published, before it knows the
-parameters (its issue 3820): a stack update that changes MemoryMb alone would change the function
-and leave the alias on the old version. The stamp makes it another text.
+A first deployment asks for name, region and parameters. It ends with the smoke test, because AWS
+runs no check before traffic when the alias is created. Later deployments change the parameters that
+they name, leave the others as the stack has them, and ask only whether to go ahead. With ``--yes``
+nothing is asked.
 """
 
 from __future__ import annotations
 
-import hashlib
+import dataclasses
 import json
-import re
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
 
-from deploy.preflight import Finding, check_image_size, declared_parameters, preflight, show
+from botocore.exceptions import BotoCoreError, ClientError
+
+from deploy import smoke
+from deploy.ask import Ask, ask_parameters, ask_target
+from deploy.findings import CheckFailed, Finding, run_check, show
+from deploy.local_checks import Run, check_image, with_defaults
+from deploy.preflight import Account, check_all, choose_parameters, look_at_account
 from deploy.stack import (
     CONFIG,
-    REPOSITORY,
-    Stop,
+    DeployedStack,
+    Target,
     command_line,
-    deployed_parameters,
-    merged,
-    read_command_line,
-    read_kept,
+    describe,
+    load_template,
+    open_session,
+    read_target,
+    remember,
     to_overrides,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from pathlib import Path
+from deploy.stamp import nonce_for, stamp
+from lambda_function import REPOSITORY
 
 SAM = [sys.executable, "-m", "samcli"]
 BUILT = REPOSITORY / ".aws-sam" / "build" / "template.yaml"
-DESCRIPTION = "Classifies images of clothing"  # as template.yaml has it
+KEPT_IMAGES = 20  # in the ECR repository. A rollback needs the one before
 
 
-def stamp(template: str, parameters: Mapping[str, str]) -> str:
-    """Return a built template whose function's description tells the parameters apart.
+@dataclasses.dataclass(frozen=True)
+class Tools:
+    """What a deployment calls, so that a test can replace it.
 
-    Raises:
-        Stop: the description is not there exactly once.
+    Attributes:
+        run: ``subprocess.run``.
+        ask: ``input``, or None to ask nothing.
+        look: ``look_at_account``.
+        check: ``check_all``.
+        smoke: sends requests to a deployed stack and returns the number of failures.
+        config: samconfig.toml.
+        built: what `sam build` writes.
     """
-    digest = hashlib.sha256(json.dumps(sorted(parameters.items())).encode()).hexdigest()[:12]
-    line = re.compile(rf"^( +Description: ){re.escape(DESCRIPTION)}$", re.MULTILINE)
-    stamped, count = line.subn(rf"\g<1>{DESCRIPTION} (parameters {digest})", template)
-    if count != 1:
-        raise Stop(f"The built template has {count} descriptions to stamp, not one.")
-    return stamped
+
+    run: Run = subprocess.run
+    ask: Ask | None = input
+    look: Callable[[Any, str], Account] = look_at_account
+    check: Callable[..., list[Finding]] = check_all
+    smoke: Callable[[Any, DeployedStack], int] = smoke.smoke_stack
+    config: Path = CONFIG
+    built: Path = BUILT
 
 
 def sam_deploy_command(
-    stack: str,
-    parameters: Mapping[str, str],
-    *,
-    guided: bool,
-    region: str | None = None,
-    ask: bool = True,
+    stack: str, parameters: Mapping[str, str], *, region: str, ask: bool
 ) -> list[str]:
     """Return the command that uploads the image and updates the stack.
 
-    The first one lets SAM make the image's repository too: asked for one, it would keep the answer,
-    and refuse that together with the option in every later run.
+    Args:
+        stack: name of the stack.
+        parameters: all that differ from the template's defaults.
+        region: of the stack.
+        ask: whether SAM shows the changes and asks to go ahead.
     """
-    command = [*SAM, "deploy", "--stack-name", stack, "--capabilities", "CAPABILITY_IAM"]
-    command += ["--resolve-image-repos", "--resolve-s3"]
+    command = [*SAM, "deploy", "--stack-name", stack, "--region", region]
+    command += ["--capabilities", "CAPABILITY_IAM"]
+    command += ["--resolve-image-repos", "--resolve-s3", "--no-fail-on-empty-changeset"]
     command += ["--confirm-changeset" if ask else "--no-confirm-changeset"]
-    command += ["--guided"] if guided else ["--no-fail-on-empty-changeset"]
-    command += ["--region", region] if region and not guided else []
     if parameters:
         command += ["--parameter-overrides", to_overrides(parameters)]
     return command
 
 
-def deploy(
-    given: Mapping[str, str],
-    *,
-    stack: str,
-    session: Any,
-    ask: bool = True,
-    config: Path = CONFIG,
-    built: Path = BUILT,
-    run: Callable[..., subprocess.CompletedProcess[str]] = subprocess.run,
-    findings: Callable[..., list[Finding]] = preflight,
-) -> int:
-    """Do all of it; stop at the first thing that is wrong.
+def deploy(target: Target, session: Any, tools: Tools = Tools()) -> int:
+    """Do all of it. The first problem ends the deployment before AWS is changed.
 
     Args:
-        given: parameters of this call; they win over the stack's own.
-        stack: name of the CloudFormation stack.
-        session: a ``boto3.Session``.
-        ask: for parameters, where nothing has been answered yet, and before the stack is changed.
-        config: what `sam deploy --guided` writes.
-        built: what `sam build` writes.
-        run: ``subprocess.run``, or a test's.
-        findings: ``preflight``, or a test's.
+        target: the stack and its parameters.
+        session: a ``boto3.Session`` in the stack's region.
+        tools: what is called.
 
     Returns:
         An exit status.
+
+    Raises:
+        CheckFailed: a value that SAM would change, or a template that cannot be stamped.
     """
-    deployed = deployed_parameters(session, stack)
-    parameters = merged(given, deployed, read_kept(config), declared_parameters())
-    if not show(findings(parameters, stack=stack, session=session, run=run)):
+    account = tools.look(session, target.stack)
+    template = load_template()
+    parameters, chosen = choose_parameters(target, account, template)
+    is_new = account.is_reachable and account.deployed is None
+    if is_new and tools.ask:
+        named = {**target.from_file, **target.given}
+        parameters = ask_parameters(parameters, template, named=named, ask=tools.ask)
+    parameters |= nonce_for(account.deployed)
+    if not show([*tools.check(parameters, account, run=tools.run), *chosen]):
         print("Nothing was built or deployed.")
         return 1
-    overrides = ["--parameter-overrides", to_overrides(parameters)] if parameters else []
-    build = [*SAM, "build", *overrides]
-    if run(build, cwd=REPOSITORY).returncode:
-        print("The image could not be built; nothing was deployed.")
+    if not _build(parameters, with_defaults(parameters, template)["Architecture"], tools):
         return 1
-    image = ["docker", "image", "inspect", "function:latest", "--format", "{{.Size}}"]
-    asked = run(image, capture_output=True, text=True)
-    if asked.returncode == 0:
-        show([Finding("ok", check_image_size(int(asked.stdout)))])
-    built.write_text(stamp(built.read_text(), parameters))
-    guided = ask and deployed is None and not config.is_file()
+    tools.built.write_text(stamp(tools.built.read_text(), parameters))
     command = sam_deploy_command(
-        stack, parameters, guided=guided, region=session.region_name, ask=ask
+        target.stack, parameters, region=session.region_name, ask=tools.ask is not None
     )
-    status = run(command, cwd=REPOSITORY).returncode
-    if status == 0:
-        print("\nDeployed. Try it: make smoke URL=<the output Endpoint>")
-    return status
+    status = tools.run(command, cwd=REPOSITORY).returncode
+    return status or _finish(target, session, tools, is_new=is_new)
+
+
+def _build(parameters: Mapping[str, str], architecture: str, tools: Tools) -> bool:
+    """Build the image for the architecture. Return whether that worked."""
+    overrides = ["--parameter-overrides", to_overrides(parameters)] if parameters else []
+    if tools.run([*SAM, "build", *overrides], cwd=REPOSITORY).returncode:
+        print("The image could not be built. Nothing was deployed.")
+        return False
+    if not show([run_check(check_image, architecture, run=tools.run)]):
+        print("Nothing was deployed.")
+        return False
+    return True
+
+
+def _finish(target: Target, session: Any, tools: Tools, *, is_new: bool) -> int:
+    """Remember the stack, limit the kept images, and test a first deployment."""
+    remember(target, session.region_name, tools.config)
+    deployed = describe(session, target.stack)
+    if deployed is None:
+        print("The change set was not executed. Nothing was deployed.")
+        return 1
+    show([Finding("ok", "deployed"), keep_images(session, deployed)])
+    if not is_new:
+        print("Try it: make smoke")
+        return 0
+    print("\nA first deployment is tested now:")
+    return 1 if tools.smoke(session, deployed) else 0
+
+
+def keep_images(session: Any, deployed: DeployedStack) -> Finding:
+    """Give the function's ECR repository a lifecycle policy, if it has none.
+
+    ECR costs 0.10 USD per GB and month. Without a policy every deployment adds an image.
+
+    Args:
+        session: a ``boto3.Session``.
+        deployed: the stack.
+    """
+    rule = {
+        "rulePriority": 1,
+        "description": f"keep the newest {KEPT_IMAGES} images",
+        "selection": {
+            "tagStatus": "any",
+            "countType": "imageCountMoreThan",
+            "countNumber": KEPT_IMAGES,
+        },
+        "action": {"type": "expire"},
+    }
+    try:
+        code = session.client("lambda").get_function(FunctionName=deployed.function)["Code"]
+        repository = code["ImageUri"].partition("/")[2].partition(":")[0].partition("@")[0]
+        ecr = session.client("ecr")
+        try:
+            ecr.get_lifecycle_policy(repositoryName=repository)
+            return Finding("ok", f"the repository {repository} has a lifecycle policy")
+        except ecr.exceptions.LifecyclePolicyNotFoundException:
+            ecr.put_lifecycle_policy(
+                repositoryName=repository, lifecyclePolicyText=json.dumps({"rules": [rule]})
+            )
+    except (BotoCoreError, ClientError, KeyError) as error:
+        return Finding("note", f"no lifecycle policy for the image repository ({error})")
+    return Finding("ok", f"the repository {repository} keeps the newest {KEPT_IMAGES} images")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Deploy; see the module."""
-    parser = command_line("deploy", __doc__)
+    """Deploy what the command line names. Returns an exit status."""
+    parser = command_line("up", __doc__)
     parser.add_argument("--yes", action="store_true", help="ask nothing")
     options = parser.parse_args(arguments)
     try:
-        asked = read_command_line(options)
-        return deploy(asked.given, stack=asked.stack, session=asked.session, ask=not options.yes)
-    except Stop as stop:
-        show([Finding("stop", str(stop))])
+        target = read_target(options)
+        if not options.yes and not target.is_remembered:
+            target = ask_target(target, open_session().region_name)
+        tools = Tools(ask=None if options.yes else input)
+        return deploy(target, open_session(target.region), tools)
+    except CheckFailed as failed:
+        show([Finding("stop", str(failed))])
         return 1
+    except (KeyboardInterrupt, EOFError):
+        print("\nInterrupted. Nothing more is changed.")
+        return 130
 
 
 if __name__ == "__main__":

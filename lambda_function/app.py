@@ -22,7 +22,7 @@ from collections.abc import Callable
 from typing import Any
 
 from lambda_function import logs
-from lambda_function.bulk import ITEMS, BatchError
+from lambda_function.batches.bulk import ITEMS, BatchError
 from lambda_function.errors import (
     BadRequestError,
     MethodNotAllowedError,

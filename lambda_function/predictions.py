@@ -5,8 +5,8 @@ from __future__ import annotations
 import collections
 from typing import TYPE_CHECKING, Any
 
-from lambda_function.batch import run_batch
-from lambda_function.bulk import classify_objects, read_bulk_event
+from lambda_function.batches.batch import run_batch
+from lambda_function.batches.bulk import classify_objects, read_bulk_event
 from lambda_function.errors import to_service_error
 from lambda_function.fetching.urls import loggable_url
 from lambda_function.stopwatch import Stopwatch

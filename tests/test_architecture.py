@@ -17,10 +17,12 @@ from tools.image_server import Resource
 
 # Folder -> the folders that it may import. A folder below another one has its own rule.
 MAY_IMPORT = {
+    "lambda_function/batches": {"lambda_function", "lambda_function/fetching"},
     "lambda_function/http": {"lambda_function"},
     "lambda_function/fetching": {"lambda_function"},
     "lambda_function/images": {"lambda_function"},
     "lambda_function": {
+        "lambda_function/batches",
         "lambda_function/http",
         "lambda_function/fetching",
         "lambda_function/images",

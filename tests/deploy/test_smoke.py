@@ -10,9 +10,11 @@ import pytest
 
 from deploy import smoke as smoking
 from deploy.smoke import Endpoint, signer, smoke
+from deploy.stack import DeployedStack
 from lambda_function import app
 from lambda_function.service import Service
 from lambda_function.settings import Settings
+from tests.deploy.conftest import FakeSession, client_error
 from tools.serve import LocalServer
 
 if TYPE_CHECKING:
@@ -131,3 +133,85 @@ def test_errors_of_another_content_type_are_noticed(
 
     assert smoke(Endpoint(serve(plain))) == 1
     assert "expected 405 as application/problem+json" in capsys.readouterr().out
+
+
+# --- a stack ----------------------------------------------------------------------------------
+
+
+def deployed(url: str, kind: str) -> DeployedStack:
+    alias = "arn:aws:lambda:eu-central-1:123456789012:function:clothes-Function-1:live"
+    outputs = {"Endpoint": url, "FunctionAlias": alias}
+    return DeployedStack("clothes", "UPDATE_COMPLETE", {"ApiAuth": kind}, outputs)
+
+
+def protected(handler: Any, *, opens_with: str) -> Any:
+    """Return a gateway that lets a request through if its authorization begins with a word."""
+    pages = ("/", "/docs", "/openapi.json")
+
+    def gateway(event: Any, context: Any) -> dict[str, Any]:
+        sent = event["headers"].get("authorization", "")
+        if event["rawPath"] in pages or sent.startswith(opens_with):
+            response: dict[str, Any] = handler(event, context)
+            return response
+        body = json.dumps({"message": "Unauthorized"})
+        return {"statusCode": 401, "headers": {"content-type": "application/json"}, "body": body}
+
+    return gateway
+
+
+INVOKED = FakeSession(invoke={"ExecutedVersion": "8", "Payload": None})
+
+
+@pytest.mark.parametrize(
+    ("kind", "opens_with", "token"), [("jwt", "Bearer t0k", "t0k"), ("iam", "AWS4-HMAC-SHA256", "")]
+)
+def test_a_protected_stack_is_tested_without_and_with_authorisation(
+    serve: Any,
+    handler: Any,
+    capsys: pytest.CaptureFixture[str],
+    kind: str,
+    opens_with: str,
+    token: str,
+) -> None:
+    url = serve(protected(handler, opens_with=opens_with))
+
+    assert smoking.smoke_stack(INVOKED, deployed(url, kind), token=token) == 0
+
+    printed = capsys.readouterr().out
+    assert "  ok    without authorisation  401" in printed
+    assert "  version 8\n" in printed
+    assert printed.count("  ok  ") == 13
+
+
+def test_a_stack_that_lets_everybody_in_fails(
+    serve: Any, handler: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert smoking.smoke_stack(INVOKED, deployed(serve(handler), "iam")) == 1
+    assert "FAIL  without authorisation: expected 401 or 403" in capsys.readouterr().out
+
+
+def test_without_a_token_only_the_open_routes_are_tested(
+    serve: Any, handler: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = serve(protected(handler, opens_with="Bearer"))
+
+    assert smoking.smoke_stack(INVOKED, deployed(url, "jwt")) == 0
+    assert "TOKEN is not set" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("invoke", "said"),
+    [
+        ({"ExecutedVersion": "8", "FunctionError": "Unhandled"}, "8, which failed: Unhandled"),
+        (client_error("AccessDeniedException"), "unknown"),
+    ],
+)
+def test_the_version_that_responds_is_named(invoke: Any, said: str) -> None:
+    session = FakeSession(invoke=invoke)
+
+    assert said in smoking.responding_version(session, deployed("https://x.example", "none"))
+
+
+def test_a_stack_without_an_endpoint_fails(capsys: pytest.CaptureFixture[str]) -> None:
+    assert smoking.smoke_stack(INVOKED, DeployedStack("s", "UPDATE_COMPLETE", {}, {})) == 1
+    assert "no output Endpoint" in capsys.readouterr().out

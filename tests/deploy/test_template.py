@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import functools
+import graphlib
+import importlib
 import importlib.resources
+import io
+import itertools
 import json
 import os
 import re
@@ -18,6 +22,8 @@ import pytest
 
 from lambda_function import app
 from lambda_function.http import pages
+from lambda_function.http.events import QUEUE_HANDLER
+from lambda_function.service import Service
 from lambda_function.settings import VARIABLES, Settings
 from tests.support.template import REPOSITORY, deploy, load, translate
 
@@ -30,16 +36,30 @@ EVERYTHING_ON = JWT | {
     "ReservedConcurrency": "7",
     "ProvisionedConcurrency": "2",
     "AlarmEmail": "ops@example.com",
+    "Dashboard": "on",
+    "VpcSubnetIds": "subnet-1,subnet-2",
+    "VpcSecurityGroupIds": "sg-1",
 }
+BUCKETS = {"ImageBucket": "pictures", "ResultBucket": "results"}
 BULK_PARAMETERS = {
     "Function": "arn:aws:lambda:eu-central-1:123456789012:function:clothes-Function-1:live",
-    "ImageBucket": "pictures",
-    "ResultBucket": "results",
+    **BUCKETS,
 }
 # Actions that AWS defines for no narrower resource than "*", each with where it says so.
 UNSCOPED = {
     "xray:PutTraceSegments": "service authorization reference, AWS X-Ray: no resource types",
     "xray:PutTelemetryRecords": "service authorization reference, AWS X-Ray: no resource types",
+    **dict.fromkeys(
+        (
+            "ec2:CreateNetworkInterface",
+            "ec2:DescribeNetworkInterfaces",
+            "ec2:DescribeSubnets",
+            "ec2:DeleteNetworkInterface",
+            "ec2:AssignPrivateIpAddresses",
+            "ec2:UnassignPrivateIpAddresses",
+        ),
+        "AWS's own AWSLambdaVPCAccessExecutionRole has them with Resource *",
+    ),
     **dict.fromkeys(
         (
             "logs:CreateLogDelivery",
@@ -70,8 +90,7 @@ def resources(template: dict[str, Any], kind: str) -> dict[str, dict[str, Any]]:
 
 
 def function(**parameters: str) -> dict[str, Any]:
-    (properties,) = resources(service(**parameters), "Lambda::Function").values()
-    return properties
+    return resources(service(**parameters), "Lambda::Function")["Function"]
 
 
 def statements(template: dict[str, Any]) -> list[dict[str, Any]]:
@@ -90,10 +109,28 @@ def as_list(value: Any) -> list[Any]:
 # --- both templates -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", [SERVICE, BULK])
-def test_cfn_lint_finds_nothing(name: str) -> None:
+TEMPLATES = (SERVICE, BULK, "deploy/domain.yaml", "deploy/events.yaml")
+REGIONS = ("eu-central-1", "us-east-1", "ap-southeast-2")
+SAM = REPOSITORY / ".venv" / "sam" / "bin" / "sam"
+
+
+@pytest.mark.skipif(not SAM.is_file(), reason="SAM is not installed: make test-container")
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_sam_validates_and_lints_every_template(name: str) -> None:
+    validated = subprocess.run(
+        [str(SAM), "validate", "--lint", "--region", "eu-central-1", "--template", name],
+        cwd=REPOSITORY,
+        env={**os.environ, "SAM_CLI_TELEMETRY": "0"},
+        capture_output=True,
+        text=True,
+    )
+    assert validated.returncode == 0, validated.stdout + validated.stderr
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_cfn_lint_finds_nothing_in_three_regions(name: str) -> None:
     linted = subprocess.run(
-        [str(Path(sys.executable).with_name("cfn-lint")), name],
+        [str(Path(sys.executable).with_name("cfn-lint")), "--regions", *REGIONS, "-t", name],
         cwd=REPOSITORY,
         env={**os.environ, "AWS_DEFAULT_REGION": "eu-central-1"},
         capture_output=True,
@@ -102,7 +139,7 @@ def test_cfn_lint_finds_nothing(name: str) -> None:
     assert (linted.returncode, linted.stdout) == (0, ""), linted.stdout + linted.stderr
 
 
-@pytest.mark.parametrize("name", [SERVICE, BULK])
+@pytest.mark.parametrize("name", TEMPLATES)
 def test_every_parameter_says_what_it_does_and_is_used(name: str) -> None:
     template = load(name)
     text = json.dumps({**template, "Parameters": None, "Metadata": None}, default=str)
@@ -124,8 +161,12 @@ def test_every_parameter_of_the_service_has_a_default_and_a_place_in_the_console
 
 @pytest.mark.parametrize(
     "template",
-    [deploy(SERVICE, **EVERYTHING_ON), deploy(BULK, **BULK_PARAMETERS)],
-    ids=["service", "bulk"],
+    [
+        deploy(SERVICE, **EVERYTHING_ON),
+        deploy(BULK, **BULK_PARAMETERS),
+        deploy("deploy/events.yaml", ImageUri="x", **BUCKETS),
+    ],
+    ids=["service", "bulk", "events"],
 )
 class TestPermissions:
     def test_no_statement_is_for_everything_without_a_reason(
@@ -143,7 +184,7 @@ class TestPermissions:
         for statement in statements(template):
             if as_list(statement["Action"])[0].startswith("s3:"):
                 for resource in as_list(statement["Resource"]):
-                    assert re.fullmatch(r"arn:aws:s3:::[a-z-]+(/.+)?", resource), resource
+                    assert re.fullmatch(r"arn:aws:s3:::[a-z-]+(/.*)?", resource), resource
 
     def test_managed_policies_are_the_listed_ones(self, template: dict[str, Any]) -> None:
         roles = resources(template, "IAM::Role").values()
@@ -192,12 +233,13 @@ def test_its_environment_is_one_that_the_settings_accept() -> None:
 
 def test_it_writes_to_the_log_group_with_retention_and_to_no_other() -> None:
     assert function()["LoggingConfig"] == {"LogGroup": "<FunctionLogs>", "LogFormat": "Text"}
-    (logs,) = [s for s in statements(service()) if "logs:PutLogEvents" in s["Action"]]
-    assert logs["Resource"] == "<FunctionLogs.Arn>"
+    logs = [s for s in statements(service()) if "logs:PutLogEvents" in s["Action"]]
+    assert {statement["Resource"] for statement in logs} == {"<FunctionLogs.Arn>"}
 
 
 def test_it_may_do_nothing_else_unless_a_parameter_asks_for_it() -> None:
-    assert len(statements(service())) == 1
+    role = resources(service(), "IAM::Role")["FunctionRole"]
+    assert [policy["PolicyName"] for policy in role["Policies"]] == ["write-own-logs"]
     reads = [
         resource
         for statement in statements(service(**EVERYTHING_ON))
@@ -255,9 +297,9 @@ def test_every_deployment_style_is_one_of_codedeploy_s(style: str) -> None:
 
 
 def test_a_changed_parameter_alone_publishes_no_version() -> None:
-    """SAM hashes the properties before it knows the parameters: its issue 3820.
+    """SAM hashes the properties before it knows the parameters (issue 3820).
 
-    This is why deploy/up.py stamps the description. Fails when SAM mends it: then the stamp can
+    So deploy/stamp.py stamps the description. When this fails, SAM has changed, and the stamp can
     go.
     """
     assert versions() == versions(MemoryMb="3008", MinScore="0.5")
@@ -266,7 +308,7 @@ def test_a_changed_parameter_alone_publishes_no_version() -> None:
 def test_every_alarm_reaches_somebody() -> None:
     template = service(AlarmEmail="ops@example.com")
     alarms = resources(template, "CloudWatch::Alarm")
-    assert len(alarms) == 6
+    assert len(alarms) == 7
     assert all(alarm["AlarmActions"] == ["<AlarmTopic>"] for alarm in alarms.values())
     (subscription,) = resources(template, "SNS::Subscription").values()
     assert (subscription["Protocol"], subscription["Endpoint"]) == ("email", "ops@example.com")
@@ -278,19 +320,23 @@ def test_alarms_do_not_ring_where_there_are_no_requests() -> None:
     assert {alarm["TreatMissingData"] for alarm in alarms} == {"notBreaching"}
 
 
-@pytest.mark.parametrize(
-    ("name", "by_version"),
-    [("ServerErrorAlarm", True), ("LatencyAlarm", True), ("AnyServerErrorAlarm", False)],
-)
-def test_an_alarm_watches_a_metric_that_the_function_writes(name: str, by_version: bool) -> None:
-    alarm = resources(service(), "CloudWatch::Alarm")[name]
-    (version,) = versions()
-    dimensions = {d["Name"]: d["Value"] for d in alarm["Dimensions"]}
-    newest = {"function_version": f"<{version}.Version>"} if by_version else {}
-    assert dimensions == {"service": "<Function>", **newest}
+ROLLBACK_ALARMS = ("ServerErrorAlarm", "FunctionErrorAlarm", "LatencyAlarm")
+
+
+def metrics_of(alarm: dict[str, Any]) -> list[tuple[str, str, dict[str, str]]]:
+    """Return (namespace, name, dimensions) of every metric that an alarm reads."""
+    read = [m["MetricStat"]["Metric"] for m in alarm.get("Metrics", []) if "MetricStat" in m]
+    return [
+        (m["Namespace"], m["MetricName"], {d["Name"]: d["Value"] for d in m["Dimensions"]})
+        for m in read or [alarm]
+    ]
+
+
+def written_metrics(version: str) -> list[tuple[str, str, dict[str, str]]]:
+    """Return what the function's own log line tells CloudWatch."""
     environment = {
         "AWS_LAMBDA_FUNCTION_NAME": "<Function>",
-        "AWS_LAMBDA_FUNCTION_VERSION": f"<{version}.Version>",
+        "AWS_LAMBDA_FUNCTION_VERSION": version,
         **function()["Environment"]["Variables"],
     }
     log = app.logs.RequestLog(
@@ -301,20 +347,206 @@ def test_an_alarm_watches_a_metric_that_the_function_writes(name: str, by_versio
     )
     log.fields["OwnTime"] = 12.3
     line = json.loads(log.line(1.0))
-    written = [
-        (m["Namespace"], {name: line[name] for name in m["Dimensions"][0]}, metric["Name"])
+    return [
+        (m["Namespace"], metric["Name"], {name: line[name] for name in dimensions})
         for m in line["_aws"]["CloudWatchMetrics"]
         for metric in m["Metrics"]
+        for dimensions in m["Dimensions"]
     ]
-    assert (alarm["Namespace"], dimensions, alarm["MetricName"]) in written
+
+
+@pytest.mark.parametrize("name", ["ServerErrorAlarm", "LatencyAlarm", "AnyServerErrorAlarm"])
+def test_an_alarm_watches_a_metric_that_the_function_writes(name: str) -> None:
+    (version,) = versions()
+    for metric in metrics_of(resources(service(), "CloudWatch::Alarm")[name]):
+        assert metric in written_metrics(f"<{version}.Version>")
+
+
+@pytest.mark.parametrize("name", ROLLBACK_ALARMS)
+def test_a_rollback_alarm_watches_the_new_version_only(name: str) -> None:
+    """CodeDeploy refuses a fix while an alarm of the broken version rings (SAM issue 716)."""
+    alarm = resources(service(), "CloudWatch::Alarm")[name]
+    (version,) = versions()
+    for _, _, dimensions in metrics_of(alarm):
+        newest = dimensions.get("function_version") or dimensions.get("ExecutedVersion")
+        assert newest == f"<{version}.Version>"
+    # Another name is another alarm, which does not inherit the state of the last one.
+    assert alarm["AlarmName"].endswith(f"-v<{version}.Version>")
+
+
+@pytest.mark.parametrize("name", ["AnyServerErrorAlarm", "AnyFunctionErrorAlarm"])
+def test_the_alarms_over_all_versions_only_send_mail(name: str) -> None:
+    template = service()
+    for _, _, dimensions in metrics_of(resources(template, "CloudWatch::Alarm")[name]):
+        assert not {"function_version", "ExecutedVersion"} & set(dimensions)
+    (group,) = resources(template, "CodeDeploy::DeploymentGroup").values()
+    assert f"<{name}>" not in json.dumps(group)
+
+
+def test_rollback_alarms_can_be_switched_off() -> None:
+    template = service(RollbackAlarms="off")
+    (group,) = resources(template, "CodeDeploy::DeploymentGroup").values()
+    assert not group.get("AlarmConfiguration")
+    assert len(resources(template, "CloudWatch::Alarm")) == 7  # they still send mail
 
 
 def test_rollback_alarms_ring_within_the_shortest_canary() -> None:
     alarms = resources(service(), "CloudWatch::Alarm")
-    for name in ("ServerErrorAlarm", "FunctionErrorAlarm", "LatencyAlarm"):
+    for name in ROLLBACK_ALARMS:
         alarm = alarms[name]
+        periods = [m["MetricStat"]["Period"] for m in alarm.get("Metrics", []) if "MetricStat" in m]
         needed = alarm.get("DatapointsToAlarm", alarm["EvaluationPeriods"])
-        assert needed * alarm["Period"] < 5 * 60, name
+        assert needed * max(periods or [alarm["Period"]]) < 5 * 60, name
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "rings"),
+    [
+        ("LatencyAlarm", {"predictions": 1, "slowest": 60_000}, False),
+        ("LatencyAlarm", {"predictions": 20, "slowest": 60_000}, True),
+        ("LatencyAlarm", {"predictions": 20, "slowest": 100}, False),
+        ("GatewayErrorAlarm", {"requests": 1, "failed": 1}, False),
+        ("GatewayErrorAlarm", {"requests": 20, "failed": 10}, True),
+        ("GatewayErrorAlarm", {"requests": 20, "failed": 4}, False),
+    ],
+)
+def test_few_samples_ring_no_alarm(name: str, values: dict[str, float], rings: bool) -> None:
+    alarm = resources(service(), "CloudWatch::Alarm")[name]
+    (expression,) = [m["Expression"] for m in alarm["Metrics"] if "Expression" in m]
+    assert {m["Id"] for m in alarm["Metrics"] if "MetricStat" in m} == set(values)
+    matched = re.fullmatch(r"IF\((\w+) >= (\d+), (.+), 0\)", expression)
+    assert matched
+    count, least, value = matched.groups()
+    numerator, _, denominator = value.partition(" / ")
+    judged = values[numerator] / (values[denominator] if denominator else 1)
+    judged = judged if values[count] >= int(least) else 0
+    assert (judged > float(alarm["Threshold"])) == rings
+
+
+# --- the check before traffic -----------------------------------------------------------------
+
+
+def hook() -> dict[str, Any]:
+    return resources(service(), "Lambda::Function")["PreTrafficHook"]
+
+
+class FakeClients:
+    """``boto3`` for the hook: the function's reply, and what CodeDeploy is told."""
+
+    def __init__(self, reply: Any) -> None:
+        self._reply = reply
+        self.invoked: dict[str, Any] = {}
+        self.reported: dict[str, Any] = {}
+
+    def client(self, _: str) -> FakeClients:
+        return self
+
+    def invoke(self, **arguments: Any) -> dict[str, Any]:
+        self.invoked = arguments
+        if isinstance(self._reply, Exception):
+            raise self._reply
+        return {"Payload": io.BytesIO(json.dumps(self._reply).encode())}
+
+    def put_lifecycle_event_hook_execution_status(self, **arguments: Any) -> None:
+        self.reported = arguments
+
+
+def run_hook(reply: Any, monkeypatch: pytest.MonkeyPatch) -> FakeClients:
+    clients = FakeClients(reply)
+    monkeypatch.setitem(sys.modules, "boto3", clients)  # type: ignore[arg-type]
+    monkeypatch.setenv("NEW_VERSION", "arn:...:8")
+    module: dict[str, Any] = {}
+    exec(hook()["Code"]["ZipFile"], module)  # noqa: S102 - it is ours
+    module["handler"]({"DeploymentId": "d-1", "LifecycleEventHookExecutionId": "e-1"}, None)
+    return clients
+
+
+def test_the_hook_runs_before_traffic_and_may_be_called_by_codedeploy() -> None:
+    (alias,) = [
+        r for r in translate(SERVICE)["Resources"].values() if r["Type"] == "AWS::Lambda::Alias"
+    ]
+    update = alias["UpdatePolicy"]["CodeDeployLambdaAliasUpdate"]
+    assert update["BeforeAllowTrafficHook"] == {"Ref": "PreTrafficHook"}
+    # The managed role AWSCodeDeployRoleForLambda may only call functions of such a name.
+    assert hook()["FunctionName"] == "CodeDeployHook_clothes"
+    (version,) = versions()
+    assert hook()["Environment"]["Variables"] == {"NEW_VERSION": f"<{version}>"}
+
+
+def test_the_hook_may_only_invoke_this_function_and_report() -> None:
+    role = resources(service(), "IAM::Role")["PreTrafficHookRole"]
+    allowed = {
+        action: statement["Resource"]
+        for policy in role["Policies"]
+        for statement in policy["PolicyDocument"]["Statement"]
+        for action in as_list(statement["Action"])
+    }
+    group = "arn:aws:codedeploy:eu-central-1:123456789012:deploymentgroup"
+    assert allowed == {
+        "lambda:InvokeFunction": "<Function.Arn>:*",
+        "codedeploy:PutLifecycleEventHookExecutionStatus": f"{group}:"
+        "<ServerlessDeploymentApplication>/*",
+        "logs:CreateLogStream": "<FunctionLogs.Arn>",
+        "logs:PutLogEvents": "<FunctionLogs.Arn>",
+    }
+
+
+def test_a_version_that_classifies_is_let_through(
+    monkeypatch: pytest.MonkeyPatch, tiny: Any
+) -> None:
+    """The hook's own image goes through the real handler, so the check is a real one."""
+    sent = run_hook({"predictions": [{"score": 1.0}]}, monkeypatch).invoked
+    monkeypatch.undo()
+    event = json.loads(sent["Payload"])
+    reply = app.handle(event, None, Service(Settings(), tiny), write=lambda _: None)
+    clients = run_hook(reply, monkeypatch)
+    assert sent["FunctionName"] == "arn:...:8"
+    assert clients.reported == {
+        "deploymentId": "d-1",
+        "lifecycleEventHookExecutionId": "e-1",
+        "status": "Succeeded",
+    }
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        {"errorType": "Runtime.ImportModuleError"},
+        {"status": 500, "code": "internal_error"},
+        {"predictions": []},
+        {"predictions": [{"score": 0.2}, {"score": 0.8}]},
+        {"predictions": [{"score": 0.5}]},
+        RuntimeError("throttled"),
+    ],
+    ids=lambda reply: str(reply)[:30],
+)
+def test_a_version_that_does_not_classify_is_stopped(
+    monkeypatch: pytest.MonkeyPatch, reply: Any
+) -> None:
+    assert run_hook(reply, monkeypatch).reported["status"] == "Failed"
+
+
+# --- dashboard and VPC ------------------------------------------------------------------------
+
+
+def test_the_dashboard_is_off_by_default_and_shows_only_metrics_that_exist() -> None:
+    assert not resources(service(), "CloudWatch::Dashboard")
+    (dashboard,) = resources(service(Dashboard="on"), "CloudWatch::Dashboard").values()
+    widgets = json.loads(dashboard["DashboardBody"])["widgets"]
+    assert [widget["type"] for widget in widgets] == ["metric"] * 4 + ["log"] * 2
+    own = {
+        metric[1] for w in widgets for metric in w["properties"].get("metrics", [])
+        if metric[0] == "ImageClassifier"
+    }  # fmt: skip
+    assert own <= {name for _, name, _ in written_metrics("1")}
+
+
+def test_the_function_is_in_the_vpc_when_subnets_are_given() -> None:
+    assert "VpcConfig" not in function()
+    assert function(**EVERYTHING_ON)["VpcConfig"] == {
+        "SubnetIds": ["subnet-1", "subnet-2"],
+        "SecurityGroupIds": ["sg-1"],
+    }
 
 
 # --- the API --------------------------------------------------------------------------------
@@ -370,6 +602,23 @@ def test_what_stays_open_is_what_the_function_serves_as_pages() -> None:
     served = {f"GET {path}" for path, methods in app.ROUTES.items() if methods["GET"] is app.static}
     assert open_routes == served | {"OPTIONS /{proxy+}"}
     assert pages.serve("/").status == 200
+
+
+def test_parts_of_the_api_are_created_one_after_another() -> None:
+    """API Gateway refuses concurrent changes (terraform-provider-aws issue 18018)."""
+    template = load(SERVICE)["Resources"]
+    parts = {
+        name: json.dumps(resource, default=str)
+        for name, resource in template.items()
+        if resource["Type"].rpartition("::")[2] in ("Route", "Stage", "Authorizer", "Integration")
+    }
+    needs = {
+        name: {other for other in parts if f'"{other}"' in text or "${" + other + "}" in text}
+        for name, text in parts.items()
+    }
+    order = list(graphlib.TopologicalSorter(needs).static_order())
+    for before, after in itertools.pairwise(order):
+        assert before in needs[after], f"{before} and {after} may be created at once"
 
 
 def test_stage_throttles_and_logs_without_query_strings() -> None:
@@ -451,6 +700,50 @@ def test_every_address_is_an_output() -> None:
     )
 
 
+# --- uploads --------------------------------------------------------------------------------
+
+
+def events() -> dict[str, Any]:
+    return deploy("deploy/events.yaml", ImageUri="image", **BUCKETS)
+
+
+def test_uploads_have_a_function_of_their_own_with_the_queue_s_handler() -> None:
+    (properties,) = resources(events(), "Lambda::Function").values()
+    assert properties["ImageConfig"] == {"Command": [QUEUE_HANDLER]}
+    module, _, name = QUEUE_HANDLER.rpartition(".")
+    assert callable(getattr(importlib.import_module(module), name))
+    # The alarms that roll the HTTP function back are in another stack, of another function.
+    assert "CodeDeploy" not in json.dumps(events())
+
+
+def test_the_queue_sends_failed_messages_again_and_then_aside() -> None:
+    (trigger,) = resources(events(), "Lambda::EventSourceMapping").values()
+    assert trigger["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+    queues = resources(events(), "SQS::Queue")
+    assert queues["Queue"]["RedrivePolicy"] == {
+        "deadLetterTargetArn": "<DeadLetters.Arn>",
+        "maxReceiveCount": 3,
+    }
+    (properties,) = resources(events(), "Lambda::Function").values()
+    # AWS: at least six times the function's timeout.
+    assert queues["Queue"]["VisibilityTimeout"] >= 6 * properties["Timeout"]
+
+
+def test_only_the_bucket_of_the_uploads_may_send_to_the_queue() -> None:
+    (policy,) = resources(events(), "SQS::QueuePolicy").values()
+    (statement,) = policy["PolicyDocument"]["Statement"]
+    assert statement["Condition"] == {
+        "StringEquals": {"aws:SourceAccount": "123456789012"},
+        "ArnEquals": {"aws:SourceArn": "arn:aws:s3:::pictures"},
+    }
+
+
+def test_a_message_in_the_dead_letter_queue_mails() -> None:
+    (alarm,) = resources(events(), "CloudWatch::Alarm").values()
+    assert alarm["Dimensions"] == [{"Name": "QueueName", "Value": "<DeadLetters.QueueName>"}]
+    assert alarm["AlarmActions"] == ["<Topic>"]
+
+
 # --- bulk -----------------------------------------------------------------------------------
 
 
@@ -471,27 +764,41 @@ def test_definition_fits_amazon_s_schema_of_the_states_language() -> None:
     assert list(jsonschema.Draft7Validator(schema).iter_errors(broken))
 
 
+def machines() -> list[dict[str, Any]]:
+    """Return the machine and those inside its Maps."""
+    found, waiting = [], [machine()]
+    while waiting:
+        part = waiting.pop()
+        found.append(part)
+        waiting += [s["ItemProcessor"] for s in part["States"].values() if s["Type"] == "Map"]
+    return found
+
+
 def test_every_state_can_be_reached_and_comes_to_an_end() -> None:
-    """What statelint checks, for the machine and for the one inside its Map."""
-    inner = machine()["States"]["ClassifyAll"]["ItemProcessor"]
-    for part in (machine(), inner):
-        reached, following = set(), [part["StartAt"]]
+    """What statelint checks, for the machine and for those inside its Maps."""
+    for part in machines():
+        reached: set[str] = set()
+        following = [part["StartAt"]]
         while following:
             name = following.pop()
             if name in reached:
                 continue
             reached.add(name)
             state = part["States"][name]
-            targets = [c["Next"] for c in state.get("Catch", [])] + as_list(state.get("Next", []))
-            assert bool(state.get("End")) != bool(state.get("Next")), name
+            branches = [*state.get("Catch", []), *state.get("Choices", [])]
+            targets = [branch["Next"] for branch in branches]
+            targets += as_list(state.get("Next", [])) + as_list(state.get("Default", []))
+            ends = bool(state.get("End")) or state["Type"] in ("Succeed", "Fail")
+            assert ends or targets, name
             following += targets
         assert reached == set(part["States"])
-    assert not set(machine()["States"]) & set(inner["States"])
+    names = [name for part in machines() for name in part["States"]]
+    assert len(names) == len(set(names))
 
 
 def test_numbers_are_numbers_and_the_batch_is_what_the_handler_reads() -> None:
     state = machine()["States"]["ClassifyAll"]
-    assert (state["MaxConcurrency"], state["ToleratedFailurePercentage"]) == (100, 5)
+    assert (state["MaxConcurrency"], state["ToleratedFailurePercentage"]) == (100, 0)
     assert state["ItemBatcher"] == {
         "MaxItemsPerBatch": 40,
         "MaxInputBytesPerBatch": 200_000,  # below the 256 KiB that a state may carry
@@ -499,6 +806,37 @@ def test_numbers_are_numbers_and_the_batch_is_what_the_handler_reads() -> None:
     }
     assert set(state["ItemSelector"]) == {"Key.$", "Size.$"}
     assert state["ItemReader"]["Parameters"] == {"Bucket": "pictures", "Prefix.$": "$.prefix"}
+
+
+def test_an_image_that_ends_the_function_does_not_take_its_neighbours_along() -> None:
+    states = machine()["States"]["ClassifyAll"]["ItemProcessor"]["States"]
+    throttled, poisoned = states["Classify"]["Catch"]
+    # A single image would not help against these.
+    assert {"RetryBatchError", "RefusedBatchError"} <= set(throttled["ErrorEquals"])
+    assert (poisoned["ErrorEquals"], poisoned["Next"]) == (["States.ALL"], "OneByOne")
+    one_by_one = states["OneByOne"]
+    # The single event has the form of a batch, and read_bulk_event takes it.
+    assert set(one_by_one["ItemSelector"]) == {"BatchInput.$", "Items.$"}
+    single = one_by_one["ItemProcessor"]["States"]["ClassifyOne"]
+    assert single["Catch"] == [
+        {"ErrorEquals": ["States.ALL"], "ResultPath": "$.lost", "Next": "ImageLost"}
+    ]
+    (line,) = one_by_one["ItemProcessor"]["States"]["ImageLost"]["Parameters"]["results"]
+    assert (line["key.$"], line["error"]["code"]) == ("$.Items[0].Key", "lost")
+
+
+def test_a_run_that_fails_or_loses_batches_mails_once() -> None:
+    states = machine()["States"]
+    (choice,) = states["AnyLost"]["Choices"]
+    assert (choice["Variable"], choice["Next"]) == ("$.batches.lost", "MailLost")
+    assert states["CountLost"]["ResultSelector"] == {"lost.$": "$.ExecutionCounts.Failed"}
+    template = deploy(BULK, **BULK_PARAMETERS, AlarmEmail="ops@example.com")
+    (rule,) = resources(template, "Events::Rule").values()
+    # A failed run never reaches MailLost, and a succeeded one matches no status here.
+    assert rule["EventPattern"]["detail"]["status"] == ["FAILED", "TIMED_OUT", "ABORTED"]
+    assert [target["Arn"] for target in rule["Targets"]] == ["<BulkTopic>"]
+    (subscription,) = resources(template, "SNS::Subscription").values()
+    assert subscription["Endpoint"] == "ops@example.com"
 
 
 def test_results_are_lines_of_json_one_for_each_image() -> None:
@@ -515,7 +853,7 @@ def test_retries_name_the_function_s_error_and_end_before_an_express_run_does() 
     task = machine()["States"]["ClassifyAll"]["ItemProcessor"]["States"]["Classify"]
     throttled = task["Retry"][0]
     assert throttled["ErrorEquals"] == ["Lambda.TooManyRequestsException", "RetryBatchError"]
-    from lambda_function import bulk
+    from lambda_function.batches import bulk
 
     assert hasattr(bulk, "RetryBatchError") and bulk.ITEMS == "Items"
     retried = {name for retrier in task["Retry"] for name in retrier["ErrorEquals"]}
@@ -547,6 +885,8 @@ def test_its_role_may_touch_these_two_buckets_this_function_and_itself() -> None
         BULK_PARAMETERS["Function"],
         f"{states}:stateMachine:clothes",
         f"{states}:execution:clothes*",
+        f"{states}:mapRun:clothes/*",
+        "<BulkTopic>",
     }
 
 

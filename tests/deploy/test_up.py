@@ -1,307 +1,318 @@
-"""`make deploy` up to the border of an account: what would be run, in which order, with what."""
+"""`make deploy` up to the border of an account: what it runs, in which order, and what it asks."""
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from botocore.exceptions import ClientError
-from samtranslator.yaml_helper import yaml_parse
 
-from deploy import up as deploying
-from deploy.bulk import deploy_bulk
-from deploy.preflight import Finding
-from deploy.stack import Kept, Stop, deployed_parameters, merged, read_kept
-from deploy.stack import main as say_stack
-from deploy.up import deploy, sam_deploy_command, stamp
-from tests.support.template import REPOSITORY
+from deploy.ask import ask_parameters, ask_target
+from deploy.findings import Finding
+from deploy.preflight import Account, look_at_account
+from deploy.stack import TEMPLATE, DeployedStack, Target, describe, load_template
+from deploy.stamp import stamp
+from deploy.up import Tools, deploy, keep_images, sam_deploy_command
+from tests.deploy.conftest import FakeSession, client_error, deployed_account, stack_description
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
-TEMPLATE = (REPOSITORY / "template.yaml").read_text()
-CONFIG = """
-version = 0.1
-[default.deploy.parameters]
-stack_name = "clothes"
-parameter_overrides = "MemoryMb=\\"3008\\" AlarmEmail=\\"me@example.com\\""
-"""
+TEXT = TEMPLATE.read_text()
 
 
-class Commands:
-    """Stands for subprocess.run; `fail` is a word of the command that does."""
+class FakeCommands:
+    """``subprocess.run``. A command that contains the word ``fail`` returns 1."""
 
-    def __init__(self, fail: str = "never") -> None:
+    def __init__(self, fail: str = "never", architecture: str = "amd64") -> None:
         self.ran: list[list[str]] = []
         self._fail = fail
+        self._architecture = architecture
 
     def __call__(self, command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
         self.ran.append(command)
         status = int(self._fail in command)
-        return subprocess.CompletedProcess(command, status, "" if status else "300000000", "")
+        output = "" if status else f"{self._architecture} 300000000"
+        return subprocess.CompletedProcess(command, status, output, "")
 
     @property
     def words(self) -> list[str]:
         return [next(w for w in ("build", "inspect", "deploy") if w in c) for c in self.ran]
 
+    @property
+    def overrides(self) -> list[str]:
+        return [c[c.index("--parameter-overrides") + 1] for c in self.ran if "samcli" in c]
 
-class Session:
-    """An account with one stack, or none."""
 
-    region_name = "eu-central-1"
+@dataclasses.dataclass
+class Deployment:
+    """The tools of a deployment, and what it did with them."""
 
-    def __init__(
-        self, parameters: dict[str, str] | None = None, status: str = "UPDATE_COMPLETE"
-    ) -> None:
-        self._parameters = parameters
-        self._status = status
-
-    def client(self, _: str) -> Session:
-        return self
-
-    def describe_stacks(self, *, StackName: str) -> dict[str, Any]:  # noqa: N803 - boto3's
-        if self._parameters is None:
-            raise ClientError({"Error": {"Message": "does not exist"}}, "DescribeStacks")
-        pairs = self._parameters.items()
-        listed = [{"ParameterKey": key, "ParameterValue": value} for key, value in pairs]
-        return {"Stacks": [{"Parameters": listed, "StackStatus": self._status}]}
+    tools: Tools
+    commands: FakeCommands
+    checked: list[dict[str, str]]
+    smoked: list[str]
 
 
 @pytest.fixture
-def files(tmp_path: Path) -> dict[str, Path]:
+def deployment(tmp_path: Path) -> Deployment:
     built = tmp_path / "template.yaml"
-    built.write_text(TEMPLATE)
-    return {"config": tmp_path / "samconfig.toml", "built": built}
+    built.write_text(TEXT)
+    commands, checked, smoked = FakeCommands(), [], []
 
+    def check(parameters: dict[str, str], _: Account, **__: Any) -> list[Finding]:
+        checked.append(dict(parameters))
+        return [Finding("ok", "fine")]
 
-def fine(*_: Any, **__: Any) -> list[Finding]:
-    return [Finding("ok", "fine")]
+    def smoke(_: Any, deployed: DeployedStack) -> int:
+        smoked.append(deployed.name)
+        return 0
 
-
-def bad(*_: Any, **__: Any) -> list[Finding]:
-    return [Finding("stop", "no credentials")]
-
-
-def test_stamp_changes_the_description_with_the_parameters_and_nothing_else() -> None:
-    one, same, other = (stamp(TEMPLATE, p) for p in ({"A": "1"}, {"A": "1"}, {"A": "2"}))
-    assert one == same != other
-    template = yaml_parse(one)
-    description = template["Resources"]["Function"]["Properties"].pop("Description")
-    assert description.startswith("Classifies images of clothing (parameters ")
-    original = yaml_parse(TEMPLATE)
-    del original["Resources"]["Function"]["Properties"]["Description"]
-    assert template == original
-
-
-def test_a_stamped_description_publishes_a_version() -> None:
-    import boto3
-    from samtranslator.parser.parser import Parser
-    from samtranslator.translator.translator import Translator
-
-    from tests.support.template import PSEUDO
-
-    def version(parameters: dict[str, str]) -> str:
-        session = boto3.Session(region_name="eu-central-1")
-        template = yaml_parse(stamp(TEMPLATE, parameters))
-        values = {k: str(p["Default"]) for k, p in template["Parameters"].items()}
-        made = Translator({}, Parser(), boto_session=session).translate(
-            template, {**PSEUDO, **values, **parameters}
-        )
-        (name,) = [n for n, r in made["Resources"].items() if r["Type"] == "AWS::Lambda::Version"]
-        return name
-
-    assert version({"MemoryMb": "1769"}) != version({"MemoryMb": "3008"})
-    assert version({"MemoryMb": "3008"}) == version({"MemoryMb": "3008"})
-
-
-def test_a_template_without_the_description_is_not_deployed_unstamped() -> None:
-    with pytest.raises(Stop, match="0 descriptions"):
-        stamp("Resources: {}", {})
-
-
-def test_kept_answers_are_read_as_sam_writes_them(tmp_path: Path) -> None:
-    path = tmp_path / "samconfig.toml"
-    assert read_kept(path) == Kept(None, None, {})
-    path.write_text(CONFIG)
-    answers = {"MemoryMb": "3008", "AlarmEmail": "me@example.com"}
-    assert read_kept(path) == Kept("clothes", None, answers)
-    path.write_text('[default.deploy.parameters]\nparameter_overrides = ["A=1", "B=2"]\n')
-    assert read_kept(path).parameters == {"A": "1", "B": "2"}
-    path.write_text('[default.deploy.parameters]\nregion = "eu-west-1"\n')
-    assert read_kept(path) == Kept(None, "eu-west-1", {})
-    path.write_text("[default.build.parameters]\ncached = true\n")
-    assert read_kept(path) == Kept(None, None, {})
-    path.write_text("no toml")
-    with pytest.raises(Stop, match=r"samconfig\.toml cannot be read"):
-        read_kept(path)
-
-
-def test_what_is_said_wins_over_the_stack_and_that_over_the_first_answers() -> None:
-    kept = Kept("clothes", None, {"ApiAuth": "none", "MemoryMb": "1769"})
-    declared = ["ApiAuth", "MemoryMb", "ImageBuckets"]
-    deployed = {"ApiAuth": "iam", "ImageBuckets": "photos", "MemoryMb": "3008", "Gone": "1"}
-    given = {"MemoryMb": "3538"}
-    assert merged(given, deployed, kept, declared) == {
-        "ApiAuth": "iam", "ImageBuckets": "photos", "MemoryMb": "3538"
-    }  # fmt: skip
-    assert merged(given, None, kept, declared) == {"ApiAuth": "none", "MemoryMb": "3538"}
-    assert merged({"Typo": "1"}, None, Kept(None, None, {}), declared) == {"Typo": "1"}  # preflight
-
-
-def test_a_stack_that_was_only_reviewed_is_not_there_yet() -> None:
-    assert deployed_parameters(Session({"A": "1"}), "s") == {"A": "1"}
-    assert deployed_parameters(Session({"A": "1"}, "REVIEW_IN_PROGRESS"), "s") is None
-    assert deployed_parameters(Session(), "s") is None
-
-
-def test_the_stack_deployed_from_here_is_the_one_that_is_destroyed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    path = tmp_path / "samconfig.toml"
-    path.write_text(CONFIG + 'region = "eu-west-1"\n')
-    monkeypatch.setattr("deploy.stack.read_kept", lambda: read_kept(path))
-    say_stack([])
-    say_stack(["--stack", "clothes-bulk"])
-    assert capsys.readouterr().out.splitlines() == [
-        "--stack-name clothes --region eu-west-1",
-        "--stack-name clothes-bulk --region eu-west-1",
-    ]
-
-
-def test_first_deployment_is_guided_and_later_ones_ask_for_nothing_new() -> None:
-    assert "--guided" in sam_deploy_command("s", {}, guided=True)
-    # Else SAM asks for a repository, keeps it, and refuses it beside the later runs' option.
-    assert "--resolve-image-repos" in sam_deploy_command("s", {}, guided=True)
-    later = sam_deploy_command("s", {"A": "x y"}, guided=False)
-    assert "--guided" not in later
-    assert {"--confirm-changeset", "--resolve-image-repos"} <= set(later)
-    assert later[-2:] == ["--parameter-overrides", 'A="x y"']
-
-
-def test_order_is_preflight_build_stamp_deploy(files: dict[str, Path]) -> None:
-    files["config"].write_text(CONFIG)
-    commands, seen = Commands(), []
-
-    def findings(parameters: dict[str, str], **_: Any) -> list[Finding]:
-        seen.append(dict(parameters))
-        return fine()
-
-    status = deploy(
-        {"MemoryMb": "2048"},
-        stack="s",
-        session=Session({"ApiAuth": "iam", "MemoryMb": "3008"}),
+    tools = Tools(
         run=commands,
-        findings=findings,
-        **files,
+        ask=None,
+        check=check,
+        smoke=smoke,
+        config=tmp_path / "samconfig.toml",
+        built=built,
     )
+    return Deployment(tools, commands, checked, smoked)
+
+
+def answers(*lines: str) -> Any:
+    waiting: Iterator[str] = iter(lines)
+    return lambda _: next(waiting)
+
+
+def new_account() -> FakeSession:
+    """Return an account whose stack exists once it was described for the third time."""
+    descriptions = iter([client_error("ValidationError", "s does not exist"), stack_description()])
+
+    def describe_stacks(**_: Any) -> Any:
+        found = next(descriptions)
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    return deployed_account(describe_stacks=describe_stacks)
+
+
+# --- the order --------------------------------------------------------------------------------
+
+
+def test_the_order_is_check_build_inspect_stamp_deploy(deployment: Deployment) -> None:
+    session = deployed_account(parameters={"ApiAuth": "iam", "MemoryMb": "3008"})
+
+    status = deploy(Target("clothes", given={"MemoryMb": "2048"}), session, deployment.tools)
+
+    parameters = {"ApiAuth": "iam", "MemoryMb": "2048"}
     assert status == 0
-    effective = {"ApiAuth": "iam", "MemoryMb": "2048"}  # the stack's, not the first answers
-    assert seen == [effective]
-    assert commands.words == ["build", "inspect", "deploy"]
-    assert commands.ran[-1][-1] == commands.ran[0][-1] == 'ApiAuth="iam" MemoryMb="2048"'
-    assert files["built"].read_text() == stamp(TEMPLATE, effective)
+    assert deployment.checked == [parameters]
+    assert deployment.commands.words == ["build", "inspect", "deploy"]
+    assert deployment.commands.overrides == ['ApiAuth="iam" MemoryMb="2048"'] * 2
+    assert deployment.tools.built.read_text() == stamp(TEXT, parameters)
 
 
-def test_another_machine_leaves_a_stack_s_parameters_alone(files: dict[str, Path]) -> None:
-    commands = Commands()
-    session = Session({"ApiAuth": "jwt", "ReservedConcurrency": "20"})
-    assert deploy({}, stack="s", session=session, run=commands, findings=fine, **files) == 0
-    command = commands.ran[-1]
-    assert "--guided" not in command  # it would offer the template's defaults
-    assert command[-1] == 'ApiAuth="jwt" ReservedConcurrency="20"'
-    assert command[command.index("--region") + 1] == "eu-central-1"
+def test_a_deployment_remembers_its_stack_and_region(deployment: Deployment) -> None:
+    deploy(Target("clothes"), deployed_account(), deployment.tools)
+
+    text = deployment.tools.config.read_text()
+    assert 'stack_name = "clothes"' in text and 'region = "eu-central-1"' in text
 
 
-def test_a_pipeline_is_asked_nothing(files: dict[str, Path]) -> None:
-    for session in (Session(), Session({"ApiAuth": "iam"})):
-        commands = Commands()
-        files["built"].write_text(TEMPLATE)
-        deploy({}, stack="s", session=session, ask=False, run=commands, findings=fine, **files)
-        command = commands.ran[-1]
-        assert "--no-confirm-changeset" in command
-        assert "--guided" not in command
+@pytest.mark.parametrize("problem", ["preflight", "build", "architecture"])
+def test_a_problem_before_the_deployment_leaves_aws_alone(
+    deployment: Deployment, problem: str
+) -> None:
+    commands = FakeCommands(
+        fail="build" if problem == "build" else "never",
+        architecture="arm64" if problem == "architecture" else "amd64",
+    )
+    tools = dataclasses.replace(deployment.tools, run=commands)
+    if problem == "preflight":
+        stopped = [Finding("stop", "no credentials")]
+        tools = dataclasses.replace(tools, check=lambda *_, **__: stopped)
 
-
-def test_the_first_deployment_asks(files: dict[str, Path]) -> None:
-    commands = Commands()
-    assert deploy({}, stack="s", session=Session(), run=commands, findings=fine, **files) == 0
-    assert "--guided" in commands.ran[-1]
-
-
-@pytest.mark.parametrize("answer", [bad, fine], ids=["preflight", "build"])
-def test_nothing_half_done(files: dict[str, Path], answer: Any) -> None:
-    commands = Commands(fail="build")
-    assert deploy({}, stack="s", session=Session(), run=commands, findings=answer, **files) == 1
+    assert deploy(Target("clothes"), deployed_account(), tools) == 1
     assert "deploy" not in commands.words
-    assert files["built"].read_text() == TEMPLATE
+    assert tools.built.read_text() == TEXT
+    assert not tools.config.exists()
 
 
-def test_an_image_whose_size_cannot_be_asked_is_deployed_all_the_same(
-    files: dict[str, Path], capsys: pytest.CaptureFixture[str]
+def test_an_x86_image_does_not_go_to_an_arm64_function(
+    deployment: Deployment, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    commands = Commands(fail="inspect")
-    assert deploy({}, stack="s", session=Session(), run=commands, findings=fine, **files) == 0
-    assert commands.words[-1] == "deploy" and "image of" not in capsys.readouterr().out
+    session = deployed_account(parameters={"Architecture": "arm64"})
+
+    assert deploy(Target("clothes"), session, deployment.tools) == 1
+    assert "built for amd64, and the function is Architecture=arm64" in capsys.readouterr().out
 
 
-def test_the_description_is_the_template_s() -> None:
-    template = yaml_parse(TEMPLATE)
-    assert template["Resources"]["Function"]["Properties"]["Description"] == deploying.DESCRIPTION
+def test_after_a_rollback_the_deployment_carries_a_nonce(deployment: Deployment) -> None:
+    deploy(Target("clothes"), deployed_account("UPDATE_ROLLBACK_COMPLETE"), deployment.tools)
+
+    assert "DeploymentNonce" in deployment.commands.overrides[0]
 
 
-# --- bulk -----------------------------------------------------------------------------------
+def test_a_failed_deployment_is_not_remembered(deployment: Deployment) -> None:
+    tools = dataclasses.replace(deployment.tools, run=FakeCommands(fail="deploy"))
 
-ALIAS = "arn:aws:lambda:eu-central-1:123456789012:function:clothes-Function-1:live"
-BUCKETS = {"ImageBucket": "pictures", "ResultBucket": "results"}
-
-
-class Service:
-    """An account whose stack has been deployed, with these buckets to read."""
-
-    region_name = "eu-central-1"
-
-    def __init__(self, buckets: str) -> None:
-        self._buckets = buckets
-
-    def client(self, _: str) -> Service:
-        return self
-
-    def describe_stacks(self, *, StackName: str) -> dict[str, Any]:  # noqa: N803 - boto3's
-        outputs = [{"OutputKey": "FunctionAlias", "OutputValue": ALIAS}]
-        parameters = [{"ParameterKey": "ImageBuckets", "ParameterValue": self._buckets}]
-        return {"Stacks": [{"Outputs": outputs, "Parameters": parameters}]}
+    assert deploy(Target("clothes"), deployed_account(), tools) == 1
+    assert not tools.config.exists()
 
 
-def test_bulk_is_deployed_with_the_service_s_alias() -> None:
-    commands = Commands()
-    assert deploy_bulk(BUCKETS, stack="s", session=Service("other,pictures"), run=commands) == 0
-    (command,) = commands.ran
-    assert command[command.index("--stack-name") + 1] == "s-bulk"
+def test_a_change_set_that_the_user_declined_is_no_deployment(deployment: Deployment) -> None:
+    assert deploy(Target("s"), FakeSession(), deployment.tools) == 1
+    assert deployment.smoked == []
+
+
+# --- the first deployment ---------------------------------------------------------------------
+
+
+def test_a_first_deployment_asks_then_checks_what_was_answered_and_ends_with_the_smoke_test(
+    deployment: Deployment,
+) -> None:
+    # ApiAuth, ReservedConcurrency, AlarmEmail, the others?
+    tools = dataclasses.replace(deployment.tools, ask=answers("iam", "", "me@example.com", "n"))
+
+    assert deploy(Target("clothes"), new_account(), tools) == 0
+
+    answered = {"ApiAuth": "iam", "ReservedConcurrency": "20", "AlarmEmail": "me@example.com"}
+    assert deployment.checked == [answered]
+    assert deployment.smoked == ["clothes"]
+    assert "--guided" not in deployment.commands.ran[-1]
+    assert "--confirm-changeset" in deployment.commands.ran[-1]
+
+
+def test_a_pipeline_is_asked_nothing(deployment: Deployment) -> None:
+    assert deploy(Target("clothes"), new_account(), deployment.tools) == 0
+
+    assert "--no-confirm-changeset" in deployment.commands.ran[-1]
+    assert deployment.smoked == ["clothes"]
+
+
+def test_a_failed_smoke_test_fails_a_first_deployment(deployment: Deployment) -> None:
+    tools = dataclasses.replace(deployment.tools, smoke=lambda *_: 2)
+
+    assert deploy(Target("clothes"), new_account(), tools) == 1
+
+
+def test_a_later_deployment_asks_for_no_parameter(deployment: Deployment) -> None:
+    def never(question: str) -> str:
+        raise AssertionError(question)
+
+    tools = dataclasses.replace(deployment.tools, ask=never)
+
+    assert deploy(Target("clothes"), deployed_account(), tools) == 0
+    assert deployment.smoked == []
+
+
+# --- the questions ----------------------------------------------------------------------------
+
+
+def test_the_return_key_takes_what_is_offered(capsys: pytest.CaptureFixture[str]) -> None:
+    target = ask_target(Target("clothes"), "eu-central-1", ask=answers("", ""))
+
+    assert (target.stack, target.region) == ("clothes", "eu-central-1")
+    parameters = ask_parameters({}, load_template(), named={}, ask=answers("", "", "", ""))
+    assert parameters == {}
+    assert "Who may call." in capsys.readouterr().out  # each question has its description
+
+
+def test_an_answer_that_breaks_a_rule_is_asked_again(capsys: pytest.CaptureFixture[str]) -> None:
+    ask = answers("everybody", "none", "", "", "")
+
+    assert ask_parameters({}, load_template(), named={}, ask=ask) == {}
+    assert "ApiAuth must be one of none, iam, jwt. Received: 'everybody'" in capsys.readouterr().out
+
+
+def test_what_the_command_line_names_is_not_asked() -> None:
+    named = {"ApiAuth": "iam", "AlarmEmail": "me@example.com"}
+    ask = answers("5", "n")  # ReservedConcurrency, the others?
+
+    assert ask_parameters(named, load_template(), named=named, ask=ask) == {
+        **named,
+        "ReservedConcurrency": "5",
+    }
+
+
+def test_the_other_parameters_are_asked_on_request() -> None:
+    asked: list[str] = []
+
+    def ask(question: str) -> str:
+        asked.append(question)
+        return "y" if "See the other" in question else ""
+
+    assert ask_parameters({}, load_template(), named={}, ask=ask) == {}
+    named = {question.split()[0] for question in asked}
+    jwt = {"JwtIssuer", "JwtAudience"}  # only with ApiAuth=jwt
+    assert set(load_template()["Parameters"]) - jwt - {"DeploymentNonce"} <= named
+
+
+# --- the images in ECR ------------------------------------------------------------------------
+
+
+def kept(account: FakeSession) -> Finding:
+    deployed = describe(account, "clothes")
+    assert deployed
+    return keep_images(account, deployed)
+
+
+def test_a_repository_without_a_policy_gets_one() -> None:
+    import boto3
+
+    missing = boto3.client("ecr").exceptions.LifecyclePolicyNotFoundException(
+        {"Error": {"Code": "LifecyclePolicyNotFoundException"}}, "GetLifecyclePolicy"
+    )
+    account = deployed_account(get_lifecycle_policy=missing, put_lifecycle_policy={})
+    account.client = lambda _: client  # type: ignore[method-assign]
+    client = _EcrClient(account)
+
+    assert kept(account) == Finding("ok", "the repository repo keeps the newest 20 images")
+    given = account.arguments("put_lifecycle_policy")
+    assert given["repositoryName"] == "repo"
+    (rule,) = json.loads(given["lifecyclePolicyText"])["rules"]
+    assert (rule["selection"]["countNumber"], rule["action"]) == (20, {"type": "expire"})
+
+
+class _EcrClient:
+    """One client whose exception classes are those that the test raises."""
+
+    def __init__(self, session: FakeSession) -> None:
+        self._session = session
+        missing = type(session.prepared["get_lifecycle_policy"])
+        self.exceptions = type("", (), {"LifecyclePolicyNotFoundException": missing})
+
+    def __getattr__(self, operation: str) -> Any:
+        from tests.deploy.conftest import _FakeClient
+
+        return getattr(_FakeClient(self._session, "ecr"), operation)
+
+
+def test_a_policy_that_exists_stays() -> None:
+    account = deployed_account()
+
+    assert kept(account) == Finding("ok", "the repository repo has a lifecycle policy")
+    assert "put_lifecycle_policy" not in [name for name, _ in account.calls]
+
+
+def test_a_repository_that_may_not_be_read_is_noted() -> None:
+    assert kept(deployed_account(get_function=client_error("AccessDenied"))).level == "note"
+
+
+# --- the command ------------------------------------------------------------------------------
+
+
+def test_sam_creates_the_repository_and_keeps_no_answers() -> None:
+    command = sam_deploy_command("s", {"A": "x y"}, region="eu-central-1", ask=True)
+
+    assert {"--resolve-image-repos", "--resolve-s3", "--confirm-changeset"} <= set(command)
     assert command[command.index("--region") + 1] == "eu-central-1"
-    overrides = command[command.index("--parameter-overrides") + 1]
-    assert overrides == f'Function="{ALIAS}" ImageBucket="pictures" ResultBucket="results"'
+    assert command[-2:] == ["--parameter-overrides", 'A="x y"']
 
 
-@pytest.mark.parametrize(
-    ("given", "buckets", "sentence"),
-    [
-        (BUCKETS, "", "PARAMS='ImageBuckets=pictures'"),
-        (BUCKETS, "other", "PARAMS='ImageBuckets=other,pictures'"),
-        ({"ImageBucket": "pictures"}, "pictures", "ResultBucket=..."),
-        ({**BUCKETS, "BatchSize": "0"}, "pictures", "BatchSize must be a whole number, 1 to 200"),
-        ({**BUCKETS, "Batch": "1"}, "pictures", "no parameter Batch"),
-    ],
-)
-def test_bulk_stops_before_anything_is_created(
-    given: dict[str, str], buckets: str, sentence: str
-) -> None:
-    commands = Commands()
-    with pytest.raises(Stop, match=sentence):
-        deploy_bulk(given, stack="s", session=Service(buckets), run=commands)
-    assert commands.ran == []
-
-
-def test_bulk_without_a_service_stops_with_what_to_do() -> None:
-    with pytest.raises(Stop, match="make deploy"):
-        deploy_bulk(BUCKETS, stack="s", session=Session())
+def test_the_account_is_looked_at_before_anything_is_built() -> None:
+    assert Tools().look is look_at_account

@@ -6,7 +6,8 @@ import re
 
 import pytest
 
-from lambda_function import REPOSITORY, bulk, errors
+from lambda_function import REPOSITORY, errors
+from lambda_function.batches import bulk
 from lambda_function.settings import VARIABLES
 from tests.support.template import load
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from benchmarks.micro import BATCH_BAR, batch_ratios
-from lambda_function.batch import run_batch
+from lambda_function.batches.batch import run_batch
 from lambda_function.errors import DeadlineError
 from lambda_function.service import Service
 from lambda_function.settings import Settings

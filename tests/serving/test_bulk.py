@@ -13,7 +13,7 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from lambda_function import app
-from lambda_function.bulk import Batch, RefusedBatchError, RetryBatchError, read_bulk_event
+from lambda_function.batches.bulk import Batch, RefusedBatchError, RetryBatchError, read_bulk_event
 from lambda_function.errors import FetchError, TooLargeError
 from lambda_function.fetching import s3
 from lambda_function.fetching.errors import ServerStatusError

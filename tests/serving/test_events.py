@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from lambda_function.bulk import BatchError
+from lambda_function.batches.bulk import BatchError
 from lambda_function.classifier import Classifier
 from lambda_function.errors import BadRequestError
 from lambda_function.http.events import (

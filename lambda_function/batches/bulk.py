@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from lambda_function.batch import run_batch
+from lambda_function.batches.batch import run_batch
 from lambda_function.errors import AddressNotAllowedError, FetchError
 from lambda_function.fetching.errors import ServerStatusError, UnusableResponseError
 

@@ -1,0 +1,177 @@
+"""`make bulk`: what it deploys beside a service, and how it repeats lost batches."""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import Any
+
+import boto3
+import pytest
+from moto import mock_aws
+
+from deploy.bulk import deploy_bulk, retry
+from deploy.findings import CheckFailed
+from tests.deploy.conftest import ALIAS, FakeSession, deployed_account, stack_description
+from tests.deploy.test_up import FakeCommands
+
+BUCKETS = {"ImageBucket": "photos", "ResultBucket": "results"}
+STATES = "arn:aws:states:eu-central-1:123456789012"
+MAP_RUN = f"{STATES}:mapRun:s-bulk/Batches:0123-abcd"
+
+
+def service(buckets: str = "photos", **parameters: str) -> FakeSession:
+    return deployed_account(parameters={"ImageBuckets": buckets, **parameters})
+
+
+def test_it_is_deployed_with_alias_and_mail_of_the_service() -> None:
+    commands = FakeCommands()
+
+    status = deploy_bulk(
+        BUCKETS, stack="s", session=service("other,photos", AlarmEmail="a@b.c"), run=commands
+    )
+
+    (command,) = commands.ran
+    assert status == 0
+    assert command[command.index("--stack-name") + 1] == "s-bulk"
+    assert command[command.index("--region") + 1] == "eu-central-1"
+    assert commands.overrides == [
+        f'Function="{ALIAS}" AlarmEmail="a@b.c" ImageBucket="photos" ResultBucket="results"'
+    ]
+
+
+@pytest.mark.parametrize(
+    ("given", "buckets", "sentence"),
+    [
+        (BUCKETS, "", "PARAMS='ImageBuckets=photos'"),
+        (BUCKETS, "other", "PARAMS='ImageBuckets=other,photos'"),
+        ({"ImageBucket": "photos"}, "photos", "ResultBucket=..."),
+        ({**BUCKETS, "BatchSize": "0"}, "photos", "BatchSize must be a whole number, 1 to 200"),
+        ({**BUCKETS, "Batch": "1"}, "photos", "no parameter Batch"),
+    ],
+)
+def test_a_problem_stops_before_anything_is_created(
+    given: dict[str, str], buckets: str, sentence: str
+) -> None:
+    commands = FakeCommands()
+
+    with pytest.raises(CheckFailed, match=sentence):
+        deploy_bulk(given, stack="s", session=service(buckets), run=commands)
+    assert commands.ran == []
+
+
+def test_without_a_service_it_says_what_to_do() -> None:
+    with pytest.raises(CheckFailed, match="make deploy"):
+        deploy_bulk(BUCKETS, stack="s", session=FakeSession())
+
+
+# --- lost batches -----------------------------------------------------------------------------
+
+
+def batch(*keys: str) -> dict[str, Any]:
+    items = [{"Key": key, "Size": 1} for key in keys]
+    return {"BatchInput": {"bucket": "photos"}, "Items": items}
+
+
+class Run(FakeSession):
+    """A run whose result folder is in moto's S3."""
+
+    def __init__(self, *lost: dict[str, Any], redrive: str = "NOT_REDRIVABLE", **more: Any) -> None:
+        super().__init__(
+            describe_stacks=stack_description(
+                parameters={
+                    **{"ResultBucket": "results", "ResultPrefix": "classified"},
+                    "Function": ALIAS,
+                },
+                outputs={"StateMachine": f"{STATES}:stateMachine:s-bulk"},
+            ),
+            describe_execution={"status": "SUCCEEDED", "redriveStatus": redrive},
+            list_map_runs={"mapRuns": [{"mapRunArn": MAP_RUN}]},
+            redrive_execution={},
+            **more,
+        )
+        self.s3 = boto3.client("s3")
+        self.s3.create_bucket(
+            Bucket="results", CreateBucketConfiguration={"LocationConstraint": "eu-central-1"}
+        )
+        folder = "classified/0123-abcd/"
+        failed = [{"Input": json.dumps(one), "Status": "FAILED"} for one in lost]
+        files = [{"Key": f"{folder}FAILED_0.json", "Size": 1}] if lost else []
+        self.put(f"{folder}manifest.json", {"ResultFiles": {"FAILED": files}})
+        self.put(f"{folder}FAILED_0.json", failed)
+
+    def put(self, key: str, content: Any) -> None:
+        self.s3.put_object(Bucket="results", Key=key, Body=json.dumps(content).encode())
+
+    def client(self, name: str) -> Any:
+        return self.s3 if name == "s3" else super().client(name)
+
+
+@mock_aws
+def test_lost_images_are_counted_and_named(capsys: pytest.CaptureFixture[str]) -> None:
+    run = Run(batch("1.jpg", "2.jpg"), batch("3.jpg"), redrive="REDRIVABLE")
+
+    assert retry("run-1", stack="s", session=run) == 0
+
+    printed = capsys.readouterr().out
+    assert "2 batches with 3 images were lost." in printed
+    assert "  1.jpg\n  2.jpg\n  3.jpg\n" in printed
+
+
+@mock_aws
+def test_a_failed_run_is_redriven() -> None:
+    run = Run(batch("1.jpg"), redrive="REDRIVABLE")
+
+    retry("run-1", stack="s", session=run)
+
+    assert run.arguments("redrive_execution") == {
+        "executionArn": f"{STATES}:execution:s-bulk:run-1"
+    }
+
+
+@mock_aws
+def test_the_lost_batches_of_a_finished_run_are_classified_from_here() -> None:
+    def invoke(FunctionName: str, Payload: str) -> dict[str, Any]:  # noqa: N803 - boto3's names
+        assert FunctionName == ALIAS
+        results = [{"key": item["Key"], "predictions": []} for item in json.loads(Payload)["Items"]]
+        return {"Payload": io.BytesIO(json.dumps({"results": results}).encode())}
+
+    run = Run(batch("1.jpg", "2.jpg"), batch("3.jpg"), invoke=invoke)
+
+    assert retry("run-1", stack="s", session=run) == 0
+
+    written = run.s3.get_object(Bucket="results", Key="classified/0123-abcd/RETRIED.jsonl")
+    lines = written["Body"].read().decode().splitlines()
+    assert [json.loads(line)["key"] for line in lines] == ["1.jpg", "2.jpg", "3.jpg"]
+
+
+@mock_aws
+def test_a_batch_that_is_lost_again_is_a_failure(capsys: pytest.CaptureFixture[str]) -> None:
+    failed = {"FunctionError": "Unhandled", "Payload": io.BytesIO(b'{"errorType": "RetryBatch"}')}
+    run = Run(batch("1.jpg"), invoke=failed)
+
+    assert retry("run-1", stack="s", session=run) == 1
+    assert "lost again: 1 images from 1.jpg on" in capsys.readouterr().out
+
+
+@mock_aws
+def test_a_run_without_losses_needs_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert retry("run-1", stack="s", session=Run()) == 0
+    assert "0 batches with 0 images" in capsys.readouterr().out
+
+
+@mock_aws
+@pytest.mark.parametrize(
+    ("changed", "sentence"),
+    [
+        ({"describe_execution": {"status": "RUNNING"}}, "not over"),
+        ({"list_map_runs": {"mapRuns": []}}, "ended before its first batch"),
+        ({"describe_stacks": stack_description(outputs={})}, "no stack s-bulk"),
+    ],
+)
+def test_a_run_that_cannot_be_repeated_says_why(changed: dict[str, Any], sentence: str) -> None:
+    run = Run(batch("1.jpg"))
+    run.prepared.update(changed)
+
+    with pytest.raises(CheckFailed, match=sentence):
+        retry("run-1", stack="s", session=run)
