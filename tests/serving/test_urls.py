@@ -339,6 +339,7 @@ def test_an_s3_address_is_split_without_unescaping(uri: str, expected: tuple[str
         "s4://b/k",
         "s3://b/\ud800",
         f"s3://b/{513 * 'é'}",
+        f"s3://{8200 * 'b'}/k",
     ],
 )
 def test_other_text_is_not_an_s3_address(uri: str) -> None:
