@@ -25,7 +25,7 @@ MIN_RUNS, MAX_RUNS = 5, 60
 def main() -> None:
     """Measure what the command line names."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("runtime", choices=("ai-edge-litert", "tflite-runtime", "onnxruntime"))
+    parser.add_argument("runtime", choices=("ai-edge-litert", "tflite-runtime"))
     parser.add_argument("model", type=Path)
     parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--seconds", type=float, required=True, help="at most, beyond 5 runs")
@@ -66,8 +66,6 @@ def _time(run: Callable[[], object], seconds: float) -> list[float]:
 
 def _load(runtime: str, model: Path, threads: int) -> Callable[[], object]:
     """Return a function that classifies one image. The runtime is imported only now."""
-    if runtime == "onnxruntime":
-        return _load_onnx(model, threads)
     if runtime == "ai-edge-litert":
         from ai_edge_litert.interpreter import Interpreter
     else:
@@ -84,17 +82,6 @@ def _load(runtime: str, model: Path, threads: int) -> Callable[[], object]:
         return interpreter.get_tensor(output)
 
     return run
-
-
-def _load_onnx(model: Path, threads: int) -> Callable[[], object]:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
-    given = session.get_inputs()[0]
-    image = _image([size if isinstance(size, int) else 1 for size in given.shape])
-    return lambda: session.run(None, {given.name: image})
 
 
 def _image(shape: Sequence[int]) -> np.ndarray[Any, np.dtype[np.float32]]:

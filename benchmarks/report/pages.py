@@ -75,7 +75,7 @@ SOURCES = {
     "overhead": ("time around inference", "python -m benchmarks micro --write"),
     "pareto": (
         "every recipe of trained models: size, time, accuracy",
-        "python -m benchmarks pareto runs/a runs/b --write",
+        "python -m benchmarks pareto runs/*/*.tflite --write",
     ),
     "robustness_test": (
         "test images saved otherwise",

@@ -1,4 +1,4 @@
-"""The table of recipes (``benchmarks.pareto``) and which of them are on the Pareto front."""
+"""The table of converted models (``benchmarks.pareto``) and which are on the Pareto front."""
 
 from __future__ import annotations
 
@@ -7,43 +7,41 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-ONNX = "onnxruntime"
 LITERT, TFLITE_RUNTIME = "ai-edge-litert", "tflite-runtime"
 # Times nearer than this are equal. int8 and int8_float_head, whose arithmetic differs by a
 # thousandth, came out in either order by median and by fastest run (November 2026).
 TIME_RESOLUTION = 0.02
 LANE_NAMES = {"avx2": "AVX2, as on Lambda", "machine": "the machine's instruction sets"}
+HEADS = (
+    "model",
+    "recipe",
+    "MB",
+    "validation accuracy [95 %]",
+    "same label as float32 (mean difference)",
+    "load, s",
+    "1 thread, ms",
+    "2 threads, ms",
+    "resident, MB",
+    "tflite-runtime, 1 thread, ms",
+)
 
 
 def to_table(result: dict[str, Any]) -> str:
     """Return the result as Markdown."""
     lanes = list(result["rows"][0]["lanes"])
     origin = result["provenance"]
-    heads = [
-        "model",
-        "recipe",
-        "MB",
-        "validation accuracy [95 %]",
-        "same label as float32 (mean difference)",
-        "load, s",
-        "1 thread, ms",
-        "2 threads, ms",
-        "resident, MB",
-        *(f"1 thread, {LANE_NAMES[lane]}, ms" for lane in lanes[1:]),
-        "tflite-runtime, 1 thread",
-    ]
+    heads = [*HEADS, *(f"1 thread, {LANE_NAMES[lane]}, ms" for lane in lanes[1:])]
     lines = [
         "# Recipes by size, speed and accuracy",
         "",
         f"{origin['date']}, commit {origin['commit']}, {origin['processor']}, "
         f"{origin['cores']} cores, {origin['memory_gib']} GiB. Times with "
-        f"{LANE_NAMES[lanes[0]]}. `python -m benchmarks pareto RUNS --write` writes this file. "
+        f"{LANE_NAMES[lanes[0]]}. `python -m benchmarks pareto FILES --write` writes this file. "
         "Points on the Pareto front of accuracy and time (ai-edge-litert, 1 thread) are bold. "
-        f"Times within {TIME_RESOLUTION:.0%} count as equal. "
-        "The rows `onnx` are onnxruntime, float32, as the outside reference.",
+        f"Times within {TIME_RESOLUTION:.0%} count as equal.",
         "",
         f"| {' | '.join(heads)} |",
-        "| --- | --- " + "| ---: " * (len(heads) - 3) + "| --- |",
+        "| --- | --- " + "| ---: " * (len(heads) - 2) + "|",
     ]
     return "\n".join([*lines, *(_table_row(row) for row in result["rows"])]) + "\n"
 
@@ -58,7 +56,7 @@ def pareto_front(points: Iterable[tuple[float, float]]) -> list[tuple[float, flo
 
 
 def is_on_front(point: tuple[float, float], points: Iterable[tuple[float, float]]) -> bool:
-    """Whether no other (time, accuracy) is better, as far as times can be told apart."""
+    """Return whether no other (time, accuracy) is better, as far as times can be told apart."""
     time_s, accuracy = point
     return not any(
         (other >= accuracy and other_s < time_s * (1 - TIME_RESOLUTION))
@@ -76,56 +74,45 @@ def mark_front(rows: list[dict[str, Any]]) -> None:
 
 
 def place_of(row: dict[str, Any]) -> tuple[float, float] | None:
-    """Return (seconds on one thread, accuracy) in the first lane, where both are known."""
-    measured = _first_lane(row).get(LITERT, {}).get("1", {})
-    if row["accuracy"] is None or "median_s" not in measured:
+    """Return (seconds on one thread, accuracy) in the first lane. None if it cannot be loaded."""
+    measured = next(iter(row["lanes"].values()))[LITERT]["1"]
+    if "median_s" not in measured:
         return None
     return measured["median_s"], row["accuracy"]["accuracy"]
 
 
 def _table_row(row: dict[str, Any]) -> str:
-    runtimes, *others = row["lanes"].values()
-    runtime = runtimes.get(LITERT) or runtimes[ONNX]
-    one, two = runtime["1"], runtime["2"]
+    lane, *others = row["lanes"].values()
+    one, two = lane[LITERT]["1"], lane[LITERT]["2"]
     accuracy = row["accuracy"]
-    cells = [f"{row['run']}, {row['size']} px", row["recipe"]]
-    cells.append(f"{row['bytes'] / 1e6:.1f}" if row["bytes"] else "")
-    if accuracy:
-        low, high = accuracy["interval_95"]
-        cells.append(f"{accuracy['accuracy']:.4f} [{low:.3f}, {high:.3f}]")
-        cells.append(_nearness(accuracy))
-    else:
-        cells += ["", ""]
-    cells.append(_cell(one, "load_s", 1, 2))
-    if "error" in one:
-        cells += ["", "", "", *("" for _ in others)]
-    else:
-        cells += [_cell(m, "median_s", 1000, 0) for m in (one, two)]
-        cells.append(_cell(one, "resident_mb", 1, 0))
-        cells += [_cell((o.get(LITERT) or o[ONNX])["1"], "median_s", 1000, 0) for o in others]
-    other = runtimes.get(TFLITE_RUNTIME)
-    cells.append("" if other is None else _cell(other["1"], "median_s", 1000, 0, " ms"))
+    low, high = accuracy["interval_95"]
+    cells = [
+        f"{row['run']}, {row['size']} px",
+        row["recipe"],
+        f"{row['bytes'] / 1e6:.1f}",
+        f"{accuracy['accuracy']:.4f} [{low:.3f}, {high:.3f}]",
+        _nearness(accuracy),
+        _cell(one, "load_s", 1, 2),
+        _cell(one, "median_s", 1000, 0),
+        _cell(two, "median_s", 1000, 0),
+        _cell(one, "resident_mb", 1, 0),
+        _cell(lane[TFLITE_RUNTIME]["1"], "median_s", 1000, 0),
+        *(_cell(other[LITERT]["1"], "median_s", 1000, 0) for other in others),
+    ]
     if row["on_front"]:
         cells = [f"**{cell}**" if cell else "" for cell in cells]
     return f"| {' | '.join(cells)} |"
 
 
 def _nearness(accuracy: dict[str, Any]) -> str:
-    if "agreement_with_float32" not in accuracy:  # measured without the recipe float32
+    if "agreement_with_float32" not in accuracy:
         return ""
-    agreement, difference = (
-        accuracy[f"{name}_float32"] for name in ("agreement_with", "mean_difference_from")
-    )
-    return f"{agreement:.4f} ({difference:.4f})"
+    difference = accuracy["mean_difference_from_float32"]
+    return f"{accuracy['agreement_with_float32']:.4f} ({difference:.4f})"
 
 
-def _cell(measured: dict[str, Any], name: str, factor: float, digits: int, unit: str = "") -> str:
+def _cell(measured: dict[str, Any], name: str, factor: float, digits: int) -> str:
     if "error" in measured:
         return f"cannot load: {measured['error']}".replace("|", "/")
     value = measured[name]
-    return "" if value is None else f"{value * factor:.{digits}f}{unit}"
-
-
-def _first_lane(row: dict[str, Any]) -> dict[str, Any]:
-    lane: dict[str, Any] = next(iter(row["lanes"].values()))
-    return lane
+    return "" if value is None else f"{value * factor:.{digits}f}"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import matplotlib as mpl
 
 mpl.use("Agg")  # no display
-from matplotlib import pyplot, ticker
+from matplotlib import pyplot
 
 from benchmarks.harness import RESULTS, command_line
 from benchmarks.report.pareto_table import LANE_NAMES, pareto_front, place_of
@@ -34,20 +34,13 @@ MEASURES = (
     ("cpu_s", "processor time a prediction, s"),
     ("peak_mb", "peak memory, MB"),
 )
-GROWING = (
-    ("megapixels", "image, megapixels"),
-    ("batch", "images in one request"),
-    ("threads", "interpreter threads"),
-)
 
 
 def main(arguments: list[str]) -> None:
     """Draw what has been measured."""
     command_line("plots", __doc__).parse_args(arguments)
-    for name, draw in (("compare", draw_comparison), ("scaling", draw_scaling)):
-        source = RESULTS / f"{name}.json"
-        if source.exists():
-            print(draw(json.loads(source.read_text()), RESULTS / "plots" / f"{name}.svg"))
+    compared = json.loads((RESULTS / "compare.json").read_text())
+    print(draw_comparison(compared, RESULTS / "plots" / "compare.svg"))
 
 
 def draw_comparison(compared: dict[str, Any], path: Path) -> Path:
@@ -67,27 +60,6 @@ def draw_comparison(compared: dict[str, Any], path: Path) -> Path:
         axis.spines[["top", "right"]].set_visible(False)
     axes[0].invert_yaxis()  # the first handler on top
     return _save(figure, path, compared["provenance"], LANE_NAMES[lane])
-
-
-def draw_scaling(scaling: dict[str, Any], path: Path) -> Path:
-    """Draw time above memory, against each thing that grows."""
-    figure, axes = pyplot.subplots(2, len(GROWING), figsize=(11, 5), sharex="col")
-    for column, (key, title) in enumerate(GROWING):
-        at = [point["at"] for point in scaling[key]]
-        time, memory = axes[0][column], axes[1][column]
-        for axis, values in (
-            (time, [point["elapsed_s"]["median"] for point in scaling[key]]),
-            (memory, [point["peak_mb"] for point in scaling[key]]),
-        ):
-            axis.plot(at, values, "o-", color=OUR_COLOUR)
-            axis.set_ylim(0, 1.1 * max(values))
-            axis.spines[["top", "right"]].set_visible(False)
-        memory.set_xlabel(title)
-    axes[1][-1].xaxis.set_major_locator(ticker.MaxNLocator(integer=True))  # no half threads
-    axes[0][0].set_ylabel("warm request, s")
-    axes[1][0].set_ylabel("peak memory, MB")
-    sets = scaling["provenance"].get("instruction_sets", {"machine": []})
-    return _save(figure, path, scaling["provenance"], LANE_NAMES[next(iter(sets))])
 
 
 def point_styles(rows: Iterable[dict[str, Any]]) -> dict[tuple[str, str], tuple[str, str]]:
