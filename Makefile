@@ -62,8 +62,11 @@ predict: $(VENVS)/serving/.ok ## classify an example, or IMAGE=file, folder or p
 run: $(VENVS)/serving/.ok ## serve the HTTP API and the demo page: PORT=8080 MODEL=...
 	@$(WITH_MODEL) $(call python,serving) -m tools.serve --port "$${PORT:-8080}"
 
+EVERYDAY := not training and not browser and not container and not budget
+# The floor is what the tests reach. Without ARGS, because a part of the tests reaches less.
+COVERAGE = $(if $(ARGS),,--cov --cov-report=term:skip-covered)
 test: $(VENVS)/test/.ok ## test everything that is deployed (3 min)
-	$(call python,test) -m pytest -m "not training and not browser and not container" $(ARGS)
+	$(call python,test) -m pytest -m "$(EVERYDAY)" $(COVERAGE) $(ARGS)
 
 model: $(VENVS)/training/.ok ## train, convert, check (1 h, resumable): DATASET=folder RUN=name CONFIG=file.toml TRAIN='--size 224'
 	@set -e; run="runs/$${RUN:-rebuilt}"; output="$${OUTPUT:-$$run/model.tflite}"; \
@@ -144,7 +147,7 @@ test-container: $(VENVS)/test/.ok $(VENVS)/sam/.ok
 
 # Needs Python 3.11.
 test-tflite-runtime: $(VENVS)/tflite-runtime/.ok
-	$(call python,tflite-runtime) -m pytest -p no:cacheprovider -m "not training and not browser and not container and not emulator" tests/serving tests/tools/test_serve.py $(ARGS)
+	$(call python,tflite-runtime) -m pytest -p no:cacheprovider -m "$(EVERYDAY) and not emulator" tests/serving tests/tools/test_serve.py $(ARGS)
 
 # Under QEMU, which is fetched. Skipped with a reason where it cannot be had.
 test-arm64: $(VENVS)/test/.ok

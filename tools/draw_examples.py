@@ -1,9 +1,9 @@
-"""Draw the project's own pictures of garments: `python -m tools.draw_examples`.
+"""Draw the project's example images of garments: `python -m tools.draw_examples`.
 
-No photograph of the data set may be in the repository, so the example of `make predict`
-and the pictures behind the golden probabilities are drawn here: a silhouette, cloth with
-folds and a weave, a shadow, a floor. Equal code gives equal pixels on one Pillow release;
-the committed files are what the tests read.
+The data set's photographs must not be in the repository. So the example of `make predict` and the
+images of the golden probabilities are drawn here: a silhouette, cloth with folds and a weave, a
+shadow, a floor. Equal code gives equal pixels on one Pillow release. The tests read the committed
+files.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ class Garment:
     """What to draw.
 
     Attributes:
-        parts: closed outlines, points as shares of (width, height), drawn in order.
+        parts: closed outlines in the order of drawing. Points are shares of (width, height).
         colour: of the cloth.
         seams: open lines of stitching.
         floor: colour underneath.
-        stripes: distance of horizontal stripes as a share of the height; 0 for none.
+        stripes: distance of horizontal stripes as a share of the height. 0 draws none.
     """
 
     parts: tuple[tuple[Point, ...], ...]
@@ -142,22 +142,20 @@ GARMENTS = {
 
 
 def draw(garment: Garment, seed: int = 0) -> Image.Image:
-    """Return a picture of a garment on a floor, mode RGB, ``HEIGHT`` x ``WIDTH`` pixels."""
-    generator = np.random.default_rng(seed)
+    """Return a image of a garment on a floor, mode RGB, ``HEIGHT`` x ``WIDTH`` pixels."""
+    rng = np.random.default_rng(seed)
     size = (WIDTH * SCALE, HEIGHT * SCALE)
     mask = _silhouette(garment, size)
-    folds = _noise(generator, size, cell=120) * 0.22 + _noise(generator, size, cell=45) * 0.12
-    weave = _noise(generator, size, cell=2) * 0.10
+    folds = _noise(rng, size, cell=120) * 0.22 + _noise(rng, size, cell=45) * 0.12
+    weave = _noise(rng, size, cell=2) * 0.10
     cloth = _shade(_cloth(garment, size), 1 + folds + weave + _rounding(mask))
-    floor_light = (
-        1 + _noise(generator, size, cell=300) * 0.10 + _noise(generator, size, cell=2) * 0.04
-    )
+    floor_light = 1 + _noise(rng, size, cell=300) * 0.10 + _noise(rng, size, cell=2) * 0.04
     floor = _shade(Image.new("RGB", size, garment.floor), floor_light)
     shadow = ImageChops.offset(mask, 10, 14).filter(ImageFilter.GaussianBlur(14))
     floor = Image.composite(_shade(floor, np.full(size[::-1], 0.55)), floor, shadow)
-    picture = Image.composite(cloth, floor, mask)
-    _stitch(picture, garment)
-    return picture.resize((WIDTH, HEIGHT), Image.Resampling.LANCZOS)
+    image = Image.composite(cloth, floor, mask)
+    _stitch(image, garment)
+    return image.resize((WIDTH, HEIGHT), Image.Resampling.LANCZOS)
 
 
 def _silhouette(garment: Garment, size: tuple[int, int]) -> Image.Image:
@@ -194,12 +192,10 @@ def _cloth(garment: Garment, size: tuple[int, int]) -> Image.Image:
     return cloth
 
 
-def _noise(
-    generator: np.random.Generator, size: tuple[int, int], cell: float
-) -> NDArray[np.float64]:
+def _noise(rng: np.random.Generator, size: tuple[int, int], cell: float) -> NDArray[np.float64]:
     """Return smooth noise, (height, width), about -1..1, whose blobs are ``cell`` pixels."""
     width, height = (max(2, round(side / cell)) for side in size)
-    coarse = Image.fromarray(generator.normal(size=(height, width)).astype(np.float32))
+    coarse = Image.fromarray(rng.normal(size=(height, width)).astype(np.float32))
     smooth = np.asarray(coarse.resize(size, Image.Resampling.BICUBIC), dtype=float)
     return np.asarray(smooth / 2)
 
@@ -210,17 +206,17 @@ def _rounding(mask: Image.Image) -> NDArray[np.float64]:
     return np.asarray((inside - 1) * 0.55)
 
 
-def _shade(picture: Image.Image, light: NDArray[np.float64]) -> Image.Image:
-    shaded = np.asarray(picture, dtype=float) * light[..., None]
+def _shade(image: Image.Image, light: NDArray[np.float64]) -> Image.Image:
+    shaded = np.asarray(image, dtype=float) * light[..., None]
     return Image.fromarray(np.clip(shaded, 0, 255).astype(np.uint8))
 
 
-def _stitch(picture: Image.Image, garment: Garment) -> None:
-    pen = ImageDraw.Draw(picture)
+def _stitch(image: Image.Image, garment: Garment) -> None:
+    pen = ImageDraw.Draw(image)
     dark = tuple(int(channel * 0.55) for channel in garment.colour)
     light = tuple(min(255, int(channel * 1.35) + 12) for channel in garment.colour)
     for seam in garment.seams:
-        points = _pixels(list(seam), picture.size)
+        points = _pixels(list(seam), image.size)
         pen.line(points, fill=dark, width=4, joint="curve")
         pen.line([(x + 3, y + 4) for x, y in points], fill=light, width=2, joint="curve")
 

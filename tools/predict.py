@@ -198,10 +198,12 @@ def classify_file(path: Path) -> Result:
 
 def classify_files(files: list[Path]) -> Iterator[Result]:
     """Classify files one after another. A terminal shows a progress bar meanwhile."""
-    from tqdm import tqdm
+    shown: Iterable[Path] = files
+    if len(files) > 1 and sys.stderr.isatty() and not sys.stdout.isatty():
+        from tqdm import tqdm
 
-    hidden = len(files) < 2 or not sys.stderr.isatty() or sys.stdout.isatty()
-    for path in tqdm(files, unit="image", disable=hidden):
+        shown = tqdm(files, unit="image")
+    for path in shown:
         yield classify_file(path)
 
 
@@ -239,7 +241,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Classify images; returns an exit status."""
+    """Classify what the command line names. Returns an exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m tools.predict",
         description=__doc__,

@@ -56,7 +56,7 @@ class Demo:
     Attributes:
         page: Playwright's.
         origin: of the local server.
-        requests: every address that the page asked for, in order; not data: and blob:.
+        requests: every URL that the page requested, in order, without data: and blob:.
         failures: uncaught exceptions of the page's script.
     """
 
@@ -110,7 +110,7 @@ def chromium_path() -> str:
 
 @pytest.fixture(scope="session")
 def browser(chromium_path: str) -> Iterator[Browser]:
-    """Start one browser for the session; its contexts share nothing."""
+    """Start one browser for the session. Its contexts share nothing."""
     reason = "Playwright is not installed: use `make test-browser`"
     sync_api = pytest.importorskip("playwright.sync_api", reason=reason)
     root = ["--no-sandbox"] if os.geteuid() == 0 else []  # Chromium's sandbox refuses root
@@ -123,8 +123,8 @@ def browser(chromium_path: str) -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="session")
-def pictures() -> Iterator[ImageServer]:
-    """Serve our example pictures as somebody else's web server would."""
+def images() -> Iterator[ImageServer]:
+    """Serve the example images as a stranger's web server would."""
     found = {f"/{path.name}": Resource(path.read_bytes()) for path in EXAMPLES.glob("*.jpg")}
     found["/page.jpg"] = Resource(b"<html>no picture</html>", "text/html")
     with ImageServer(found) as server:
@@ -132,16 +132,16 @@ def pictures() -> Iterator[ImageServer]:
 
 
 @pytest.fixture(scope="session")
-def origin(pictures: ImageServer) -> Iterator[str]:
-    """Start `make run`'s server, with the shipped model where there is one; give its address."""
+def origin(images: ImageServer) -> Iterator[str]:
+    """Start the server of `make run` with the shipped model if it exists, and return its URL."""
     model = SHIPPED_MODEL if SHIPPED_MODEL.exists() else TINY_MODEL
-    with serve(model, TRUSTED_IMAGE_HOSTS=pictures.host, INTERPRETER_THREADS="1") as address:
+    with serve(model, TRUSTED_IMAGE_HOSTS=images.host, INTERPRETER_THREADS="1") as address:
         yield address
 
 
 @contextlib.contextmanager
 def serve(model: Path, *, port: int = 0, **settings: str) -> Iterator[str]:
-    """Run the local server in a process of its own; port 0 is any that is free."""
+    """Run the local server in a process of its own. Port 0 is any free one."""
     command = [sys.executable, "-m", "tools.serve", "--port", str(port)]
     environment = {"PATH": os.environ["PATH"], "MODEL_URI": str(model), **settings}
     process = subprocess.Popen(
@@ -153,7 +153,7 @@ def serve(model: Path, *, port: int = 0, **settings: str) -> Iterator[str]:
     try:
         said = process.stdout.readline()
         match = re.search(r"http://\S+", said)
-        assert match, f"the local server did not start; it said {said!r}"
+        assert match, f"the local server did not start. It printed {said!r}"
         killer.cancel()
         drain = threading.Thread(target=process.stdout.read, daemon=True)  # its log lines
         drain.start()
@@ -167,7 +167,7 @@ def serve(model: Path, *, port: int = 0, **settings: str) -> Iterator[str]:
 
 @pytest.fixture
 def new_demo(browser: Browser, origin: str) -> Iterator[Callable[..., Demo]]:
-    """Return a maker of pages, not opened yet; its arguments are those of a browser context.
+    """Return a maker of pages that are not opened yet. It takes a browser context's arguments.
 
     After the test no page may have had an uncaught exception or a policy violation, unless
     the test emptied ``failures`` or set ``page`` aside itself.
@@ -200,7 +200,7 @@ def new_demo(browser: Browser, origin: str) -> Iterator[Callable[..., Demo]]:
 
 @pytest.fixture
 def demo(new_demo: Callable[..., Demo]) -> Iterator[Demo]:
-    """Open the page on a desktop screen; afterwards, the policy must have refused nothing."""
+    """Open the page on a desktop screen. Afterwards the policy must have refused nothing."""
     found = new_demo()
     found.open()
     yield found

@@ -33,7 +33,7 @@ def gateway_says(status: int, message: str, **headers: str) -> Callable[[Route],
     )
 
 
-def test_bytes_that_are_no_picture(demo: Demo, tmp_path: Path) -> None:
+def test_bytes_that_are_no_image(demo: Demo, tmp_path: Path) -> None:
     (tmp_path / "fake.png").write_bytes(b"%PDF-1.7 not a picture at all")
     demo.page.set_input_files("#file", tmp_path / "fake.png")
     problem = demo.problem()
@@ -45,8 +45,8 @@ def test_bytes_that_are_no_picture(demo: Demo, tmp_path: Path) -> None:
     assert demo.page.get_by_role("alert").inner_text() == problem
 
 
-def test_a_picture_that_is_not_there(demo: Demo, pictures: ImageServer) -> None:
-    demo.page.fill("#url", pictures.url("/missing.jpg"))
+def test_a_image_that_is_not_there(demo: Demo, images: ImageServer) -> None:
+    demo.page.fill("#url", images.url("/missing.jpg"))
     demo.page.press("#url", "Enter")
     problem = demo.problem()
     assert "Image could not be fetched" in problem
@@ -63,7 +63,7 @@ def test_an_address_that_is_not_allowed(demo: Demo) -> None:
     assert REQUEST_ID.search(problem)
 
 
-def test_a_file_that_is_no_picture_is_not_sent(demo: Demo, tmp_path: Path) -> None:
+def test_a_file_that_is_no_image_is_not_sent(demo: Demo, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("jeans")
     demo.page.set_input_files("#file", tmp_path / "notes.txt")
     assert "“notes.txt” is not a picture that your browser knows" in demo.problem()

@@ -1,4 +1,4 @@
-"""Phone and desktop, light and dark, still and moving; and pictures of it for the README.
+"""Phone and desktop, light and dark, still and moving. Also makes screenshots for the README.
 
 ``WRITE_SCREENSHOTS=1 make test-browser ARGS="-k screenshot"`` writes docs/images/demo*.png.
 """
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.browser
 PANTS = EXAMPLES / "pants.jpg"
-RUN_PORT = 8080  # of `make run`, for the command in the picture
+RUN_PORT = 8080  # of `make run`, for the command in the screenshot
 IMAGES = REPOSITORY / "docs" / "images"
 PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
 SMALLEST = PHONE | {"viewport": {"width": 320, "height": 568}}
@@ -157,7 +157,7 @@ def test_screenshot_for_the_readme(new_demo: Callable[..., Demo], scheme: str, n
     if os.environ.get("WRITE_SCREENSHOTS") != "1":
         pytest.skip("screenshots are written when asked for: WRITE_SCREENSHOTS=1")
     if not SHIPPED_MODEL.exists():
-        pytest.skip("no shipped model: a picture of the tests' tiny one would mislead")
+        pytest.skip("no shipped model: a screenshot of the tests' tiny one would mislead")
     viewport = {"width": 1120, "height": 1000}
     demo = new_demo(color_scheme=scheme, viewport=viewport, device_scale_factor=1.5)
     with serve(SHIPPED_MODEL, port=RUN_PORT) as demo.origin:

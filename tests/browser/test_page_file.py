@@ -74,7 +74,7 @@ def hash_of(tag: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()}'"
 
 
-def test_its_example_is_a_small_copy_of_our_own_picture() -> None:
+def test_its_example_is_a_small_copy_of_our_own_image() -> None:
     name = re.search(r"// (examples/\S+\.jpg)", page())
     data = re.search(r"EXAMPLE_WEBP = '([^']+)'", page())
     assert name and data

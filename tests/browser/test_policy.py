@@ -28,10 +28,10 @@ def test_no_request_leaves_the_origin(demo: Demo) -> None:
     assert asked == ["/", "/model", "/predict", "/predict"]
 
 
-def test_only_the_picture_that_was_named_is_loaded_from_elsewhere(
-    demo: Demo, pictures: ImageServer
+def test_only_the_image_that_was_named_is_loaded_from_elsewhere(
+    demo: Demo, images: ImageServer
 ) -> None:
-    url = pictures.url("/pants.jpg")
+    url = images.url("/pants.jpg")
     with demo.page.expect_request(url) as request:
         demo.page.fill("#url", url)
         demo.page.press("#url", "Enter")
@@ -70,14 +70,12 @@ def test_an_injected_handler_does_not_run(new_demo: Callable[..., Demo]) -> None
     assert demo.page.evaluate("typeof hit") == "undefined"
 
 
-def test_nothing_can_be_sent_elsewhere(
-    new_demo: Callable[..., Demo], pictures: ImageServer
-) -> None:
+def test_nothing_can_be_sent_elsewhere(new_demo: Callable[..., Demo], images: ImageServer) -> None:
     demo = new_demo()
     demo.open()
     sent = demo.page.evaluate(
         "(url) => fetch(url, { mode: 'no-cors' }).then(() => 'sent', () => 'refused')",
-        pictures.url("/pants.jpg"),
+        images.url("/pants.jpg"),
     )
     assert sent == "refused"
-    assert demo.violations() == [f"connect-src {pictures.url('/pants.jpg')}"]
+    assert demo.violations() == [f"connect-src {images.url('/pants.jpg')}"]

@@ -1,4 +1,4 @@
-"""A picture over 4 MB is made smaller in the browser, upright, and the page says so."""
+"""The page shrinks an image over 4 MB, keeps it upright, and says so."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.browser
 LIMIT_BYTES = 4 * 1024**2
 ORIENTATION_TAG = 0x0112  # EXIF
-TURN_RIGHT = 6  # stored lying; to be turned by 90 degrees clockwise
+TURN_RIGHT = 6  # stored lying, and turned by 90 degrees clockwise when shown
 
 
 def noise(height: int, width: int, channels: int = 3) -> np.ndarray:
@@ -28,7 +28,7 @@ def noise(height: int, width: int, channels: int = 3) -> np.ndarray:
 
 
 def saved_copy(demo: Demo) -> bytes:
-    """Return what the page sent: the picture that its link saves."""
+    """Return what the page sent: the image that its link saves."""
     with demo.page.expect_download() as download:
         demo.page.click("#save")
     return download.value.path().read_bytes()
@@ -64,9 +64,7 @@ def test_a_large_photo_is_shrunk_upright_and_classified(demo: Demo, tmp_path: Pa
     assert "Content-Type: image/jpeg" in demo.page.locator("#curl").inner_text()
 
 
-def test_a_picture_that_was_replaced_while_shrinking_is_not_sent(
-    demo: Demo, tmp_path: Path
-) -> None:
+def test_a_image_that_was_replaced_while_shrinking_is_not_sent(demo: Demo, tmp_path: Path) -> None:
     Image.fromarray(noise(1200, 1400)).save(tmp_path / "large.png", compress_level=1)
     assert (tmp_path / "large.png").stat().st_size > LIMIT_BYTES
     demo.page.evaluate("""() => {
@@ -101,7 +99,7 @@ def test_what_is_transparent_becomes_white(demo: Demo, tmp_path: Path) -> None:
     assert image[:, 620:].mean() < 80
 
 
-def test_a_picture_of_just_the_limit_is_sent_as_it_is(demo: Demo, tmp_path: Path) -> None:
+def test_a_image_of_just_the_limit_is_sent_as_it_is(demo: Demo, tmp_path: Path) -> None:
     buffer = io.BytesIO()
     Image.fromarray(noise(40, 40)).save(buffer, "JPEG")
     padded = buffer.getvalue().ljust(LIMIT_BYTES, b"\0")  # decoders ignore what follows the end

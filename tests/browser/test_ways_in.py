@@ -1,4 +1,4 @@
-"""Every way to give the page a picture ends at the same bars."""
+"""Every way to give the page an image ends at the same bars."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ PASTE = """(data) => document.activeElement.dispatchEvent(
 
 
 def api_rows(origin: str, data: bytes, content_type: str) -> list[tuple[str, str]]:
-    """Ask the API without the page; return (label, percentage) as a reader expects them."""
+    """Ask the API without the page. Return (label, percentage) as a reader expects them."""
     request = urllib.request.Request(
         origin + "/predict", data, {"Content-Type": content_type}, method="POST"
     )
@@ -59,7 +59,7 @@ def shown(score: float) -> str:
 
 
 def close(found: list[tuple[str, str]], expected: list[tuple[str, str]]) -> bool:
-    """Whether rows are the same; a tenth of a percent may round either way."""
+    """Return whether rows are the same. A tenth of a percent may round either way."""
     numbers = [
         [float(share.strip("<>%")) for _, share in sorted(rows)] for rows in (found, expected)
     ]
@@ -103,15 +103,15 @@ def test_a_dropped_file_is_classified(demo: Demo) -> None:
     assert not demo.page.locator("#pocket.over").count()
 
 
-def test_a_dropped_address_is_classified(demo: Demo, pictures: ImageServer) -> None:
-    url = pictures.url("/t-shirt.jpg")
+def test_a_dropped_address_is_classified(demo: Demo, images: ImageServer) -> None:
+    url = images.url("/t-shirt.jpg")
     data = carry(demo.page, text_uri_list=url)
     demo.page.dispatch_event("body", "drop", {"dataTransfer": data})
     assert close(demo.answer(), api_rows(demo.origin, SHIRT.read_bytes(), "image/jpeg"))
     assert demo.page.locator("#url").input_value() == url
 
 
-def test_a_pasted_picture_is_classified_and_can_be_saved(demo: Demo) -> None:
+def test_a_pasted_image_is_classified_and_can_be_saved(demo: Demo) -> None:
     demo.page.evaluate(PASTE, carry(demo.page, PANTS))
     assert close(demo.answer(), api_rows(demo.origin, PANTS.read_bytes(), "image/jpeg"))
     with demo.page.expect_download() as download:
@@ -119,21 +119,21 @@ def test_a_pasted_picture_is_classified_and_can_be_saved(demo: Demo) -> None:
     assert download.value.path().read_bytes() == PANTS.read_bytes()
 
 
-def test_an_address_pasted_anywhere_is_classified(demo: Demo, pictures: ImageServer) -> None:
-    demo.page.evaluate(PASTE, carry(demo.page, text_plain=pictures.url("/pants.jpg") + "\n"))
+def test_an_address_pasted_anywhere_is_classified(demo: Demo, images: ImageServer) -> None:
+    demo.page.evaluate(PASTE, carry(demo.page, text_plain=images.url("/pants.jpg") + "\n"))
     assert close(demo.answer(), api_rows(demo.origin, PANTS.read_bytes(), "image/jpeg"))
     assert not demo.page.locator("#save").is_visible()  # the command needs no file
 
 
 def test_an_address_pasted_into_the_field_waits_for_enter(
-    new_demo: Callable[..., Demo], pictures: ImageServer
+    new_demo: Callable[..., Demo], images: ImageServer
 ) -> None:
     demo = new_demo(permissions=["clipboard-read", "clipboard-write"])
     demo.open()
-    demo.page.evaluate("(text) => navigator.clipboard.writeText(text)", pictures.url("/pants.jpg"))
+    demo.page.evaluate("(text) => navigator.clipboard.writeText(text)", images.url("/pants.jpg"))
     demo.page.focus("#url")
     demo.page.keyboard.press("Control+V")
-    assert demo.page.locator("#url").input_value() == pictures.url("/pants.jpg")
+    assert demo.page.locator("#url").input_value() == images.url("/pants.jpg")
     assert "/predict" not in "".join(demo.requests)
     demo.page.keyboard.press("Enter")
     assert close(demo.answer(), api_rows(demo.origin, PANTS.read_bytes(), "image/jpeg"))
@@ -158,7 +158,7 @@ def test_our_own_example_is_one_click_away(demo: Demo) -> None:
     assert close(answer, api_rows(demo.origin, saved, "image/webp"))
 
 
-def test_the_keyboard_alone_reaches_everything(demo: Demo, pictures: ImageServer) -> None:
+def test_the_keyboard_alone_reaches_everything(demo: Demo, images: ImageServer) -> None:
     page = demo.page
     page.keyboard.press("Tab")
     assert focused(page) == "file"
@@ -169,7 +169,7 @@ def test_the_keyboard_alone_reaches_everything(demo: Demo, pictures: ImageServer
     from_file = demo.answer()
     page.keyboard.press("Tab")
     assert focused(page) == "url"
-    page.keyboard.type(pictures.url("/t-shirt.jpg"))
+    page.keyboard.type(images.url("/t-shirt.jpg"))
     page.keyboard.press("Enter")
     page.locator("#clock", has_text="fetch").wait_for()
     assert demo.answer() != from_file
@@ -201,7 +201,7 @@ def test_a_screen_reader_hears_the_answer(demo: Demo) -> None:
     assert demo.page.get_by_label("Or give its address on the web").is_visible()
 
 
-def test_the_newest_picture_wins(demo: Demo) -> None:
+def test_the_newest_image_wins(demo: Demo) -> None:
     demo.page.route("**/predict", lambda _: None, times=1)  # the first gets no answer
     demo.page.set_input_files("#file", PANTS)
     demo.page.locator("#terminal").wait_for()
@@ -222,9 +222,9 @@ def test_the_shown_command_does_the_same_for_a_file(demo: Demo, tmp_path: Path, 
 
 
 def test_the_shown_command_does_the_same_for_an_address(
-    demo: Demo, pictures: ImageServer, tmp_path: Path
+    demo: Demo, images: ImageServer, tmp_path: Path
 ) -> None:
-    demo.page.fill("#url", pictures.url("/pants.jpg?a='b'&c=$(no)"))
+    demo.page.fill("#url", images.url("/pants.jpg?a='b'&c=$(no)"))
     demo.page.press("#url", "Enter")
     answer = demo.answer()
     assert close(run_shown_command(demo.page, tmp_path), answer)

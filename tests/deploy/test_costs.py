@@ -9,7 +9,7 @@ from deploy import costs
 
 def test_a_million_requests_of_a_quarter_second() -> None:
     rows = {what: (x86, arm) for what, x86, arm in costs.request_rows(250)}
-    # 1e6 x 0.25 s x 1769/1024 GB x 0.0000166667 + 0.20; arm64: x 0.0000133334 + 0.20
+    # 1e6 x 0.25 s x 1769/1024 GB x 0.0000166667 + 0.20, and for arm64 x 0.0000133334 + 0.20
     assert rows["Lambda, duration and requests"] == pytest.approx((7.398, 5.959), abs=0.001)
     assert rows["HTTP API"] == (1.0, 1.0)
     assert rows["logs"] == pytest.approx((0.95, 0.95))
@@ -18,9 +18,9 @@ def test_a_million_requests_of_a_quarter_second() -> None:
 
 def test_a_million_images_in_bulk() -> None:
     rows = {what: (x86, arm) for what, x86, arm in costs.bulk_rows(245)}
-    # 25,000 batches of 40 x 0.25 s = 10 s; requests cost 25,000 x 0.20/1e6 = 0.005
+    # 25,000 batches of 40 x 0.25 s = 10 s. Requests cost 25,000 x 0.20/1e6 = 0.005
     assert rows["Lambda, duration and requests"] == pytest.approx((7.203, 5.764), abs=0.001)
-    # 25,000 x 25/1e6 = 0.625; 25,000/1e6 = 0.025; 25,000 x 10 x 0.0625 x 0.00001667 = 0.2605
+    # 25,000 x 25/1e6 = 0.625. 25,000/1e6 = 0.025. 25,000 x 10 x 0.0625 x 0.00001667 = 0.2605
     assert rows["Step Functions"] == pytest.approx((0.9105, 0.9105), abs=0.001)
     # 0.40 for reading, 1,000 listings x 5/1e6 = 0.005
     assert rows["S3, reading and listing"] == pytest.approx((0.405, 0.405))

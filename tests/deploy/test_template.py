@@ -1,4 +1,4 @@
-"""What AWS will create from template.yaml and deploy/bulk.yaml, as far as it can be known here."""
+"""What AWS will create from the templates, as far as SAM's translator tells."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ JWT = {"ApiAuth": "jwt", "JwtIssuer": "https://issuer.example", "JwtAudience": "
 EVERYTHING_ON = JWT | {
     "Tracing": "Active",
     "ModelUri": "s3://models/clothing/" + "0f" * 32 + ".tflite",
-    "ImageBuckets": "pictures,more-pictures",
+    "ImageBuckets": "photos,more-photos",
     "ReservedConcurrency": "7",
     "ProvisionedConcurrency": "2",
     "AlarmEmail": "ops@example.com",
@@ -40,7 +40,7 @@ EVERYTHING_ON = JWT | {
     "VpcSubnetIds": "subnet-1,subnet-2",
     "VpcSecurityGroupIds": "sg-1",
 }
-BUCKETS = {"ImageBucket": "pictures", "ResultBucket": "results"}
+BUCKETS = {"ImageBucket": "photos", "ResultBucket": "results"}
 BULK_PARAMETERS = {
     "Function": "arn:aws:lambda:eu-central-1:123456789012:function:clothes-Function-1:live",
     **BUCKETS,
@@ -225,7 +225,7 @@ def test_its_environment_is_one_that_the_settings_accept() -> None:
         variables = function(**parameters)["Environment"]["Variables"]
         assert set(variables) <= known
         settings = Settings.from_environment(variables)
-    assert settings.image_buckets == {"pictures", "more-pictures"}
+    assert settings.image_buckets == {"photos", "more-photos"}
     assert settings.api_auth == "jwt"
     assert settings.model_uri == EVERYTHING_ON["ModelUri"]
     assert Settings.from_environment(function()["Environment"]["Variables"]) == Settings()
@@ -248,8 +248,8 @@ def test_it_may_do_nothing_else_unless_a_parameter_asks_for_it() -> None:
     ]
     assert reads == [
         "arn:aws:s3:::models/*",  # all keys: other versions of the function read other ones
-        "arn:aws:s3:::pictures/*",
-        "arn:aws:s3:::more-pictures/*",
+        "arn:aws:s3:::photos/*",
+        "arn:aws:s3:::more-photos/*",
     ]
 
 
@@ -590,7 +590,7 @@ def test_jwt_authorizer_has_issuer_and_audiences() -> None:
 
 
 def test_jwt_without_an_issuer_is_refused_before_anything_is_created() -> None:
-    """CloudFormation evaluates rules first; preflight checks the same."""
+    """CloudFormation evaluates rules first. Preflight checks the same."""
     rule = translate(SERVICE)["Rules"]["JwtNeedsAnIssuer"]
     assert rule["RuleCondition"] == {"Fn::Equals": [{"Ref": "ApiAuth"}, "jwt"]}
     asserted = json.dumps([assertion["Assert"] for assertion in rule["Assertions"]])
@@ -675,7 +675,7 @@ def test_curl_can_be_pasted_into_a_shell(parameters: dict[str, str], tmp_path: P
     assert ("--aws-sigv4" in words) == (parameters == {"ApiAuth": "iam"})
 
 
-def test_invoke_command_carries_the_picture_as_json(tmp_path: Path) -> None:
+def test_invoke_command_carries_the_image_as_json(tmp_path: Path) -> None:
     command = service()["Outputs"]["Invoke"]["Value"].replace("<Function>", "f")
     fake = tmp_path / "aws"
     fake.write_text('#!/bin/sh\nwhile [ "$1" != --payload ]; do shift; done\nprintf %s "$2"\n')
@@ -734,7 +734,7 @@ def test_only_the_bucket_of_the_uploads_may_send_to_the_queue() -> None:
     (statement,) = policy["PolicyDocument"]["Statement"]
     assert statement["Condition"] == {
         "StringEquals": {"aws:SourceAccount": "123456789012"},
-        "ArnEquals": {"aws:SourceArn": "arn:aws:s3:::pictures"},
+        "ArnEquals": {"aws:SourceArn": "arn:aws:s3:::photos"},
     }
 
 
@@ -802,10 +802,10 @@ def test_numbers_are_numbers_and_the_batch_is_what_the_handler_reads() -> None:
     assert state["ItemBatcher"] == {
         "MaxItemsPerBatch": 40,
         "MaxInputBytesPerBatch": 200_000,  # below the 256 KiB that a state may carry
-        "BatchInput": {"bucket": "pictures"},
+        "BatchInput": {"bucket": "photos"},
     }
     assert set(state["ItemSelector"]) == {"Key.$", "Size.$"}
-    assert state["ItemReader"]["Parameters"] == {"Bucket": "pictures", "Prefix.$": "$.prefix"}
+    assert state["ItemReader"]["Parameters"] == {"Bucket": "photos", "Prefix.$": "$.prefix"}
 
 
 def test_an_image_that_ends_the_function_does_not_take_its_neighbours_along() -> None:
@@ -880,7 +880,7 @@ def test_its_role_may_touch_these_two_buckets_this_function_and_itself() -> None
     }
     states = "arn:aws:states:eu-central-1:123456789012"
     assert allowed == {
-        "arn:aws:s3:::pictures",
+        "arn:aws:s3:::photos",
         "arn:aws:s3:::results/classified/*",
         BULK_PARAMETERS["Function"],
         f"{states}:stateMachine:clothes",

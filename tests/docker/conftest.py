@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 INVOKE_PATH = "/2015-03-31/functions/function/invocations"
-PICTURES_PORT = 8000
+IMAGES_PORT = 8000
 PLATFORM = {"aarch64": "linux/arm64"}.get(os.uname().machine, "linux/amd64")
 IS_STANDIN = os.environ.get("CONTAINER_BASE") == "stand-in"
 
@@ -34,14 +34,14 @@ def run(*command: str, check: bool = True, **options: Any) -> subprocess.Complet
 
 @pytest.fixture(scope="session")
 def docker() -> Callable[..., subprocess.CompletedProcess[str]]:
-    """The docker command; tests are skipped where no Docker API answers."""
+    """The docker command. Tests are skipped where no Docker API responds."""
     if not shutil.which("docker") or run("docker", "version", check=False).returncode:
-        pytest.skip("no Docker API answers here: `make test-container` starts one where it can")
+        pytest.skip("no Docker API responds here: `make test-container` starts one where it can")
     return lambda *arguments, **options: run("docker", *arguments, **options)
 
 
 def build(docker: Callable[..., Any], context: Path, *options: str, check: bool = True) -> Any:
-    """Build the project's image from a context; see the Dockerfile for the options."""
+    """Build the project's image from a context. The Dockerfile has the options."""
     return docker(
         *("build", "--platform", PLATFORM, *options, str(context)),
         check=check,
@@ -68,7 +68,7 @@ class Container:
         self.url = f"http://127.0.0.1:{port}{INVOKE_PATH}"
 
     def invoke(self, event: Any) -> Any:
-        """Send an event to the emulator and return the answer."""
+        """Send an event to the emulator and return the reply."""
         request = urllib.request.Request(self.url, json.dumps(event).encode())
         with urllib.request.urlopen(request, timeout=60) as response:
             return json.loads(response.read())
@@ -93,21 +93,21 @@ class Container:
 
 @pytest.fixture(scope="session")
 def container(docker: Callable[..., Any], image: str) -> Iterator[Container]:
-    """The function as Lambda runs it: nothing writable but /tmp, and one picture server beside it.
+    """The function as Lambda runs it: only /tmp is writable. An image server runs beside it.
 
     The server is a second container in the first one's network, on its loopback.
     """
     names = [f"clothing-{uuid.uuid4().hex[:8]}" for _ in range(2)]
-    trusted = f"TRUSTED_IMAGE_HOSTS=127.0.0.1:{PICTURES_PORT}"
+    trusted = f"TRUSTED_IMAGE_HOSTS=127.0.0.1:{IMAGES_PORT}"
     docker(
         *("run", "--detach", "--name", names[0], "--read-only", "--tmpfs", "/tmp"),
         *("--publish", "127.0.0.1::8080", "--env", trusted, image),
     )
     docker(
         *("run", "--detach", "--name", names[1], "--network", f"container:{names[0]}"),
-        *("--volume", f"{REPOSITORY / 'examples'}:/pictures:ro", "--entrypoint", "python", image),
-        *("-m", "http.server", str(PICTURES_PORT), "--bind", "127.0.0.1"),
-        *("--directory", "/pictures"),
+        *("--volume", f"{REPOSITORY / 'examples'}:/images:ro", "--entrypoint", "python", image),
+        *("-m", "http.server", str(IMAGES_PORT), "--bind", "127.0.0.1"),
+        *("--directory", "/images"),
     )
     running = Container(docker, names[0])
     _wait_for_emulator(running)
@@ -124,4 +124,4 @@ def _wait_for_emulator(running: Container) -> None:
             time.sleep(0.5)
         else:
             return
-    pytest.fail("the emulator in the container does not answer")
+    pytest.fail("the emulator in the container does not respond")

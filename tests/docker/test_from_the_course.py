@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from lambda_function import REPOSITORY
-from tests.docker.conftest import PICTURES_PORT, PLATFORM
+from tests.docker.conftest import IMAGES_PORT, PLATFORM
 
 pytestmark = [pytest.mark.container, pytest.mark.slow]
 PAGE = (REPOSITORY / "docs" / "from-the-course.md").read_text()
@@ -30,12 +30,12 @@ def address(docker: Callable[..., Any]) -> Iterator[str]:
     names = [f"course-{uuid.uuid4().hex[:8]}" for _ in range(2)]
     docker(BUILD[0], "--platform", PLATFORM, *BUILD[1:], cwd=REPOSITORY)
     options = [word.replace("8080:8080", "127.0.0.1::8080") for word in RUN[1:] if word != "-it"]
-    trusted = f"TRUSTED_IMAGE_HOSTS=127.0.0.1:{PICTURES_PORT}"
+    trusted = f"TRUSTED_IMAGE_HOSTS=127.0.0.1:{IMAGES_PORT}"
     docker("run", "--detach", "--name", names[0], "--env", trusted, *options)
     docker(
         *("run", "--detach", "--name", names[1], "--network", f"container:{names[0]}"),
-        *("--volume", f"{REPOSITORY / 'examples'}:/pictures:ro", "--entrypoint", "python"),
-        *(RUN[-1], "-m", "http.server", str(PICTURES_PORT), "--directory", "/pictures"),
+        *("--volume", f"{REPOSITORY / 'examples'}:/images:ro", "--entrypoint", "python"),
+        *(RUN[-1], "-m", "http.server", str(IMAGES_PORT), "--directory", "/images"),
     )
     port = docker("port", names[0], "8080/tcp").stdout.split()[0].rpartition(":")[2]
     yield f"http://127.0.0.1:{port}"
@@ -45,7 +45,7 @@ def address(docker: Callable[..., Any]) -> Iterator[str]:
 
 def test_the_page_s_commands_and_client_classify_an_image(address: str) -> None:
     client = CLIENT.replace("http://localhost:8080", address).replace(
-        "https://example.com/pants.jpg", f"http://127.0.0.1:{PICTURES_PORT}/pants.jpg"
+        "https://example.com/pants.jpg", f"http://127.0.0.1:{IMAGES_PORT}/pants.jpg"
     )
     shown = io.StringIO()
     for _ in range(60):  # until the emulator inside listens

@@ -1,4 +1,4 @@
-"""The image that is deployed: built, run as Lambda runs it, asked, and looked into."""
+"""The deployed image: built, run as Lambda runs it, invoked, and inspected."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from benchmarks.image_size import bar_bytes
 from lambda_function import REPOSITORY, SHIPPED_MODEL
 from lambda_function.classifier import Classifier
 from lambda_function.images.decode import decode_image, preprocess
-from tests.docker.conftest import IS_STANDIN, PICTURES_PORT, Container, build
+from tests.docker.conftest import IMAGES_PORT, IS_STANDIN, Container, build
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
 pytestmark = [pytest.mark.container, pytest.mark.slow]
-PICTURE_URL = f"http://127.0.0.1:{PICTURES_PORT}/pants.jpg"
+IMAGE_URL = f"http://127.0.0.1:{IMAGES_PORT}/pants.jpg"
 COUNTED = json.loads((RESULTS / "image_size.json").read_text())
 LISTING = """
 import hashlib, json, os, pathlib
@@ -42,25 +42,25 @@ def listing(container: Container) -> dict[str, list[Any]]:
     return found
 
 
-# --- asked ----------------------------------------------------------------------------------
+# --- invoked --------------------------------------------------------------------------------
 
 
-def test_an_image_s_address_gets_the_prediction_that_make_predict_gives(
+def test_a_url_gets_the_prediction_that_make_predict_gives(
     container: Container,
 ) -> None:
-    answer = container.invoke({"url": PICTURE_URL})
+    reply = container.invoke({"url": IMAGE_URL})
     here = Classifier(SHIPPED_MODEL)
-    picture = decode_image((REPOSITORY / "examples" / "pants.jpg").read_bytes())
-    scores = here.predict(preprocess(picture, here.metadata.input))
+    decoded = decode_image((REPOSITORY / "examples" / "pants.jpg").read_bytes())
+    scores = here.predict(preprocess(decoded, here.metadata.input))
     expected = dict(zip(here.metadata.labels, scores.tolist(), strict=True))
-    got = {item["label"]: item["score"] for item in answer["predictions"]}
+    got = {item["label"]: item["score"] for item in reply["predictions"]}
     assert got == pytest.approx(expected, abs=0.02)  # other wheels than here: other rounding
-    assert answer["model"]["version"] == here.metadata.version
+    assert reply["model"]["version"] == here.metadata.version
 
 
-def test_http_events_are_answered_too(container: Container) -> None:
+def test_http_events_get_a_response(container: Container) -> None:
     event = json.loads((REPOSITORY / "tests/events/http_api_v2.json").read_text())
-    event |= {"body": json.dumps({"url": PICTURE_URL}), "isBase64Encoded": False}
+    event |= {"body": json.dumps({"url": IMAGE_URL}), "isBase64Encoded": False}
     event["headers"]["content-type"] = "application/json"
     response = container.invoke(event)
     assert response["statusCode"] == 200, response
@@ -68,19 +68,19 @@ def test_http_events_are_answered_too(container: Container) -> None:
 
 
 def test_private_addresses_are_refused_inside(container: Container) -> None:
-    answer = container.invoke({"url": "http://169.254.169.254/latest/meta-data/"})
-    assert (answer["status"], answer["code"]) == (400, "address_not_allowed")
+    reply = container.invoke({"url": "http://169.254.169.254/latest/meta-data/"})
+    assert (reply["status"], reply["code"]) == (400, "address_not_allowed")
 
 
 def test_each_request_writes_one_line(container: Container) -> None:
     before = len(container.log_lines())
-    request_id = container.invoke({"url": PICTURE_URL})["request_id"]
+    request_id = container.invoke({"url": IMAGE_URL})["request_id"]
     (line,) = container.log_lines()[before:]
     assert (line["request_id"], line["status"]) == (request_id, 200)
     assert line["function_version"] == "$LATEST"
 
 
-# --- looked into ----------------------------------------------------------------------------
+# --- inspected ------------------------------------------------------------------------------
 
 
 def test_function_is_neither_root_nor_able_to_change_itself(container: Container) -> None:
@@ -148,7 +148,7 @@ def test_every_component_has_a_licence(container: Container) -> None:
     assert not [name for name, licence in licences.items() if licence in ("", "unknown")]
 
 
-@pytest.mark.skipif(IS_STANDIN, reason="the stand-in base image has no boto3; AWS's has")
+@pytest.mark.skipif(IS_STANDIN, reason="the stand-in base image has no boto3, AWS's has")
 def test_base_image_brings_boto3(container: Container) -> None:
     container.execute("python", "-c", "import boto3")
 
@@ -181,7 +181,7 @@ def test_boto3_can_come_from_the_lock(docker: Callable[..., Any]) -> None:
 
 @pytest.fixture
 def context(tmp_path: Path) -> Path:
-    """A copy of what the build reads, to be spoilt."""
+    """A copy of what the build reads, for a test to damage."""
     for name in ("lambda_function", "requirements", "deploy"):
         shutil.copytree(
             REPOSITORY / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__")

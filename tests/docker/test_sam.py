@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -14,7 +15,9 @@ import urllib.request
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from samtranslator.yaml_helper import yaml_parse
 
+from deploy.stamp import stamp
 from lambda_function import REPOSITORY
 from tests.docker.conftest import IS_STANDIN, run
 
@@ -24,7 +27,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.container, pytest.mark.slow]
 SAM = REPOSITORY / ".venv" / "sam" / "bin" / "sam"
-PICTURE = base64.b64encode((REPOSITORY / "examples" / "pants.jpg").read_bytes()).decode()
+ENCODED_IMAGE = base64.b64encode((REPOSITORY / "examples" / "pants.jpg").read_bytes()).decode()
 ENVIRONMENT = {
     **os.environ,
     "SAM_CLI_TELEMETRY": "0",
@@ -54,26 +57,31 @@ def test_template_is_valid(built: Path) -> None:
     assert "is a valid SAM Template" in said.stdout
 
 
-def test_local_invoke_classifies_a_picture(built: Path, tmp_path: Path) -> None:
+def test_the_template_that_sam_writes_can_be_stamped(built: Path) -> None:
+    stamped = stamp(built.read_text(), {"Architecture": ARCHITECTURE})
+    description = yaml_parse(stamped)["Resources"]["Function"]["Properties"]["Description"]
+    assert re.search(r"\[[0-9a-f]{12}\]$", description["Fn::Sub"])
+
+
+def test_local_invoke_classifies_an_image(built: Path, tmp_path: Path) -> None:
     event = tmp_path / "event.json"
-    event.write_text(json.dumps({"image": PICTURE, "top_k": 2}))
+    event.write_text(json.dumps({"image": ENCODED_IMAGE, "top_k": 2}))
     invoked = run(
         *(str(SAM), "local", "invoke", "Function", "--template", str(built)),
         *("--event", str(event), *PARAMETERS, *SKIP_PULL),
         cwd=REPOSITORY,
         env=ENVIRONMENT,
     )
-    answer = json.loads(invoked.stdout.strip().splitlines()[-1])
-    assert len(answer["predictions"]) == 2, invoked.stderr
+    reply = json.loads(invoked.stdout.strip().splitlines()[-1])
+    assert len(reply["predictions"]) == 2, invoked.stderr
 
 
 @pytest.fixture(scope="module")
 def api(built: Path) -> Iterator[str]:
     """The address of SAM's local API Gateway.
 
-    `--disable-authorizer`: SAM cannot resolve the route's conditional authorizer, with or without
-    one. Its known differences from AWS (exceptions answered 200, binary bodies 502) are not
-    asserted on.
+    `--disable-authorizer`, because SAM cannot resolve the route's conditional authorizer. No test
+    asserts on its known differences from AWS (exceptions give 200, binary bodies 502).
     """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -114,8 +122,8 @@ def request(url: str, content: Any = None) -> tuple[int, str, str]:
             return error.code, error.headers["content-type"], error.read().decode()
 
 
-def test_local_gateway_takes_a_picture(api: str) -> None:
-    status, content_type, body = request(f"{api}/predict", {"image": PICTURE, "top_k": 1})
+def test_local_gateway_takes_an_image(api: str) -> None:
+    status, content_type, body = request(f"{api}/predict", {"image": ENCODED_IMAGE, "top_k": 1})
     assert (status, content_type) == (200, "application/json")
     assert len(json.loads(body)["predictions"]) == 1
 
@@ -131,6 +139,6 @@ def test_unknown_paths_reach_the_function(api: str) -> None:
     assert json.loads(body)["code"] == "not_found"
 
 
-def test_a_caller_s_mistake_is_answered_by_the_function(api: str) -> None:
+def test_the_function_responds_to_a_caller_s_mistake(api: str) -> None:
     status, _, body = request(f"{api}/predict", {"top_k": 1})
     assert (status, json.loads(body)["code"]) == (400, "bad_request")

@@ -62,14 +62,14 @@ def own(tmp_path):
 
 @pytest.fixture(scope="module")
 def server():
-    picture = Resource(EXAMPLE.read_bytes())
+    image = Resource(EXAMPLE.read_bytes())
     red = io.BytesIO()
     Image.new("RGB", (48, 32), "red").save(red, "PNG")
     resources = {
-        "/pants.jpg": picture,
+        "/pants.jpg": image,
         "/red.png": Resource(red.getvalue(), "image/png"),
-        "/truncated.jpg": Resource(picture.body[: len(picture.body) // 2]),
-        "/page.html": Resource(b"<!doctype html><title>no picture</title>", "text/html"),
+        "/truncated.jpg": Resource(image.body[: len(image.body) // 2]),
+        "/page.html": Resource(b"<!doctype html><title>no image</title>", "text/html"),
         "/noise.jpg": Resource(bytes(range(256)) * 40),
         "/empty.jpg": Resource(b""),
         "/broken": Resource(b"sorry", "text/plain", 503),
@@ -145,7 +145,7 @@ BAD = [
 
 
 @pytest.mark.parametrize(("url", "status", "code"), BAD, ids=[case[0] for case in BAD])
-def test_a_bad_picture_gets_its_status_and_the_runtime_lives_on(tiny, server, url, status, code):
+def test_a_bad_image_gets_its_status_and_the_runtime_lives_on(tiny, server, url, status, code):
     url = url.format(host=server.host, closed=closed_host())
     with same_process(tiny):
         response = tiny.invoke(http_event("POST", "/predict", json_body={"url": url})).body
