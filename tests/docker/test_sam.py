@@ -89,7 +89,7 @@ def api(built: Path) -> Iterator[str]:
     process = subprocess.Popen(
         [
             *(str(SAM), "local", "start-api", "--template", str(built), "--port", str(port)),
-            *("--warm-containers", "EAGER", "--disable-authorizer", *PARAMETERS, *SKIP_PULL),
+            *("--warm-containers", "LAZY", "--disable-authorizer", *PARAMETERS, *SKIP_PULL),
         ],
         cwd=REPOSITORY,
         env=ENVIRONMENT,
