@@ -37,6 +37,7 @@ COMMANDS = {
     "accuracy": ("accuracy", "each handler on the test split, through its own decoding"),
     "no-garment": ("no_garment", "what the model says of images without a garment"),
     "image-size": ("image_size", "what the container image adds to its base"),
+    "own-data": ("own_data", "what a team's own images give, with default settings"),
     "models": ("baselines.build", "write the models that the baselines load"),
     "report": ("report.pages", "write README's table and benchmarks/results/README.md"),
     "plots": ("report.plots", "draw the result files"),

@@ -3,7 +3,7 @@
 Each command is a module with two functions:
 
     add_arguments(parser)    adds the command's options to its ``argparse.ArgumentParser``
-    run(parsed)              does the work; a ``TrainingError`` becomes one line and status 2
+    run(parsed)              does the work. A ``TrainingError`` becomes one line and status 2
 
 ``commands.COMMANDS`` maps each command to its module. Only the module of the chosen command is
 imported, so each module imports what it needs at its top. To add a command, write the module and

@@ -82,7 +82,7 @@ def check_range(setting: str, value: Any) -> None:
 
 
 def check_ranges(config: Any) -> None:
-    """Check every field of a dataclass that has a range; see ``check_range``."""
+    """Check every field of a dataclass that has a range, as ``check_range`` does."""
     for field in dataclasses.fields(config):
         if field.name in RANGES:
             check_range(field.name, getattr(config, field.name))

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 
 def distribute() -> int:
-    """Spread what is built from now on over all devices; return how many there are.
+    """Spread what is built from now on over all devices, and return their number.
 
     One device needs no distribution, and other backends than JAX get none.
     """

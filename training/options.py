@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def add_dataset_option(parser: argparse.ArgumentParser) -> None:
-    """Add ``--dataset``; ``training.data.dataset.find_dataset`` reads it."""
+    """Add ``--dataset`` for ``training.data.dataset.find_dataset``."""
     parser.add_argument(
         "--dataset",
         type=Path,
@@ -16,7 +16,7 @@ def add_dataset_option(parser: argparse.ArgumentParser) -> None:
 
 
 def add_weights_option(parser: argparse.ArgumentParser) -> None:
-    """Add ``--backbone-weights``; ``training.data.imagenet.find_weights`` reads it."""
+    """Add ``--backbone-weights`` for ``training.data.imagenet.find_weights``."""
     parser.add_argument(
         "--backbone-weights",
         type=Path,
@@ -25,7 +25,7 @@ def add_weights_option(parser: argparse.ArgumentParser) -> None:
 
 
 def add_limit_option(parser: argparse.ArgumentParser) -> None:
-    """Add ``--limit``; ``Split.subsample`` reads it."""
+    """Add ``--limit`` for ``Split.subsample``."""
     parser.add_argument(
         "--limit", type=int, default=0, help="images per split, for a quick try; 0 for all"
     )

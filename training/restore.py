@@ -61,7 +61,7 @@ def restore(
     """
     facts, arrays = read_release(version, releases)
     config = TrainConfig.from_dict(facts["config"])
-    keras.utils.clear_session()  # Keras numbers unnamed layers; an artifact holds their names
+    keras.utils.clear_session()  # an artifact holds the numbers of unnamed layers
     backbone = build_backbone(config.input.height, config.input.width, weights)
     network = build_network(
         backbone, dataclasses.replace(config, precision="float32"), len(facts["config"]["labels"])

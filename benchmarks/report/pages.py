@@ -73,6 +73,10 @@ SOURCES = {
     ),
     "no_garment": ("images without a garment", "python -m benchmarks no-garment --write"),
     "overhead": ("time around inference", "python -m benchmarks micro --write"),
+    "own_data": (
+        "a team's own images, with default settings",
+        "python -m benchmarks own-data --search --write",
+    ),
     "pareto": (
         "every recipe of trained models: size, time, accuracy",
         "python -m benchmarks pareto runs/*/*.tflite --write",

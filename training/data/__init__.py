@@ -1,1 +1,1 @@
-"""Data sets: download, listing, folds, images, cached features."""
+"""Data sets: listing, checks, splits, images, cached features."""

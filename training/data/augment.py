@@ -1,4 +1,4 @@
-"""Random but repeatable variations of a training image; never applied to validation.
+"""Random but repeatable variations of a training image. Validation images are never varied.
 
 They act on the decoded image, before the one antialiased resize of
 ``lambda_function.images.decode.preprocess``, so that augmented pixels are as sharp as plain ones.
@@ -15,14 +15,14 @@ from training.data.encoding import encoded
 CROP_AREA = (0.5, 1.0)  # share of the image's area
 CROP_ASPECT = (0.8, 1.25)  # relative to the image's own
 ROTATION_DEGREES = 12.0
-COLOUR_FACTOR = (0.7, 1.3)  # brightness, contrast, saturation; 1 is unchanged
+COLOUR_FACTOR = (0.7, 1.3)  # brightness, contrast, saturation. 1 is unchanged
 JPEG_QUALITY = (30, 95)
 
 
 def augment(
     image: Image.Image, *, view: int, index: int, seed: int, recompress: bool = False
 ) -> Image.Image:
-    """Return one view of an image; equal arguments give equal pixels.
+    """Return one view of an image. Equal arguments give equal pixels.
 
     Args:
         image: mode RGB.
@@ -30,7 +30,7 @@ def augment(
             rotation, crop and colour.
         index: of the image in its split.
         seed: of the run.
-        recompress: random views are saved as JPEG of a random quality, too, and read again.
+        recompress: random views are also saved as JPEG of a random quality and read again.
 
     Returns:
         An image of mode RGB, of any size.

@@ -39,7 +39,7 @@ class CachedFeatures(keras.utils.PyDataset):
             labels: int64, (images,), of the images to learn from.
             classes: number of classes.
             config: of the run.
-            rows: int64, (images,), each image's index in the views; default: all of them in order.
+            rows: int64, (images,), each image's index in the views. Default: all of them in order.
         """
         super().__init__()
         self._views = views

@@ -33,8 +33,8 @@ class Problem:
     Attributes:
         kind: what is wrong, such as ``duplicate across splits``.
         file: below the data set.
-        split: of the file; ``all`` if the data set is not split.
-        class_name: of the file; empty for a file beside the class folders.
+        split: of the file, or ``all`` if the data set is not split.
+        class_name: of the file. Empty for a file beside the class folders.
         detail: the reason, or the other file.
     """
 
@@ -83,7 +83,7 @@ def run(parsed: argparse.Namespace) -> None:
 
 
 def list_splits(root: Path) -> dict[str, Listing]:
-    """Return what each split holds; one split named ``all`` if the data set is not split.
+    """Return what each split holds. A data set that is not split has one split named ``all``.
 
     Raises:
         DatasetError: the folder holds no class folder with an image.

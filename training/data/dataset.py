@@ -123,7 +123,7 @@ def load_split(root: Path, split: str, class_names: tuple[str, ...] | None = Non
     Args:
         root: the data set.
         split: one of ``SPLITS``.
-        class_names: expected classes in model order; default: the sorted folder names.
+        class_names: expected classes in model order. Default: the sorted folder names.
 
     Raises:
         DatasetError: split or class folder missing, empty, or not expected.
@@ -142,7 +142,7 @@ def load_split(root: Path, split: str, class_names: tuple[str, ...] | None = Non
 
 
 def load_folder(folder: Path, class_names: tuple[str, ...] | None = None) -> Split:
-    """List the images of a folder of class folders; see ``load_split``."""
+    """List the images of a folder of class folders, as ``load_split`` does."""
     listing = list_images(folder)
     names = sorted(listing.images)
     expected = names if class_names is None else list(class_names)
@@ -185,7 +185,7 @@ def list_images(folder: Path) -> Listing:
 
 
 def describe_left_out(left_out: list[LeftOut]) -> str:
-    """Return how many files are not used, and why, in one sentence; empty for no file."""
+    """Return how many files are not used and why, in one sentence, or nothing for no file."""
     reasons = collections.Counter(entry.reason for entry in left_out)
     told = ", ".join(f"{count} x {reason}" for reason, count in reasons.most_common())
     return f"Left out: {told}. " if told else ""

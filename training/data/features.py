@@ -88,7 +88,7 @@ def extract(
 
 
 def rand_augment(images: NDArray[np.float32], *, seed: str) -> NDArray[np.float32]:
-    """Return every image changed at random; equal arguments give equal pixels.
+    """Return every image changed at random. Equal arguments give equal pixels.
 
     Args:
         images: float32, (N, height, width, 3), RGB, -1..1.

@@ -1,4 +1,4 @@
-"""Which images a run learns from, and which judge it: the data set's own splits, or a fold."""
+"""The images that a run learns from and those that judge it: the data set's splits, or a fold."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from training.errors import ConfigError
 
 @dataclasses.dataclass(frozen=True)
 class Fold:
-    """One turn of cross-validation: train and validation are pooled, and a part of them judges.
+    """One turn of cross-validation. Train and validation are pooled, and a part of them judges.
 
     Attributes:
         index: of the part that judges, from 0.
@@ -37,7 +37,7 @@ class Part:
     """Some images of a split.
 
     Attributes:
-        whole: the split; activations are cached of all of it, so that folds share them.
+        whole: the split. Activations are cached of all of it, so that folds share them.
         rows: int64, (images,), index into the split.
     """
 
@@ -61,11 +61,11 @@ class Part:
 
 
 def load_parts(dataset: Path, *, limit: int = 0, fold: Fold | None = None) -> tuple[Part, Part]:
-    """Return the images to learn from and those that judge; test is never among them.
+    """Return the images to learn from and those that judge. Test is never among them.
 
     Args:
         dataset: root of the data set.
-        limit: use about so many images of each split, for a quick try; 0 for all.
+        limit: use about so many images of each split, for a quick try. 0 for all.
         fold: None for the data set's own splits.
 
     Raises:

@@ -26,10 +26,10 @@ def read_image(path: Path, spec: InputSpec | None = None) -> Image.Image:
 
     Args:
         path: of the image.
-        spec: of the tensor that it will become, where one will; see ``decode_image``.
+        spec: of the tensor that it becomes, see ``decode_image``. None if it becomes none.
 
     Raises:
-        DatasetError: the file cannot be read as an image; it is named.
+        DatasetError: the file cannot be read as an image. The message names it.
     """
     try:
         return decode_image(path.read_bytes(), target=spec)
@@ -57,7 +57,7 @@ def load_image(
         float32, (height, width, 3), RGB, -1..1.
 
     Raises:
-        DatasetError: the file cannot be read as an image; it is named.
+        DatasetError: the file cannot be read as an image. The message names it.
     """
     image = read_image(path, spec)
     varied = augment(image, view=view, index=index, seed=seed, recompress=recompress)
@@ -77,7 +77,7 @@ def batches(
 ) -> Iterator[NDArray[np.float32]]:
     """Yield the images of a split in order, float32, (<=size, height, width, 3), -1..1.
 
-    Two threads decode ahead; Pillow releases the interpreter's lock while it works.
+    Two threads decode ahead, because Pillow releases the interpreter's lock.
     """
 
     def load(index: int) -> NDArray[np.float32]:

@@ -40,9 +40,9 @@ def build_backbone(height: int, width: int, weights: Path | None) -> keras.Model
     """Return Xception without its top, with ImageNet weights.
 
     Args:
-        height: of the images, in pixels; 71 or more.
+        height: of the images, in pixels, 71 or more.
         width: likewise.
-        weights: a file in Keras's ``.weights.h5`` format for ``include_top=False``; None
+        weights: a file in Keras's ``.weights.h5`` format for ``include_top=False``. None
             has Keras download them.
 
     Raises:
@@ -69,7 +69,7 @@ def build_network(backbone: keras.Model, config: TrainConfig, classes: int) -> N
     """Put a new head on the backbone and split it at ``config.first_trainable_block``.
 
     Args:
-        backbone: from ``build_backbone``; its layers are shared, and set trainable or not.
+        backbone: from ``build_backbone``. Its layers are shared, and set trainable or not.
         config: of the run.
         classes: number of logits.
     """
@@ -105,7 +105,7 @@ def named_weights(model: keras.Model) -> dict[str, NDArray[np.float32]]:
     """Return every weight as a NumPy array, by ``<layer>/<weight>``.
 
     The automatically numbered names of Xception's shortcut layers (``conv2d_4``, ``add_7``)
-    depend on what the process built before; they are replaced by their order.
+    depend on what the process built before. They are replaced by their order.
     """
     return {
         f"{name}/{variable.path.split('/', 1)[1]}": np.asarray(
@@ -117,7 +117,7 @@ def named_weights(model: keras.Model) -> dict[str, NDArray[np.float32]]:
 
 
 def assign_weights(model: keras.Model, weights: dict[str, NDArray[Any]]) -> None:
-    """Set the weights named by ``named_weights``; others stay.
+    """Set the weights named by ``named_weights``. Others stay.
 
     Raises:
         WeightsError: a name or shape that the model does not have.
@@ -168,12 +168,12 @@ def weights_sha256(model: keras.Model) -> str:
 
 
 def block_input(backbone: keras.Model, block: int) -> Any:
-    """Return the tensor that enters a block, 2..14; 15 is the backbone's output."""
+    """Return the tensor that enters a block, 2..14. 15 is the backbone's output."""
     if block > LAST_BLOCK:
         return backbone.output
     first = f"block{block}_sepconv1"
     names = {layer.name for layer in backbone.layers}
-    # Blocks 3 to 13 begin with an activation; 2 and 14 with the convolution itself.
+    # Blocks 3 to 13 begin with an activation. 2 and 14 begin with the convolution.
     name = f"{first}_act" if 3 <= block <= 13 else first
     if name not in names:
         raise ConfigError(f"the backbone has no layer {name!r} to cut at")

@@ -76,11 +76,11 @@ def resume(model: keras.Model, folder: Path) -> int:
     History and checkpoints of an unfinished epoch are removed.
 
     Args:
-        model: compiled; its weights and optimizer are set.
+        model: compiled. Its weights and optimizer are set.
         folder: of the run.
 
     Returns:
-        How many epochs are finished; 0 if the run begins anew.
+        How many epochs are finished, 0 if the run begins anew.
 
     Raises:
         ConfigError: the state file is damaged.

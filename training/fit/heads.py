@@ -22,7 +22,7 @@ from training.data.dataset import Split, load_split
 from training.data.features import CACHE, extract
 from training.fit.backbone import build_backbone, weights_sha256
 
-# Steps that TensorFlow or JAX run between two returns to Python; a head's step takes less
+# Steps that TensorFlow or JAX run between two returns to Python. A head's step takes less
 # time than such a return.
 STEPS_PER_EXECUTION = 16
 
@@ -33,7 +33,7 @@ class HeadConfig:
 
     Attributes:
         learning_rate: of Adam, constant.
-        inner_units: width of a ReLU layer before the logits; 0 for none.
+        inner_units: width of a ReLU layer before the logits. 0 for none.
         dropout: share of the inner layer (or of the features) dropped.
         epochs: passes over the training images.
         batch_size: images per step.
@@ -89,9 +89,9 @@ def pooled_features(
     Args:
         dataset: root of the data set.
         spec: how images become tensors.
-        weights: ImageNet weights; None has Keras download them.
+        weights: ImageNet weights. None has Keras download them.
         views: of each training image, see ``augment``.
-        limit: use about so many images of each split, for a quick try; 0 for all.
+        limit: use about so many images of each split, for a quick try. 0 for all.
         seed: of the augmentation.
         cache: folder of cached activations.
     """

@@ -34,7 +34,7 @@ def fit(
     validation: Batch,
     folder: Path,
 ) -> Path:
-    """Train on cached activations; resume after the last finished epoch of ``folder``.
+    """Train on cached activations. Resume after the last finished epoch of ``folder``.
 
     Args:
         model: activations -> logits.
@@ -68,7 +68,7 @@ def fit(
             validation_data=validation,
             initial_epoch=done,
             epochs=config.epochs,
-            shuffle=False,  # the dataset shuffles; Keras would use the process-wide generator
+            shuffle=False,  # the dataset shuffles, by seed and epoch alone
             # Order matters: the state holds the raw weights, the checkpoint the averaged ones,
             # and the state is written after everything else of its epoch.
             callbacks=[

@@ -6,7 +6,7 @@ runs/<name>/started.json    everything that decides the result, written before t
             history.csv     loss and accuracy of every epoch
             report.json     figures on validation, temperature, versions, hardware
             checkpoints/    best epoch so far by validation, named by epoch and accuracy
-            state.npz       the state to resume from, after the last epoch; removed at the end
+            state.npz       the state after the last epoch, to resume from. Removed at the end
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ def describe_sources(splits: list[Split], weights: Path | None, licence: str) ->
     """Return what decides a run's result beside its configuration, as plain JSON types.
 
     Args:
-        splits: all images that are learned from or judge; told by folder, name and size.
-        weights: ImageNet weights; None has Keras download them.
+        splits: all images that are learned from or judge. Folder, name and size identify them.
+        weights: ImageNet weights. None has Keras download them.
         licence: of the trained weights, an SPDX identifier.
 
     Raises:
@@ -79,11 +79,11 @@ def check_settings(folder: Path, wanted: dict[str, Any]) -> None:
     converted elsewhere, with another file of ImageNet weights and without the run it started from.
 
     Args:
-        folder: of the run; it need not exist.
+        folder: of the run. It need not exist.
         wanted: plain JSON types, as ``record_settings`` writes them.
 
     Raises:
-        ConfigError: the settings differ; the message says which.
+        ConfigError: the settings differ. The message says which.
     """
     remedy = "Choose another name, another folder of runs, or remove it."
     file = folder / STARTED
@@ -106,7 +106,7 @@ def check_settings(folder: Path, wanted: dict[str, Any]) -> None:
 
 
 def record_settings(folder: Path, wanted: dict[str, Any]) -> None:
-    """Write what decides the result; the folder is this run's from now on."""
+    """Write what decides the result. The folder belongs to this run from now on."""
     write_json(folder / STARTED, wanted)
 
 

@@ -55,9 +55,9 @@ def soup(name: str, parts: list[str], *, dataset: Path, weights: Path | None, ru
 
     Args:
         name: of the new run.
-        parts: names of finished runs, each once; the first one's settings are the new run's.
+        parts: names of finished runs, each once. The new run has the settings of the first one.
         dataset: root of the data set.
-        weights: ImageNet weights; None has Keras download them.
+        weights: ImageNet weights. None has Keras download them.
         runs: folder of all runs.
 
     Returns:
