@@ -83,7 +83,8 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--write", action="store_true", help="benchmarks/results/own_data.json")
     options = parser.parse_args(arguments)
     dataset, record = find_dataset(options.dataset), origin()
-    names, seeds, more = options.samples, options.seeds, ()
+    names, seeds = options.samples, options.seeds
+    more: tuple[str, ...] = ()
     if options.quick:
         names, seeds, more = ["three"], 1, ("--size=96", "--epochs=2", "--views=1")
     rows = []

@@ -525,7 +525,7 @@ def test_an_unsplit_folder_is_split_in_the_runs_folder_and_trained(
     assert "is not split: 20% of its images become validation" in shown
     assert "left out: 1 x TIFF is not supported" in shown
     assert shown.rstrip().endswith(
-        f"Next: make convert MODEL=runs/mine/model.keras DATASET={folder}"
+        f"Next: make convert MODEL=runs/mine/model.keras DATASET='{folder}'"
     )
     described = json.loads((tmp_path / "runs" / "mine" / "config.json").read_text())
     assert described["dataset"] == "Schräubchen 钉"

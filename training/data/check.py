@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import shlex
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -196,5 +197,5 @@ def _where(one: tuple[str, str], other: tuple[str, str]) -> str:
 
 def _next_command(root: Path, listings: dict[str, Listing]) -> str:
     if UNSPLIT in listings or "validation" in listings:
-        return f"make model DATASET={root}"
+        return f"make model DATASET={shlex.quote(str(root))}"
     return f"rename the folder of validation images to {root / 'validation'}"

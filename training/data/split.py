@@ -12,6 +12,7 @@ import csv
 import dataclasses
 import json
 import os
+import shlex
 import shutil
 import unicodedata
 from collections import Counter
@@ -95,7 +96,7 @@ def run(parsed: argparse.Namespace) -> None:
     )
     write_split(plan, parsed.to, copy=parsed.copy)
     print(plan.to_text())
-    print(f"wrote {parsed.to}. Next: make model DATASET={parsed.to}")
+    print(f"wrote {parsed.to}. Next: make model DATASET={shlex.quote(str(parsed.to))}")
 
 
 def plan_split(

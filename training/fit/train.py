@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import shlex
 import time
 from pathlib import Path
 from typing import Any
@@ -86,7 +87,8 @@ def run(parsed: argparse.Namespace) -> None:
         licence=parsed.licence,
         dataset_name=named.resolve().name,
     )
-    print(f"Next: make convert MODEL={folder / run_folder.MODEL} DATASET={named}")
+    model, images = (shlex.quote(str(path)) for path in (folder / run_folder.MODEL, named))
+    print(f"Next: make convert MODEL={model} DATASET={images}")
 
 
 def train(
