@@ -2,7 +2,7 @@
 
 An event is either HTTP (API Gateway payload 2.0 or 1.0, Function URL) or a direct invoke::
 
-    {"url": "https://example.com/pants.jpg"}  ->  the body that HTTP would carry, no envelope
+    {"url": "https://example.com/image.jpg"}  ->  the body that HTTP would carry, no envelope
 
 A prediction is made in five steps: decode the request (``http.request_body``), fetch the image
 (``fetching.client``), decode the image (``images.decode``), predict (``classifier``), build the
@@ -125,9 +125,9 @@ def model(_: Request, context: RequestContext) -> Response:
     return json_response(200, context.service.classifier.metadata.to_dict())
 
 
-def static(request: Request, _: RequestContext) -> Response:
+def static(request: Request, context: RequestContext) -> Response:
     """Serve one of the pages."""
-    return pages.serve(request.path)
+    return pages.serve(request.path, context.service.classifier.metadata)
 
 
 Handler = Callable[[Request, RequestContext], Response]

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 FORMAT_VERSION = 2
-READABLE_VERSIONS = (1, 2)  # version 1 had no title and no subject
+READABLE_VERSIONS = (1, 2)
+# Version 1 had no words. All its artifacts are of this project's clothing model.
+_WORDS_OF_VERSION_1 = {"title": "Which garment is it?", "subject": "garment"}
 METADATA_FILE = "metadata.json"
 LABELS_FILE = "labels.txt"
 RESIZE_FILTERS = ("nearest", "bilinear", "bicubic", "lanczos")
@@ -177,6 +179,8 @@ class ModelMetadata:
                 f"this artifact's metadata has format version {found!r}. This code reads versions "
                 f"{READABLE_VERSIONS}. Convert the model again, or use the matching release."
             )
+        if found == 1:
+            fields = _WORDS_OF_VERSION_1 | fields
         try:
             spec = InputSpec(**fields["input"])
             labels = fields["labels"]

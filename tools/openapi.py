@@ -21,7 +21,7 @@ JSON_FILE = FOLDER / "openapi.json"
 HTML_FILE = FOLDER / "docs.html"
 DIALECT = "https://spec.openapis.org/oas/3.1/dialect/base"
 API_VERSION = "1.0.0"  # of this interface, not of the model: GET /model has that
-EXAMPLE_URL = "https://example.com/pants.jpg"
+EXAMPLE_URL = "https://example.com/image.jpg"
 # What API Gateway answers before the function is asked, in words of its own.
 GATEWAY_ANSWERS = {
     401: "no valid token (ApiAuth=jwt)",
@@ -61,10 +61,10 @@ def build_document() -> dict[str, Any]:
         "openapi": "3.1.0",
         "jsonSchemaDialect": DIALECT,
         "info": {
-            "title": "Clothing image classifier",
+            "title": "{{name}}",
             "version": API_VERSION,
-            "description": "Names the garment in a picture. Send an address or the picture.",
-            "license": {"name": "MIT", "identifier": "MIT"},
+            "description": "{{title}} Send the URL of an image, or the image.",
+            "license": {"name": "{{licence}}"},
         },
         "servers": [{"url": ".", "description": "where this document was found"}],
         "security": [{}, {"jwt": []}, {"iam": []}],
@@ -287,7 +287,7 @@ def _schemas() -> dict[str, Any]:
         },
         "Score": _object(
             {
-                "label": {"type": "string", "examples": ["pants"]},
+                "label": {"type": "string", "examples": ["{{first_label}}"]},
                 "score": {"type": "number", "minimum": 0, "maximum": 1},
             }
         ),
@@ -380,16 +380,16 @@ th, td { text-align: left; vertical-align: top; padding: .4rem .8rem .4rem 0;
 tr:target { background: var(--soft); }
 """
 _CURL = """curl -sS "$API/predict" -H 'Content-Type: application/json' -d '{"url": "%(url)s"}'
-curl -sS "$API/predict" -H 'Content-Type: image/jpeg' --data-binary @pants.jpg
-curl -sS "$API/predict?top_k=3" -F image=@pants.jpg -F image=@hat.png
+curl -sS "$API/predict" -H 'Content-Type: image/jpeg' --data-binary @image.jpg
+curl -sS "$API/predict?top_k=3" -F image=@image.jpg -F image=@other.png
 curl -sS "$API/predict" -H 'Content-Type: application/json' -d '{"urls": ["%(url)s"]}'
 curl -sS -G "$API/predict" --data-urlencode url=%(url)s"""
 EXAMPLE_ANSWER = """{
   "predictions": [
-    {"label": "pants", "score": 0.9812346},
-    {"label": "shorts", "score": 0.0101442}
+    {"label": "{{first_label}}", "score": 0.9812346},
+    {"label": "{{second_label}}", "score": 0.0101442}
   ],
-  "model": {"name": "clothing-xception", "version": "1.0.0"},
+  "model": {"name": "{{name}}", "version": "{{version}}"},
   "timings_ms": {"fetch": 84.2, "decode": 3.1, "preprocess": 1.9, "inference": 241.7,
                  "total": 331.4},
   "request_id": "8f507cfc-xmpl-4697-b07a-ac58fc914c95"

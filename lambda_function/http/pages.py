@@ -1,7 +1,8 @@
 """The files that are served as they are: demo page, docs, OpenAPI document.
 
 Each HTML page is one file with its own style and script inside. The Content-Security-Policy
-allows exactly those, by their hashes, and nothing else.
+allows exactly those, by their hashes, and nothing else. What a page says of the model comes from
+the artifact: ``{{title}}`` and the other words that ``serve`` names stand for it.
 """
 
 from __future__ import annotations
@@ -9,10 +10,16 @@ from __future__ import annotations
 import base64
 import functools
 import hashlib
+import html
+import json
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lambda_function.http.events import Response
+
+if TYPE_CHECKING:
+    from lambda_function.metadata import ModelMetadata
 
 _FOLDER = Path(__file__).parent
 _FILES = {
@@ -21,18 +28,36 @@ _FILES = {
     "/openapi.json": ("openapi.json", "application/json"),
 }
 _CACHE = "public, max-age=300"
+_WORD = re.compile(r"\{\{(\w+)\}\}")
 _INLINE = re.compile(r"<(script|style)>(.*?)</\1>", re.DOTALL)
 
 
-@functools.cache
-def serve(path: str) -> Response:
-    """Return the page of a path.
+def serve(path: str, metadata: ModelMetadata) -> Response:
+    """Return the page of a path, with the words of an artifact.
 
     Args:
         path: one of ``/``, ``/docs`` and ``/openapi.json``.
+        metadata: of the artifact that is served.
     """
+    first, second = metadata.labels[:2]
+    return _render(
+        path,
+        title=metadata.title,
+        subject=metadata.subject,
+        name=metadata.name,
+        version=metadata.version,
+        licence=metadata.licence,
+        first_label=first,
+        second_label=second,
+    )
+
+
+@functools.cache
+def _render(path: str, **words: str) -> Response:
     name, content_type = _FILES[path]
-    text = (_FOLDER / name).read_text(encoding="utf-8")
+    escape = html.escape if content_type.startswith("text/html") else _escape_json
+    template = (_FOLDER / name).read_text(encoding="utf-8")
+    text = _WORD.sub(lambda found: escape(words[found[1]]), template)
     headers = {"cache-control": _CACHE}
     if content_type.startswith("text/html"):
         headers |= {
@@ -42,14 +67,18 @@ def serve(path: str) -> Response:
     return Response(200, text, content_type, headers)
 
 
-def content_security_policy(html: str) -> str:
+def _escape_json(text: str) -> str:
+    return json.dumps(text)[1:-1]
+
+
+def content_security_policy(page: str) -> str:
     """Return the policy that lets a page run its own inline script and style only.
 
     Images may come from anywhere, since the page shows the image that a user names. Requests may
     go to this API only.
     """
     hashes: dict[str, list[str]] = {"script": [], "style": []}
-    for kind, content in _INLINE.findall(html):
+    for kind, content in _INLINE.findall(page):
         digest = base64.b64encode(hashlib.sha256(content.encode("utf-8")).digest()).decode()
         hashes[kind].append(f"'sha256-{digest}'")
     rules = {

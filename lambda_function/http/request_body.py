@@ -29,7 +29,7 @@ _JSON_BYTES_WITHOUT_IMAGE = 300_000  # 32 URLs of 8,192 characters, and room
 _JSON_VALUES_BESIDE_IMAGE = 100
 _MAX_TEXT_BYTES = 4 * MAX_URL_LENGTH  # of a form field in UTF-8
 _FORM_LINE = re.compile(rb"(?:url|urls|image|top_k)=")  # no image begins like this
-_EXAMPLE = '{"url": "https://example.com/pants.jpg"}'
+_EXAMPLE = '{"url": "https://example.com/image.jpg"}'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +68,7 @@ def read_prediction_request(request: Request, class_count: int) -> PredictionReq
     if request.method != "POST" and "url" not in fields:
         raise BadRequestError(
             "Give the image's address in the query, percent-encoded: "
-            "/predict?url=https%3A%2F%2Fexample.com%2Fpants.jpg"
+            "/predict?url=https%3A%2F%2Fexample.com%2Fimage.jpg"
         )
     if request.method == "POST":
         body_fields = _body_fields(request)

@@ -131,7 +131,7 @@ def test_a_phone_is_taken_to_the_answer(new_demo: Callable[..., Demo]) -> None:
 def test_a_phone_is_asked_for_a_photo(new_demo: Callable[..., Demo]) -> None:
     demo = new_demo(**PHONE)
     demo.open()
-    assert demo.page.locator("#invite").inner_text() == "Photograph a garment"
+    assert demo.page.locator("#invite").inner_text() == "Photograph one garment"
     with demo.page.expect_file_chooser() as chooser:
         demo.page.tap("#choose")
     assert chooser.value.element.get_attribute("accept") == "image/*"

@@ -20,9 +20,10 @@ import cfnlint.data.schemas.other.step_functions as step_functions_schemas
 import jsonschema
 import pytest
 
-from lambda_function import app
+from lambda_function import SHIPPED_MODEL, app
 from lambda_function.http import pages
 from lambda_function.http.events import QUEUE_HANDLER
+from lambda_function.metadata import read_metadata
 from lambda_function.service import Service
 from lambda_function.settings import VARIABLES, Settings
 from tests.support.template import REPOSITORY, deploy, load, translate
@@ -601,7 +602,7 @@ def test_what_stays_open_is_what_the_function_serves_as_pages() -> None:
     open_routes = {key for key, r in routes(**JWT).items() if r["AuthorizationType"] == "NONE"}
     served = {f"GET {path}" for path, methods in app.ROUTES.items() if methods["GET"] is app.static}
     assert open_routes == served | {"OPTIONS /{proxy+}"}
-    assert pages.serve("/").status == 200
+    assert pages.serve("/", read_metadata(SHIPPED_MODEL)).status == 200
 
 
 def test_parts_of_the_api_are_created_one_after_another() -> None:

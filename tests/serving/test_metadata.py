@@ -71,7 +71,7 @@ def test_format_version_one_without_title_and_subject_stays_readable():
     metadata = read_metadata(with_text(json.dumps(fields)))
 
     assert metadata.labels == METADATA.labels
-    assert (metadata.title, metadata.subject) == ("What is in the image?", "image")
+    assert (metadata.title, metadata.subject) == ("Which garment is it?", "garment")
 
 
 def test_equal_arguments_give_equal_bytes():
