@@ -114,12 +114,13 @@ def _expand_fields(data: bytes, start: int, width: int, height: int, bits: int) 
     rows = np.frombuffer(data, np.uint8, stride * abs(height), start).reshape(abs(height), stride)
     words = rows[:, : width * bits // 8].copy().view("<u2" if bits == 16 else "<u4")
     pixels = np.zeros((abs(height), width, 4), np.uint8)
+    masks = tuple(mask & (1 << bits) - 1 for mask in masks)
     for channel, mask in zip((2, 1, 0, 3), masks, strict=True):
         lowest = mask & -mask
         top = mask // lowest if lowest else 0
         if not top:
             continue
-        levels = (words & words.dtype.type(mask & (1 << bits) - 1)) // words.dtype.type(lowest)
+        levels = (words & words.dtype.type(mask)) // words.dtype.type(lowest)
         pixels[..., channel] = levels.astype(np.uint64) * 255 // top
     standard = (0xFF0000, 0xFF00, 0xFF, 0xFF000000 if masks[3] else 0)
     head = struct.pack("<IiiHHIIiiII", 108, width, height, 1, 32, 3, 0, 0, 0, 0, 0)

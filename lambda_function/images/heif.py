@@ -20,7 +20,6 @@ from lambda_function.images.stripped import (
     MAX_PARTS,
     StrippedImage,
     check_size,
-    damaged,
     too_many_parts,
 )
 
@@ -112,19 +111,17 @@ def strip_heif(data: bytes, kind: str, max_pixels: int) -> StrippedImage:
         max_pixels: larger images are refused, and images whose parts have more pixels in all.
 
     Raises:
-        UndecodableImageError: damaged, or of a kind that is not read.
+        UndecodableImageError: of a kind that is not read.
+        ValueError: damaged. ``IndexError``, ``KeyError`` and ``struct.error`` mean the same.
         TooLargeError: more than ``max_pixels`` pixels.
     """
-    try:
-        file = _read_file(data, kind)
-        height, width = file.item(file.primary).size()
-        check_size(width, height, max_pixels)
-        kept = _kept_items(file, kind)
-        profile, coded = _colours(file.items[file.primary])
-        pixels = _check_work(data, [file.items[number] for number in kept], kind)
-        stripped = _write_file(data, file, kept, kind)
-    except (struct.error, IndexError, KeyError, ValueError) as error:
-        raise damaged(kind) from error
+    file = _read_file(data, kind)
+    height, width = file.item(file.primary).size()
+    check_size(width, height, max_pixels)
+    kept = _kept_items(file, kind)
+    profile, coded = _colours(file.items[file.primary])
+    pixels = _check_work(data, [file.items[number] for number in kept], kind)
+    stripped = _write_file(data, file, kept, kind)
     if pixels > 2 * max_pixels:  # transparency is an image of its own
         raise TooLargeError(
             f"The {kind} decodes to {pixels:,} pixels with all its parts; "

@@ -61,7 +61,10 @@ def strip_image(data: bytes, max_pixels: int = MAX_PIXELS) -> StrippedImage:
             "The content is not an image of a type that is read here. "
             f"{looks}{advice(kind)} Supported: {', '.join(FORMATS)}."
         )
-    return _STRIPPERS[kind](data, kind, max_pixels)
+    try:
+        return _STRIPPERS[kind](data, kind, max_pixels)
+    except (struct.error, IndexError, KeyError, ValueError) as error:  # cut short, out of range
+        raise damaged(kind) from error
 
 
 def read_orientation(exif: bytes) -> int:
@@ -300,6 +303,8 @@ def _gif_canvas(data: bytes, frame: int, max_pixels: int) -> tuple[int, int, int
     left, top, width, height = struct.unpack_from("<4H", data, frame + 1)
     screen_width, screen_height = struct.unpack_from("<2H", data, 6)
     size = (max(screen_width, left + width), max(screen_height, top + height))
+    if max(size) > 0xFFFF:
+        raise damaged("GIF")
     check_size(*size, max_pixels)
     return None if size == (width, height) else (left, top, *size)
 

@@ -18,16 +18,32 @@ from lambda_function.errors import (
     UnsupportedImageError,
 )
 from lambda_function.images.decode import decode_image, preprocess
+from lambda_function.images.profiles import coded_profile
 from lambda_function.metadata import InputSpec
+from tests.support.hostile import (
+    avif_larger_than_it_says,
+    avif_of_several_frames,
+    empty_scans_jpeg,
+    gif_with_screen,
+    large_table_profile,
+    long_curve_profile,
+    many_tags_profile,
+    mpet_profile,
+    png_with_profile,
+    rle_bmp,
+)
 from tests.support.images import (
+    bit_field_bmp,
     chunk,
     cmyk_profile,
     encode,
     exif,
     grey_profile,
     insert_segments,
+    lab_profile,
     photo,
     png,
+    read_fixture,
     rgb_profile,
     segment,
 )
@@ -87,7 +103,41 @@ def valid_files() -> tuple[bytes, ...]:
         encode(image, "AVIF", **turned),
         encode(alpha, "AVIF"),
         encode(image, "AVIF", **animation),
+        empty_scans_jpeg(64, 20),
+        empty_scans_jpeg(64, 20, arithmetic=False),
+        gif_with_screen(64, 64),
+        rle_bmp(24, 20, b"\1\5\0\0" * 24),
+        rle_bmp(24, 20, b"\x14\x12\0\0\0\4\x12\x34" * 24 + b"\0\1", bits=4),
+        bit_field_bmp((0x1F << 10, 0x1F << 5, 0x1F, 0x8000), bits=16),
+        png(np.asarray(image), extra=chunk(b"cICP", bytes((9, 16, 0, 1)))),
+        png(np.asarray(image), extra=chunk(b"gAMA", (100_000).to_bytes(4))),
+        *(read_fixture(name) for name in ("corners.heic", "alpha.heic", "ten-bit.heic")),
+        read_fixture("ten-bit.avif"),
+        read_fixture("twelve-bit-alpha.avif"),
     )
+
+
+@functools.cache
+def profiles() -> tuple[bytes, ...]:
+    """Return small profiles of every kind, good and hostile."""
+    return (
+        rgb_profile("blue", "green", "red"),
+        grey_profile(1.8),
+        cmyk_profile(),
+        lab_profile(),
+        mpet_profile(200),
+        mpet_profile(200).replace(b"D2B0", b"A2B0"),
+        long_curve_profile(2_000),
+        large_table_profile(5),
+        many_tags_profile(50),
+        coded_profile(9, 16) or b"",
+    )
+
+
+@functools.cache
+def refused_files() -> tuple[bytes, ...]:
+    """Return seeds that are refused as they are."""
+    return (avif_of_several_frames(64, 5), avif_larger_than_it_says(256))
 
 
 def is_read(data: bytes) -> bool:
@@ -135,6 +185,7 @@ def mutate(data: bytes, seed: int) -> bytes:
 
 def test_the_seeds_are_read():
     assert all(is_read(data) for data in valid_files())
+    assert all(is_read(png_with_profile(profile)) for profile in profiles())
 
 
 @FUZZ
@@ -215,13 +266,22 @@ def test_missing_palette_or_too_much_transparency_is_refused():
             decode_image(SIGNATURES[2] + b"".join(chunks))
 
 
+@settings(FUZZ, max_examples=200)
+@given(which=st.integers(0, 1000), seed=st.integers(0, 2**32))
+def test_images_with_damaged_profiles_are_read(which, seed):
+    profile = mutate(profiles()[which % len(profiles())], seed)
+
+    assert is_read(png_with_profile(profile))
+
+
 @pytest.mark.slow
 def test_thousands_of_other_damaged_files_are_refused_or_read():
     start = random.SystemRandom().randrange(2**32)
     for seed in range(start, start + SLOW_CASES):
-        which = seed % len(valid_files())
+        seeds = valid_files() + refused_files()
+        which = seed % len(seeds)
         try:
-            is_read(mutate(valid_files()[which], seed))
+            is_read(mutate(seeds[which], seed))
         except Exception as error:
-            error.add_note(f"mutate(valid_files()[{which}], {seed})")
+            error.add_note(f"mutate(seeds[{which}], {seed})")
             raise

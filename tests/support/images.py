@@ -9,6 +9,8 @@ import zlib
 import numpy as np
 from PIL import Image
 
+from lambda_function import REPOSITORY
+
 RED, GREEN, BLUE, WHITE, BLACK = (
     (255, 0, 0),
     (0, 255, 0),
@@ -16,6 +18,7 @@ RED, GREEN, BLUE, WHITE, BLACK = (
     (255, 255, 255),
     (0, 0, 0),
 )
+FIXTURES = REPOSITORY / "tests" / "data" / "images"
 FORMATS = ("JPEG", "PNG", "WebP", "GIF", "BMP", "AVIF")
 
 
@@ -184,3 +187,37 @@ def cmyk_profile() -> bytes:
         lut += bytes((0 if point >= 8 else 255, 128, 128))  # L*, a*, b*
     lut += bytes(range(256)) * 3
     return icc_profile(b"CMYK", {b"wtpt": _D50, b"A2B0": lut}, connection=b"Lab ")
+
+
+def lab_profile() -> bytes:
+    """Return an RGB profile whose mAB tag exchanges red and blue, ICC.1:2022 10.12."""
+    line = b"para\0\0\0\0" + struct.pack(">HHi", 0, 0, 65536)
+    curves = line * 3
+    tag = b"mAB \0\0\0\0" + bytes((3, 3, 0, 0))
+    table = 32 + len(curves)
+    tag += struct.pack(">5I", 32, 0, 0, table, 32) + curves
+    corners_of_cube = [
+        bytes(255 * part for part in (blue, green, red))
+        for red in (0, 1)
+        for green in (0, 1)
+        for blue in (0, 1)
+    ]
+    tag += bytes((2, 2, 2)).ljust(16, b"\0") + b"\1\0\0\0" + b"".join(corners_of_cube)
+    return icc_profile(b"RGB ", {b"wtpt": _D50, b"A2B0": tag}, version=0x04400000)
+
+
+def bit_field_bmp(masks: tuple[int, int, int, int], *, bits: int, pixels: bytes = b"") -> bytes:
+    """Return a BMP of 4x4 pixels whose channels have these masks."""
+    pixels = pixels or bytes(range(16 * bits // 8))
+    start = 14 + 108
+    head = struct.pack("<2sIHHI", b"BM", start + len(pixels), 0, 0, start)
+    head += struct.pack("<IiiHHIIiiII", 108, 4, 4, 1, bits, 3, 0, 0, 0, 0, 0)
+    return (head + struct.pack("<4I", *masks)).ljust(start, b"\0") + pixels
+
+
+def read_fixture(name: str) -> bytes:
+    """Return a file that no library of the tests can write: HEIC, and AVIF of 10 and 12 bits.
+
+    pillow-heif 1.4 and imagecodecs 2026.3.6 made them from ``corners`` and ``photo(512, 512)``.
+    """
+    return (FIXTURES / name).read_bytes()

@@ -149,7 +149,7 @@ def avif(obus: bytes, *, height: int, width: int, extra: tuple[bytes, ...] = (),
 def one_item(data: bytes, kind: bytes, *, extra: tuple[bytes, ...] = ()) -> Item:
     """Return the only coded image of a file, with its size and its codec's configuration."""
     configuration = {b"hvc1": b"hvcC", b"av01": b"av1C"}[kind]
-    names = (b"ispe", configuration, b"pixi")
+    names = (b"ispe", configuration, b"pixi", b"clap")
     properties = tuple(box(name, find_box(data, name)) for name in names if name in data)
     return Item(kind, find_box(data, b"mdat"), properties + extra)
 
