@@ -9,8 +9,9 @@ VENVS := .venv
 # it from the environment, as "$$IMAGE". So spaces, quotes and dollar signs in a path do no harm.
 # ARGS and TRAIN hold options: the shell splits them into words, and quotes work inside them.
 
-VARIABLES := ARCH ARGS BASE_IMAGE BOTO3 CONFIG DATASET FORMAT GROUPS IAM IMAGE MODEL OUTPUT PARAMS PORT \
-  RECIPE REQUIREMENTS RETRY RUN STACK STEP TO TRAIN URL WEIGHTS YES
+VARIABLES := ARCH ARGS BASE_IMAGE BOTO3 CONFIG DATASET EXAMPLE FORMAT GROUPS IAM IMAGE LABELS LICENCE \
+  MODEL NAME NORMALISATION OUTPUT PARAMS PORT RECIPE REQUIREMENTS RESIZE RETRY RUN SIZE STACK STEP \
+  SUBJECT TITLE TO TRAIN URL WEIGHTS YES
 SETTINGS := PYTHON PYTHON311 VENVS TOKEN
 
 define read_variable
@@ -29,7 +30,8 @@ export GROUPS_FILE := $(GROUPS)
 MAKEOVERRIDES := # for a make inside a recipe, such as a test's
 
 TARGETS := help predict run test model deploy emulate image data data-check split fetch train steps \
-  score convert check format test-training test-jax test-browser test-container test-tflite-runtime \
+  score convert import adopt check format test-training test-jax test-browser test-container \
+  test-tflite-runtime \
   test-arm64 preflight smoke bulk events destroy lock clean
 .PHONY: $(TARGETS)
 # Without this, make says "nothing to be done" for a stray file name, and the target ignores it.
@@ -46,12 +48,15 @@ help:
 	@awk -F':.*## ' '/^##@ / {printf "%s%s\n", (n++ ? "\n" : ""), substr($$0, 5)} \
 	  /^[a-zA-Z0-9-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@printf '\nOther programs: $(VENVS)/test/bin/python -m NAME --help, where NAME is benchmarks, deploy.costs,\n'
-	@printf 'tools.openapi or tools.golden, and $(VENVS)/training/bin/python -m training or converter.\n'
+	@printf 'or tools.openapi, and $(VENVS)/training/bin/python -m training or converter.\n'
 	@printf 'Times: two cores, with the environment in place. The first run of a target sets it up (1 to 4 min).\n'
 
 python = $(VENVS)/$(1)/bin/python
 DATA = $${DATASET:+--dataset "$$DATASET"}
 SOURCES = $(DATA) $${WEIGHTS:+--backbone-weights "$$WEIGHTS"}
+# --size "$$SIZE" where SIZE is given.
+lower = $(shell echo $(1) | tr A-Z a-z)
+OPTION = $${$(1):+--$(lower) "$$$(1)"}
 WITH_MODEL = $${MODEL:+env MODEL_URI="$$MODEL"}
 
 ##@ Start here
@@ -85,9 +90,13 @@ emulate: $(VENVS)/test/.ok ## run the handler under Lambda's emulator: PORT=8080
 	@$(WITH_MODEL) $(call python,test) -m tools.emulator --port "$${PORT:-8080}"
 
 BUILD_ARGUMENT = $(if $($(1)),--build-arg $(1)="$$$(1)")
-image: ## build the container image (5 min): ARCH=arm64 BASE_IMAGE=... BOTO3=locked
-	@# Lambda refuses an index of image and attestation.
-	BUILDX_NO_DEFAULT_ATTESTATIONS=1 docker build --platform linux/$(if $(filter arm64,$(ARCH)),arm64,amd64) $(foreach name,BASE_IMAGE REQUIREMENTS BOTO3,$(call BUILD_ARGUMENT,$(name))) --tag clothing-classifier .
+image: ## build the container image (5 min): MODEL=... ARCH=arm64 BASE_IMAGE=... BOTO3=locked
+	@# Lambda refuses an index of image and attestation. Another model needs a folder of its own.
+	@set -e; context=.; if [ -n "$$MODEL" ]; then \
+	  context=$$(mktemp -d); trap 'rm -r "$$context"' EXIT; \
+	  cp -r Dockerfile .dockerignore lambda_function requirements deploy "$$context"; \
+	  cp "$$MODEL" "$$context/lambda_function/model.tflite"; fi; \
+	BUILDX_NO_DEFAULT_ATTESTATIONS=1 docker build --platform linux/$(if $(filter arm64,$(ARCH)),arm64,amd64) $(foreach name,BASE_IMAGE REQUIREMENTS BOTO3,$(call BUILD_ARGUMENT,$(name))) --tag "$$($(PYTHON) -m deploy.names $${MODEL:+"$$MODEL"})" "$$context"
 
 ##@ Train
 
@@ -112,6 +121,14 @@ steps: $(VENVS)/training/.ok ## the course, step by step (each some minutes): ST
 
 convert: $(VENVS)/training/.ok ## convert and check a model (5 min): MODEL=runs/mine/model.keras RECIPE=... OUTPUT=...
 	@model="$${MODEL:-runs/$${RUN:-rebuilt}/model.keras}"; $(call python,training) -m converter "$$model" --recipe "$${RECIPE:-int8_float_head}" --output "$${OUTPUT:-$${model%.*}.tflite}" $(DATA) $(ARGS)
+
+# A TFLite file needs no TensorFlow.
+IMPORT_WITH := $(if $(filter %.tflite,$(lastword $(MODEL))),test,training)
+import: $(VENVS)/$(IMPORT_WITH)/.ok ## take in a Keras or TFLite model from elsewhere (2 min): MODEL=file LABELS=a,b,c NORMALISATION=... RESIZE=...
+	@$(call python,$(IMPORT_WITH)) -m converter import "$$MODEL" $(foreach name,LABELS SIZE NORMALISATION RESIZE NAME TITLE SUBJECT LICENCE DATASET RECIPE OUTPUT,$(call OPTION,$(name))) $(ARGS)
+
+adopt: $(VENVS)/test/.ok ## make a converted or imported model the one that is served: MODEL=model.tflite EXAMPLE=photo.jpg YES=1
+	@$(call python,test) -m converter adopt "$$MODEL" $(call OPTION,EXAMPLE) $${YES:+--yes}
 
 score: $(VENVS)/test/.ok ## score the shipped model on the test split again; it must repeat the record (1 min)
 	@$(call python,test) -m training evaluate lambda_function/model.tflite --split test --must-be-recorded --no-gallery $(DATA) $(ARGS)

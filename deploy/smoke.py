@@ -33,9 +33,9 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from deploy.findings import CheckFailed
 from deploy.stack import DeployedStack, command_line, describe, open_session, read_target
-from lambda_function import REPOSITORY
+from lambda_function import example_image
 
-EXAMPLE = REPOSITORY / "examples" / "pants.jpg"
+EXAMPLE = example_image()
 # One vCPU needs 0.3 s for a prediction. The limit is for a network, and for a cold neighbour.
 MAX_WARM_S = 5.0
 PROBLEM_KEYS = {"type", "title", "status", "detail", "code", "request_id"}

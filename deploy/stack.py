@@ -24,12 +24,12 @@ from botocore.exceptions import BotoCoreError, ClientError, ProfileNotFound
 from samtranslator.yaml_helper import yaml_parse
 
 from deploy.findings import CheckFailed
+from deploy.names import default_name
 from lambda_function import REPOSITORY
 
 TEMPLATE = REPOSITORY / "template.yaml"
 CONFIG = REPOSITORY / "samconfig.toml"
 STACK_FILES = REPOSITORY / "deploy" / "stacks"
-DEFAULT_STACK = "clothing-classifier"
 # A change set was made for the stack and never executed: nothing exists yet.
 NEVER_CREATED = "REVIEW_IN_PROGRESS"
 
@@ -88,7 +88,7 @@ def command_line(module: str, description: str | None) -> argparse.ArgumentParse
     )
     parser.add_argument(
         "--stack",
-        help=f"a stack or a file of deploy/stacks/. Default: the last one, {DEFAULT_STACK}",
+        help=f"a stack or a file of deploy/stacks/. Default: the last one, or {default_name()}",
     )
     parser.add_argument("parameters", nargs="*", metavar="Name=value")
     return parser
@@ -117,7 +117,7 @@ def read_target(
     last = _read_toml(config) if config.is_file() else {}
     answers = last.get("default", {}).get("deploy", {}).get("parameters", {})
     name = options.stack or answers.get("stack_name")
-    return Target(name or DEFAULT_STACK, answers.get("region"), given, is_remembered=bool(name))
+    return Target(name or default_name(), answers.get("region"), given, is_remembered=bool(name))
 
 
 def remember(target: Target, region: str, config: Path = CONFIG) -> None:

@@ -5,3 +5,10 @@ from pathlib import Path
 PACKAGE = Path(__file__).resolve().parent  # of the deployed files, the model among them
 REPOSITORY = PACKAGE.parent  # the checkout. In the function, Lambda's task root
 SHIPPED_MODEL = PACKAGE / "model.tflite"  # the only place that names the file
+EXAMPLES = REPOSITORY / "examples"  # images of the checkout
+
+
+def example_image() -> Path:
+    """Return the image that commands take by default: the release's, or the first that is there."""
+    release = EXAMPLES / "pants.jpg"
+    return release if release.is_file() else min(EXAMPLES.iterdir(), default=release)

@@ -44,7 +44,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
-from lambda_function import REPOSITORY
+from lambda_function import REPOSITORY, example_image
 from tools.image_server import ImageServer, Resource
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 
 CACHE = REPOSITORY / ".cache" / "emulator"
 SAM_LOCK = REPOSITORY / "requirements" / "sam.txt"
-EXAMPLE = REPOSITORY / "examples" / "pants.jpg"
+EXAMPLE = example_image()
 HANDLER = "lambda_function.app.lambda_handler"
 INVOKE_PATH = "/2015-03-31/functions/function/invocations"
 MAX_REQUEST_BYTES = 6 * 1024**2  # Lambda's limit for a synchronous invoke
@@ -496,7 +496,7 @@ def _explain(url: str, picture_url: str) -> None:
     direct = json.dumps({"url": picture_url})
     print("The handler runs under the Lambda Runtime Interface Emulator. Ctrl-C ends it.")
     print("In another terminal, one request at a time (two at once crash the emulator):\n")
-    print("# direct invoke. The image is examples/pants.jpg, served here. Any public URL works too")
+    print(f"# direct invoke. The image is examples/{EXAMPLE.name}. Any public URL works too")
     print(f"curl -s {url} -d '{direct}'\n")
     print("# what API Gateway sends for POST /predict (payload format 2.0)")
     print(f"curl -s {url} -d @{event_name}\n", flush=True)

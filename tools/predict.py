@@ -27,7 +27,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
-from lambda_function import REPOSITORY, app
+from lambda_function import app, example_image
 from lambda_function.classifier import ArtifactError
 from lambda_function.fetching.s3 import ModelDownloadError
 from lambda_function.images.formats import FORMATS, SNIFF_BYTES, sniff
@@ -35,7 +35,7 @@ from lambda_function.metadata import MetadataError
 from lambda_function.settings import SettingsError
 from tools.serve import LocalContext
 
-EXAMPLE_IMAGE = REPOSITORY / "examples" / "pants.jpg"
+EXAMPLE_IMAGE = example_image()
 # Those that the handler does not read get a line that says so.
 IMAGE_TYPES = {*FORMATS, "HEIC", "JPEG 2000", "JPEG XL", "SVG", "TIFF"}
 BAR_WIDTH = 30

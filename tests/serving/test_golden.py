@@ -1,13 +1,14 @@
-"""The shipped model answers as it did when it was released.
+"""The shipped model predicts as it did when it was adopted.
 
-Recorded by ``python -m tools.golden --write`` at a release. The first set is the project's own
-pictures; the second, by file name only, 50 validation images, checked where the data set is.
+`python -m converter adopt` records the predictions: of the images in ``examples/``, and for the
+project's own model of 50 validation images, by file name only, checked where the data set is.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lambda_function import SHIPPED_MODEL
+from lambda_function import EXAMPLES, REPOSITORY, SHIPPED_MODEL, example_image
 from lambda_function.classifier import Classifier
 from lambda_function.images.decode import decode_image, preprocess
-from tools.golden import DATASET, EXAMPLES, GOLDEN
 
-# Largest difference of one probability. Integer kernels are exact; what is left is the last
-# place of float arithmetic, which differs between processors.
+GOLDEN = REPOSITORY / "tests" / "golden"
+DATASET = Path(
+    os.environ.get("CLOTHING_DATASET") or REPOSITORY.parent / "shared" / "clothing-dataset-small"
+)
+# Largest difference of one probability. Integer kernels are exact. The last place of float
+# arithmetic differs between processors.
 TOLERANCE = 0.004
 Scores = dict[str, dict[str, float]]
 
@@ -45,29 +49,34 @@ def largest_difference(
     tensor_fault: Callable[[Any], Any] = lambda tensor: tensor,
     label_fault: Callable[[Any], Any] = lambda scores: scores,
 ) -> float:
-    """Return the largest difference from the record, with a fault put in where one is given."""
+    """Return the largest difference from the record, with a fault if one is given."""
     spec = spec or classifier.metadata.input
     worst = 0.0
     for file, scores in expected.items():
         tensor = preprocess(decode_image((root / file).read_bytes(), target=spec), spec)
-        found = label_fault(classifier.predict(tensor_fault(tensor)))
-        named = dict(zip(classifier.metadata.labels, found, strict=True))
+        predicted = label_fault(classifier.predict(tensor_fault(tensor)))
+        named = dict(zip(classifier.metadata.labels, predicted, strict=True))
         worst = max(worst, *(abs(float(named[label]) - scores[label]) for label in scores))
     return worst
 
 
-def test_our_own_pictures_get_the_recorded_probabilities(classifier: Classifier) -> None:
+def test_the_examples_get_the_recorded_probabilities(classifier: Classifier) -> None:
     expected = recorded("examples.json")
-    assert len(expected) >= 6
+
+    assert set(expected) == {path.name for path in EXAMPLES.iterdir()}
+    assert example_image().name in expected
     assert largest_difference(classifier, EXAMPLES, expected) <= TOLERANCE
 
 
-def test_the_example_of_make_predict_is_classified_right(classifier: Classifier) -> None:
+@pytest.mark.release
+def test_the_example_of_make_predict_is_classified_right() -> None:
     scores = recorded("examples.json")["pants.jpg"]
+
     assert max(scores, key=lambda label: scores[label]) == "pants"
 
 
-def test_swapped_channels_are_caught_by_our_own_pictures(classifier: Classifier) -> None:
+@pytest.mark.release
+def test_swapped_channels_are_caught_by_the_examples(classifier: Classifier) -> None:
     difference = largest_difference(
         classifier,
         EXAMPLES,
@@ -77,7 +86,8 @@ def test_swapped_channels_are_caught_by_our_own_pictures(classifier: Classifier)
     assert difference > 5 * TOLERANCE
 
 
-def test_shifted_labels_are_caught_by_our_own_pictures(classifier: Classifier) -> None:
+@pytest.mark.release
+def test_shifted_labels_are_caught_by_the_examples(classifier: Classifier) -> None:
     difference = largest_difference(
         classifier,
         EXAMPLES,
@@ -87,8 +97,9 @@ def test_shifted_labels_are_caught_by_our_own_pictures(classifier: Classifier) -
     assert difference > 5 * TOLERANCE
 
 
+@pytest.mark.release
 @pytest.mark.parametrize("resize_filter", ["bilinear", "lanczos"])
-def test_another_resize_filter_is_caught_by_our_own_pictures(
+def test_another_resize_filter_is_caught_by_the_examples(
     classifier: Classifier, resize_filter: str
 ) -> None:
     spec = dataclasses.replace(classifier.metadata.input, resize_filter=resize_filter)
@@ -97,9 +108,11 @@ def test_another_resize_filter_is_caught_by_our_own_pictures(
 
 
 @pytest.mark.data
+@pytest.mark.release
 def test_fifty_data_set_images_get_the_recorded_probabilities(classifier: Classifier) -> None:
     if not DATASET.is_dir():
-        pytest.skip(f"no data set at {DATASET}; name one with CLOTHING_DATASET")
+        pytest.skip(f"no data set at {DATASET}. Name one with CLOTHING_DATASET")
     expected = recorded("dataset.json")
+
     assert len(expected) == 50
     assert largest_difference(classifier, DATASET, expected) <= TOLERANCE
