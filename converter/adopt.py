@@ -37,6 +37,7 @@ from training.files import markdown_table, replace_marked
 GOLDEN_IMAGES_PER_CLASS = 5
 EXAMPLE_WIDTH_PX = 240  # of the demo page's own copy
 _PAGE_EXAMPLE = re.compile(r"// examples/[^\n]*\nconst EXAMPLE_WEBP = '[^']*';")
+_README_SCREENSHOT = re.compile(r"(?ms)^<picture>.*?^</picture>\n\n")
 _README_FIGURES = re.compile(r"(?<=^## How good it is\n).*?(?=^## )", re.DOTALL | re.MULTILINE)
 _README_PREDICTION = re.compile(r"(?<=^\$ make predict\n).*?(?=^```)", re.DOTALL | re.MULTILINE)
 _README_RESPONSE = re.compile(
@@ -347,6 +348,9 @@ def _readme(text: str, classifier: Classifier, name: str, data: bytes) -> str:
         "accuracy is in the [model card](MODEL_CARD.md), or is not measured yet.\n\n"
         "<!-- benchmark:begin -->\nNot measured for this model.\n<!-- benchmark:end -->\n\n"
     )
+    knows = f"the shipped one, {metadata.name}, knows {len(metadata.labels)} classes"
+    text = text.replace("the shipped one knows ten kinds of clothing", knows)
+    text = _README_SCREENSHOT.sub("", text)
     text = _README_PREDICTION.sub(lambda _: shown, text)
     text = _README_FIGURES.sub(lambda _: figures, text)
     return _README_RESPONSE.sub(lambda _: f"-sS {request}\n{response[:-1]}, ...}}\n", text)

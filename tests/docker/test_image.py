@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.harness import RESULTS
 from benchmarks.image_size import bar_bytes
-from lambda_function import REPOSITORY, SHIPPED_MODEL
+from lambda_function import REPOSITORY, SHIPPED_MODEL, example_image
 from lambda_function.classifier import Classifier
 from lambda_function.images.decode import decode_image, preprocess
 from tests.docker.conftest import IMAGES_PORT, IS_STANDIN, Container, build
@@ -50,7 +50,7 @@ def test_a_url_gets_the_prediction_that_make_predict_gives(
 ) -> None:
     reply = container.invoke({"url": IMAGE_URL})
     here = Classifier(SHIPPED_MODEL)
-    decoded = decode_image((REPOSITORY / "examples" / "pants.jpg").read_bytes())
+    decoded = decode_image(example_image().read_bytes())
     scores = here.predict(preprocess(decoded, here.metadata.input))
     expected = dict(zip(here.metadata.labels, scores.tolist(), strict=True))
     got = {item["label"]: item["score"] for item in reply["predictions"]}

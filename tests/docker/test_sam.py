@@ -18,7 +18,7 @@ import pytest
 from samtranslator.yaml_helper import yaml_parse
 
 from deploy.stamp import stamp
-from lambda_function import REPOSITORY
+from lambda_function import REPOSITORY, example_image
 from tests.docker.conftest import IS_STANDIN, run
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.container, pytest.mark.slow]
 SAM = REPOSITORY / ".venv" / "sam" / "bin" / "sam"
-ENCODED_IMAGE = base64.b64encode((REPOSITORY / "examples" / "pants.jpg").read_bytes()).decode()
+ENCODED_IMAGE = base64.b64encode(example_image().read_bytes()).decode()
 ENVIRONMENT = {
     **os.environ,
     "SAM_CLI_TELEMETRY": "0",
