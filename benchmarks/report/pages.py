@@ -11,6 +11,8 @@ A test compares both pages with the result files.
 from __future__ import annotations
 
 import json
+import tomllib
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.baselines import HANDLERS
@@ -29,12 +31,10 @@ from training.files import replace_marked, write_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 README = REPOSITORY / "README.md"
 BEGIN, END = "<!-- benchmark:begin -->", "<!-- benchmark:end -->"
 TAG = "before-simplification"
-STUDY = "python -m training study size|ablation --results benchmarks/results"
 INTRODUCTION = (
     "Written by `python -m benchmarks report --write`. Figures are ratios of one run where they "
     "can be: other machines, and this one at other hours, have other times."
@@ -47,72 +47,9 @@ REMARKS = (
 )
 PLOT = "![Start, warm request, processor time and memory of all six](plots/compare.svg)"
 
-# Result file, without its suffix -> what it answers, and what writes it, unless the file itself
-# says so. `python` is that of .venv/test or, where Keras is needed, of .venv/benchmarks.
-SOURCES = {
-    "ablation_folds": ("the parts of the training recipe, cross-validated", STUDY),
-    "ablation_study": ("the parts of the training recipe, over seeds", STUDY),
-    "accuracy": (
-        "each handler on the test split, through its own decoding",
-        "python -m benchmarks accuracy --course-models FOLDER --only ours course onnx tensorflow "
-        "--write",
-    ),
-    "batch": ("16 images from slow servers", "python -m benchmarks micro --write"),
-    "compare": (
-        "this function beside the baselines, interleaved",
-        "python -m benchmarks compare --write",
-    ),
-    "evaluation_test": (
-        "the release on test: the model card's tables",
-        "python -m training evaluate lambda_function/model.tflite --split test --no-gallery "
-        "--out FOLDER",
-    ),
-    "image_size": (
-        "what the container image adds to its base",
-        "python -m benchmarks image-size --write",
-    ),
-    "no_garment": ("images without a garment", "python -m benchmarks no-garment --write"),
-    "overhead": ("time around inference", "python -m benchmarks micro --write"),
-    "own_data": (
-        "a team's own images, with default settings",
-        "python -m benchmarks own-data --search --write",
-    ),
-    "pareto": (
-        "every recipe of trained models: size, time, accuracy",
-        "python -m benchmarks pareto runs/*/*.tflite --write",
-    ),
-    "robustness_test": (
-        "test images saved otherwise",
-        "python -m training robustness lambda_function/model.tflite --split test "
-        "--out benchmarks/results",
-    ),
-    "robustness_validation": (
-        "validation images saved otherwise",
-        "python -m training robustness lambda_function/model.tflite --out benchmarks/results",
-    ),
-    "roofline": ("distance to the processor's peak", "python -m benchmarks roofline --write"),
-    "scaling": (
-        "time and memory against megapixels, batch, threads",
-        "python -m benchmarks scaling --write",
-    ),
-    "size_folds": ("input sizes, cross-validated", STUDY),
-    "size_study": ("input sizes, over seeds", STUDY),
-    "soak": ("5,000 mixed requests", "python -m pytest tests/serving/test_soak.py"),
-    "startup": ("where a cold start spends its time", "python -m benchmarks startup --write"),
-}
-# The code of these is deleted: docs/experiments.md has the results, the tag has the code.
-ANSWERED = {
-    "coldstart": ("start to first response", "python -m benchmarks.coldstart --write"),
-    "imports": ("what a library adds to the start", "python -m benchmarks.imports --write"),
-    "large_photos": (
-        "a 24-megapixel photo to a tensor",
-        "python -m benchmarks.large_photos --write",
-    ),
-    "tuning_speed": (
-        "the course's eleven trials, its way and ours",
-        "python -m benchmarks.tuning_speed --write",
-    ),
-}
+SOURCES: dict[str, dict[str, Any]] = tomllib.loads(
+    Path(__file__).with_name("sources.toml").read_text(encoding="utf-8")
+)
 
 
 def main(arguments: list[str]) -> None:
@@ -198,9 +135,8 @@ def index(results: Path) -> str:
     heads = ["file", "answers", "command", "measured", "commit", "on", "instruction sets"]
     top = [f"| {' | '.join(heads)} |", "| --- " * len(heads) + "|"]
     files = sorted(results.glob("*.json"))
-    kept = [_line(path, *SOURCES[path.stem]) for path in files if path.stem not in ANSWERED]
-    answered = [_line(path, *ANSWERED[path.stem]) for path in files if path.stem in ANSWERED]
-    lines = [*top, *kept]
+    answered = [_line(path) for path in files if SOURCES[path.stem].get("deleted")]
+    lines = [*top, *(_line(path) for path in files if not SOURCES[path.stem].get("deleted"))]
     if answered:
         lines += [
             "",
@@ -226,13 +162,13 @@ def current_block(text: str) -> str | None:
     return block.strip("\n") if end else None
 
 
-def _line(path: Path, answers: str, command: str) -> str:
+def _line(path: Path) -> str:
     result = _read(path)
     origin = result["provenance"]
     cells = [
         f"[{path.stem}]({path.name})",
-        answers,
-        f"`{result.get('command', command)}`",
+        SOURCES[path.stem]["answers"],
+        _command_of(path.stem, result),
         origin["date"],
         commit_of(origin),
         f"{origin['processor']}, {origin['cores']} cores",
@@ -242,7 +178,7 @@ def _line(path: Path, answers: str, command: str) -> str:
 
 
 def _command_of(name: str, result: dict[str, Any]) -> str:
-    return f"`{result.get('command', SOURCES[name][1])}`"
+    return f"`{result.get('command', SOURCES[name]['command'])}`"
 
 
 def _roofline(roofline: dict[str, Any]) -> str:
