@@ -28,7 +28,7 @@ from typing import Any
 from benchmarks.harness import RESULTS, command_line, origin, write_result
 from lambda_function import REPOSITORY
 from tools.container_engine import STANDIN, default_base_image, run_in_engine
-from training.files import replace_marked, write_text
+from training.files import markdown_table, replace_marked, write_text
 
 DOCUMENT = REPOSITORY / "docs" / "deploy-reference.md"
 BEGIN = "<!-- image size: written by `python -m benchmarks image-size --write` -->"
@@ -118,15 +118,17 @@ def count_added(base: dict[str, int], image: dict[str, int]) -> dict[str, int]:
 def table(result: dict[str, Any]) -> str:
     """Return a result as Markdown: the table, and how it was made."""
     images, source = result["images"], result["provenance"]
-    lines = [
-        "| added over the base image, unpacked, MB | libraries | byte code | model | all | |",
-        "| --- | ---: | ---: | ---: | ---: | ---: |",
+    columns = ["added over the base image, unpacked, MB"]
+    columns += ["libraries:", "byte code:", "model:", "all:", ":"]
+    kinds = ("other_bytes", "byte_code_bytes", "model_bytes", "added_bytes")
+    rows = [
+        [
+            title,
+            *(f"{images[name][kind] / 1e6:.1f}" for kind in kinds),
+            f"{images[name]['added_bytes'] / images['course']['added_bytes']:.2f}",
+        ]
+        for name, title in TITLES.items()
     ]
-    for name, title in TITLES.items():
-        kinds = ("other_bytes", "byte_code_bytes", "model_bytes", "added_bytes")
-        shown = " | ".join(f"{images[name][kind] / 1e6:.1f}" for kind in kinds)
-        ratio = images[name]["added_bytes"] / images["course"]["added_bytes"]
-        lines.append(f"| {title} | {shown} | {ratio:.2f} |")
     strict = images["ours"]["added_bytes"] / bar_bytes(result) * BAR
     made = (
         f"Counted on {source['date']} at commit `{source['commit']}` in images built on "
@@ -134,7 +136,7 @@ def table(result: dict[str, Any]) -> str:
         f"that the course-style pip compiles, the default is at {strict:.2f}. `tests/docker` "
         f"holds it to at most {BAR:.2f}."
     )
-    return "\n".join([*lines, "", made])
+    return f"{markdown_table(columns, rows)}\n{made}"
 
 
 def bar_bytes(result: dict[str, Any]) -> float:

@@ -27,6 +27,7 @@ from lambda_function.classifier import Classifier
 from lambda_function.images.decode import decode_image, preprocess
 from training.data.dataset import find_dataset, load_split
 from training.errors import DatasetError
+from training.files import markdown_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -127,14 +128,14 @@ def table(result: dict[str, Any]) -> str:
         "validation images": result["validation_top_score"],
     }
     shown = {name: scores for name, scores in columns.items() if scores}
-    heads = [f"{name} ({scores['count']})" for name, scores in shown.items()]
-    lines = [f"| `MIN_SCORE` | {' | '.join(heads)} |", "| --- |" + " ---: |" * len(heads)]
-    for threshold in map(str, THRESHOLDS):
-        cells = [f"{scores['below'][threshold]:.0%} marked" for scores in shown.values()]
-        lines.append(f"| {threshold} | {' | '.join(cells)} |")
+    heads = [f"{name} ({scores['count']}):" for name, scores in shown.items()]
+    rows = [
+        [threshold, *(f"{scores['below'][threshold]:.0%} marked" for scores in shown.values())]
+        for threshold in map(str, THRESHOLDS)
+    ]
     medians = [f"{scores['median']:.2f}" for scores in shown.values()]
-    lines.append(f"| median of the highest probability | {' | '.join(medians)} |")
-    return "\n".join(lines)
+    rows.append(["median of the highest probability", *medians])
+    return markdown_table(["`MIN_SCORE`", *heads], rows)
 
 
 def _to_png(pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> bytes:

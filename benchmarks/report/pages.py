@@ -27,7 +27,7 @@ from benchmarks.report.tables import (
     note,
 )
 from lambda_function import REPOSITORY
-from training.files import replace_marked, write_text
+from training.files import markdown_table, replace_marked, write_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -133,18 +133,17 @@ def index(results: Path) -> str:
         KeyError: it is not known what writes a file.
     """
     heads = ["file", "answers", "command", "measured", "commit", "on", "instruction sets"]
-    top = [f"| {' | '.join(heads)} |", "| --- " * len(heads) + "|"]
     files = sorted(results.glob("*.json"))
-    answered = [_line(path) for path in files if SOURCES[path.stem].get("deleted")]
-    lines = [*top, *(_line(path) for path in files if not SOURCES[path.stem].get("deleted"))]
+    answered = [_cells(path) for path in files if SOURCES[path.stem].get("deleted")]
+    kept = [_cells(path) for path in files if not SOURCES[path.stem].get("deleted")]
+    lines = [markdown_table(heads, kept).rstrip()]
     if answered:
         lines += [
             "",
             "Answered questions. Their code is deleted: the commands are those of the tag "
             f"`{TAG}`. [docs/experiments.md](../../docs/experiments.md) says what came out.",
             "",
-            *top,
-            *answered,
+            markdown_table(heads, answered).rstrip(),
         ]
     lines += [
         "",
@@ -162,10 +161,10 @@ def current_block(text: str) -> str | None:
     return block.strip("\n") if end else None
 
 
-def _line(path: Path) -> str:
+def _cells(path: Path) -> list[str]:
     result = _read(path)
     origin = result["provenance"]
-    cells = [
+    return [
         f"[{path.stem}]({path.name})",
         SOURCES[path.stem]["answers"],
         _command_of(path.stem, result),
@@ -174,7 +173,6 @@ def _line(path: Path) -> str:
         f"{origin['processor']}, {origin['cores']} cores",
         instruction_sets_of(origin),
     ]
-    return f"| {' | '.join(cells)} |"
 
 
 def _command_of(name: str, result: dict[str, Any]) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from training.files import markdown_table
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -15,14 +17,14 @@ LANE_NAMES = {"avx2": "AVX2, as on Lambda", "machine": "the machine's instructio
 HEADS = (
     "model",
     "recipe",
-    "MB",
-    "validation accuracy [95 %]",
-    "same label as float32 (mean difference)",
-    "load, s",
-    "1 thread, ms",
-    "2 threads, ms",
-    "resident, MB",
-    "tflite-runtime, 1 thread, ms",
+    "MB:",
+    "validation accuracy [95 %]:",
+    "same label as float32 (mean difference):",
+    "load, s:",
+    "1 thread, ms:",
+    "2 threads, ms:",
+    "resident, MB:",
+    "tflite-runtime, 1 thread, ms:",
 )
 
 
@@ -30,7 +32,7 @@ def to_table(result: dict[str, Any]) -> str:
     """Return the result as Markdown."""
     lanes = list(result["rows"][0]["lanes"])
     origin = result["provenance"]
-    heads = [*HEADS, *(f"1 thread, {LANE_NAMES[lane]}, ms" for lane in lanes[1:])]
+    heads = [*HEADS, *(f"1 thread, {LANE_NAMES[lane]}, ms:" for lane in lanes[1:])]
     lines = [
         "# Recipes by size, speed and accuracy",
         "",
@@ -40,10 +42,9 @@ def to_table(result: dict[str, Any]) -> str:
         "Points on the Pareto front of accuracy and time (ai-edge-litert, 1 thread) are bold. "
         f"Times within {TIME_RESOLUTION:.0%} count as equal.",
         "",
-        f"| {' | '.join(heads)} |",
-        "| --- | --- " + "| ---: " * (len(heads) - 2) + "|",
     ]
-    return "\n".join([*lines, *(_table_row(row) for row in result["rows"])]) + "\n"
+    table = markdown_table(heads, (_cells(row) for row in result["rows"]))
+    return "\n".join([*lines, table])
 
 
 def pareto_front(points: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -81,7 +82,7 @@ def place_of(row: dict[str, Any]) -> tuple[float, float] | None:
     return measured["median_s"], row["accuracy"]["accuracy"]
 
 
-def _table_row(row: dict[str, Any]) -> str:
+def _cells(row: dict[str, Any]) -> list[str]:
     lane, *others = row["lanes"].values()
     one, two = lane[LITERT]["1"], lane[LITERT]["2"]
     accuracy = row["accuracy"]
@@ -101,7 +102,7 @@ def _table_row(row: dict[str, Any]) -> str:
     ]
     if row["on_front"]:
         cells = [f"**{cell}**" if cell else "" for cell in cells]
-    return f"| {' | '.join(cells)} |"
+    return cells
 
 
 def _nearness(accuracy: dict[str, Any]) -> str:

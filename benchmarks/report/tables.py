@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.masking import AVX2, MACHINE
 from training.evaluation.metrics import wilson_interval
+from training.files import markdown_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -34,14 +35,13 @@ def comparison_table(
         rows: titles and cells. All by default.
     """
     handlers = compared["handlers"][lane]
-    lines = [["", *(figures["title"] for figures in handlers.values())]]
-    lines.append(["---"] + ["---:"] * len(handlers))
-    lines += [[title, *map(cell, handlers.values())] for title, cell in rows or ROWS]
+    columns = ["", *(f"{figures['title']}:" for figures in handlers.values())]
+    lines = [[title, *map(cell, handlers.values())] for title, cell in rows or ROWS]
     if accuracy:
         scored = accuracy["handlers"]
         cells = [_accuracy(scored[name]) if name in scored else "" for name in handlers]
         lines.append(["accuracy, test split (95 % interval)", *cells])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return markdown_table(columns, lines).rstrip()
 
 
 def lambda_lane_of(compared: dict[str, Any]) -> str:
