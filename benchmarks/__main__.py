@@ -32,7 +32,6 @@ COMMANDS = {
     "scaling": ("scaling", "time and memory against image size, batch, threads"),
     "micro": ("micro", "time around inference; a batch from slow image servers"),
     "roofline": ("roofline", "inference against the peak of one core"),
-    "instructions": ("instructions", "arm64 instructions of one prediction, under QEMU"),
     "pareto": ("pareto", "every recipe of trained models: accuracy, time, memory"),
     "accuracy": ("accuracy", "each handler on the test split, through its own decoding"),
     "no-garment": ("no_garment", "what the model says of images without a garment"),

@@ -1,6 +1,6 @@
 """How many arm64 instructions one prediction executes, counted by QEMU.
 
-    python -m benchmarks instructions --qemu qemu-aarch64 --plugin libinsn.so
+    python -m tools.instructions [MODEL ...] --qemu qemu-aarch64 --plugin libinsn.so
 
 The plugin ``insn`` belongs to QEMU's source (tests/tcg/plugins). Debian's QEMU loads no plugins:
 the command then says that the counts are missing. A count is no time, and alone it never decides
@@ -11,14 +11,13 @@ Each model runs once and twice, as Neoverse N1 (``tools.arm64``). The difference
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 import subprocess
 from pathlib import Path
 
-from benchmarks.baselines import COURSE, MODELS
-from benchmarks.harness import command_line
-from lambda_function import REPOSITORY, SHIPPED_MODEL
+from lambda_function import SHIPPED_MODEL
 from tools import arm64
 
 PROGRAM = """
@@ -32,12 +31,13 @@ for _ in range(int(sys.argv[2])):
 _TOTAL = re.compile(r"total insns: (\d+)")
 
 
-def main(arguments: list[str]) -> None:
+def main() -> None:
     """Count and print, or say why the counts are missing."""
-    parser = command_line("instructions", __doc__)
+    parser = argparse.ArgumentParser(prog="python -m tools.instructions", description=__doc__)
+    parser.add_argument("models", nargs="*", type=Path, default=[SHIPPED_MODEL])
     parser.add_argument("--qemu", help="a build that loads plugins; default: Debian's")
     parser.add_argument("--plugin", type=Path, help="its libinsn.so")
-    options = parser.parse_args(arguments)
+    options = parser.parse_args()
     try:
         root, wheels = arm64.prepare()
     except arm64.UnavailableError as error:
@@ -45,14 +45,13 @@ def main(arguments: list[str]) -> None:
         return
     qemu, *rest = arm64.interpreter(root)
     command = [options.qemu or qemu, "-plugin", str(options.plugin), "-d", "plugin", *rest]
-    for model in (SHIPPED_MODEL, *sorted(MODELS.glob(f"*/{COURSE.model}"))):
-        name = os.path.relpath(model, REPOSITORY)
+    for model in options.models:
         try:
             once, twice = (count(command, model, wheels, runs) for runs in (1, 2))
         except ValueError as error:
-            print(f"{name}: missing ({error})")
+            print(f"{model.name}: missing ({error})")
         else:
-            print(f"{name}: {(twice - once) / 1e9:.3f} G instructions a prediction")
+            print(f"{model.name}: {(twice - once) / 1e9:.3f} G instructions a prediction")
 
 
 def count(command: list[str], model: Path, wheels: Path, runs: int) -> int:
@@ -78,3 +77,7 @@ def count(command: list[str], model: Path, wheels: Path, runs: int) -> int:
     if total is None:
         raise ValueError((done.stderr.strip().splitlines() or ["no output"])[-1])
     return int(total[1])
+
+
+if __name__ == "__main__":
+    main()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.instructions import count
+from tools.instructions import count
 
 COUNTING = "import sys; print('total insns:', 1000 + 7 * int(sys.argv[-1]), file=sys.stderr)"
 REFUSING = "import sys; sys.exit(\"qemu: unknown option 'plugin'\")"
