@@ -115,6 +115,7 @@ REGIONS = ("eu-central-1", "us-east-1", "ap-southeast-2")
 SAM = REPOSITORY / ".venv" / "sam" / "bin" / "sam"
 
 
+@pytest.mark.container  # SAM has an environment of its own, which `make test-container` makes
 @pytest.mark.skipif(not SAM.is_file(), reason="SAM is not installed: make test-container")
 @pytest.mark.parametrize("name", TEMPLATES)
 def test_sam_validates_and_lints_every_template(name: str) -> None:

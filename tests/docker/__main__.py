@@ -6,7 +6,7 @@ import sys
 
 from tools.container_engine import run_in_engine
 
-FOLDERS = ["tests/docker", "tests/deploy/test_requirements.py"]
+FOLDERS = ["tests/docker", "tests/deploy/test_requirements.py", "tests/deploy/test_template.py"]
 
 if __name__ == "__main__":
     sys.exit(
