@@ -10,7 +10,7 @@ from samtranslator.yaml_helper import yaml_parse
 
 from deploy.findings import CheckFailed
 from deploy.stack import TEMPLATE, DeployedStack
-from deploy.stamp import NONCE, nonce_for, stamp
+from deploy.stamp import NONCE, nonce_for, reaching_parts, stamp
 from tests.support.template import PSEUDO
 
 TEXT = TEMPLATE.read_text()
@@ -124,3 +124,15 @@ def test_the_nonce_stays_so_the_next_unchanged_deployment_publishes_nothing() ->
 
 def test_a_new_stack_needs_no_nonce() -> None:
     assert nonce_for(None) == {}
+
+
+def test_a_parameter_that_only_decides_a_condition_reaches_the_function() -> None:
+    template = {
+        "Parameters": {"Style": {"Default": "plain"}, "Other": {"Default": "1"}},
+        "Conditions": {"IsFast": {"Fn::Equals": [{"Ref": "Style"}, "fast"]}},
+        "Resources": {
+            "Function": {"Properties": {"MemorySize": {"Fn::If": ["IsFast", 3538, 1769]}}}
+        },
+    }
+
+    assert reaching_parts(template, {"Style": "fast"})["values"] == {"Style": "fast"}
