@@ -49,6 +49,7 @@ def predict_bulk(event: dict[str, Any], context: RequestContext) -> dict[str, An
         classify=classify,
         on_error=lambda error: _error_part(error, context),
         deadline=context.deadline,
+        parallel=service.settings.parallel_downloads,
     )
     _log_results(results, context)
     return {"results": results}
@@ -91,6 +92,7 @@ def _predict_batch(request: PredictionRequest, context: RequestContext) -> dict[
         classify=classify,
         on_error=lambda error: _error_part(error, context),
         deadline=context.deadline,
+        parallel=service.settings.parallel_downloads,
     )
     part_of = dict(zip(different, parts, strict=True))
     results = [part_of[source] for source in request.sources]

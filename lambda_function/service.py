@@ -111,7 +111,6 @@ class Service:
         deadline: float | None,
         allow_s3: bool,
         own_host: str = "",
-        admit: Callable[[], None] | None = None,
     ) -> bytes:
         """Return the bytes that a URL names.
 
@@ -120,22 +119,17 @@ class Service:
             deadline: a ``time.monotonic()`` moment.
             allow_s3: whether this caller may name S3 objects.
             own_host: the host name of this service, which is not fetched from.
-            admit: called before the bytes are read. May wait until there is memory for them.
 
         Raises:
             ServiceError: refused, or could not be fetched. The message says why.
         """
         if url[: len(S3_SCHEME)].lower() != S3_SCHEME:
-            return self._fetch_image(
-                url, self._limits, deadline=deadline, own_host=own_host, admit=admit
-            )
+            return self._fetch_image(url, self._limits, deadline=deadline, own_host=own_host)
         if not allow_s3:
             raise BadRequestError(
                 "s3:// addresses are accepted from direct invokes, and over HTTP only where "
                 "the API authorises its callers."
             )
-        if admit:
-            admit()
         latest = time.monotonic() + self.settings.fetch_timeout_s
         return self._object_reader()(
             url,
@@ -240,22 +234,17 @@ class RequestContext:
         if is_first:
             self.log.fields["instruction_sets"] = instruction_sets()
 
-    def fetch(self, url: str, admit: Callable[[], None] | None = None) -> bytes:
+    def fetch(self, url: str) -> bytes:
         """Return the bytes that a URL names, within this request's deadline and rights.
 
         Args:
             url: http, https, or s3 where allowed.
-            admit: as for ``Service.fetch``.
 
         Raises:
             ServiceError: refused, or could not be fetched. The message says why.
         """
         return self.service.fetch(
-            url,
-            deadline=self.deadline,
-            allow_s3=self.allow_s3,
-            own_host=self.own_host,
-            admit=admit,
+            url, deadline=self.deadline, allow_s3=self.allow_s3, own_host=self.own_host
         )
 
 

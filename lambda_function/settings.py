@@ -20,9 +20,15 @@ if TYPE_CHECKING:
 MEMORY_PER_VCPU_MB = 1769  # AWS: "at 1,769 MB, a function has the equivalent of one vCPU"
 MAX_PIXELS = 50_000_000  # above any phone's
 # Decoding takes up to 18 bytes a pixel (16-bit PNG with transparency, WebP, November 2026). The
-# process, four downloads and a copy of one take 200 MB. With more, Lambda ends the environment.
+# process, four downloads and copies of one take 260 MB. With more, Lambda ends the environment.
 PIXELS_PER_MB = 50_000
-MEMORY_BESIDE_PIXELS_MB = 200
+MEMORY_BESIDE_PIXELS_MB = 260
+# Images of a batch that are downloaded or wait for inference. 16 keep an inference of 20 ms busy
+# with servers that take 200 ms. Peak of 32 files of 20 MB and of all allowed pixels (VmHWM,
+# tests/serving/test_memory.py, November 2026): 482 MB of 512 with 4 (lossless WebP with alpha),
+# 1,501 MB of 1,769 with 16. So 16 would be too close to the limit from 1,536 MB on.
+PARALLEL_DOWNLOADS = 16
+PARALLEL_DOWNLOADS_SMALL = 4
 MAX_THREADS = 6  # Lambda's largest function, 10,240 MB, has six vCPUs
 API_AUTHS = ("none", "iam", "jwt")
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
@@ -69,7 +75,7 @@ VARIABLES = (
     ),
     Variable(
         "MAX_IMAGE_PIXELS",
-        "50000000; with less memory than 1,200 MB, 50,000 for each MB above 200",
+        "50000000; with less memory than 1,260 MB, 50,000 for each MB above 260",
         "integer, 1 to 200000000",
         "Largest image in pixels, checked before any is decoded.",
     ),
@@ -135,6 +141,7 @@ class Settings:
         api_auth: one of ``API_AUTHS``.
         min_score: best scores below it are marked as uncertain. None is off.
         metrics_namespace: of the embedded metrics. None is off.
+        parallel_downloads: of a batch, images that wait for inference included.
         function_name: the metrics' dimension ``service``.
         function_version: the second dimension of the metrics that roll a deployment back.
         started_in_advance: AWS keeps this environment warm, so nobody waited for its start.
@@ -151,6 +158,7 @@ class Settings:
     api_auth: str = "none"
     min_score: float | None = None
     metrics_namespace: str | None = "ImageClassifier"
+    parallel_downloads: int = PARALLEL_DOWNLOADS
     function_name: str = "local"
     function_version: str = "local"
     started_in_advance: bool = False
@@ -174,6 +182,7 @@ class Settings:
             **{
                 "interpreter_threads": _threads_for(memory_mb),
                 "max_image_pixels": _pixels_for(memory_mb),
+                "parallel_downloads": _downloads_for(memory_mb),
                 "function_name": environ.get("AWS_LAMBDA_FUNCTION_NAME", "local"),
                 "started_in_advance": environ.get("AWS_LAMBDA_INITIALIZATION_TYPE")
                 == "provisioned-concurrency",
@@ -188,6 +197,12 @@ def _threads_for(memory_mb: str) -> int:
     if not memory_mb.isdecimal():
         return 1
     return max(1, min(MAX_THREADS, round(int(memory_mb) / MEMORY_PER_VCPU_MB)))
+
+
+def _downloads_for(memory_mb: str) -> int:
+    """Return how many images of a batch a function of that memory can hold at once."""
+    is_small = memory_mb.isdecimal() and int(memory_mb) < MEMORY_PER_VCPU_MB
+    return PARALLEL_DOWNLOADS_SMALL if is_small else PARALLEL_DOWNLOADS
 
 
 def _pixels_for(memory_mb: str) -> int:

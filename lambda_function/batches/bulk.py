@@ -78,6 +78,7 @@ def classify_objects(
     classify: Callable[[bytes, float], dict[str, Any]],
     on_error: Callable[[Exception], dict[str, Any]],
     deadline: float,
+    parallel: int,
 ) -> list[dict[str, Any]]:
     """Classify every object of a batch.
 
@@ -87,6 +88,7 @@ def classify_objects(
         classify: of (bytes, milliseconds of the download). Returns the object's part of the result.
         on_error: turns the error of one object into its part of the result.
         deadline: a ``time.monotonic()`` moment. Later objects get an error of their own.
+        parallel: most objects in memory or on their way at once.
 
     Returns:
         One result per key, in order.
@@ -107,6 +109,7 @@ def classify_objects(
         classify=classify,
         on_error=on_item_error,
         deadline=deadline,
+        parallel=parallel,
     )
     if guard.fatal:
         raise guard.fatal
@@ -134,14 +137,13 @@ class FatalErrorGuard:
         self.unreadable = 0
         self._fetch = fetch
 
-    def fetch(self, url: str, admit: Callable[[], None]) -> bytes:
-        """Return an object's bytes, once there is memory for them.
+    def fetch(self, url: str) -> bytes:
+        """Return an object's bytes.
 
         Raises:
             BatchError: an earlier error has ended the batch.
             ServiceError: of this object.
         """
-        admit()
         if self.fatal:
             raise self.fatal
         try:

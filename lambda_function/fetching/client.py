@@ -116,7 +116,6 @@ def fetch_image(
     *,
     deadline: float | None = None,
     own_host: str = "",
-    admit: Callable[[], None] | None = None,
     resolve: Resolve = resolve_host,
     connect: Connect = connect_to,
     tls_context: Callable[[], ssl.SSLContext] = default_tls_context,
@@ -130,9 +129,6 @@ def fetch_image(
         deadline: a moment of ``time.monotonic()``. The fetch ends at this moment or
             ``limits.timeout_s`` from now, whichever is earlier.
         own_host: the host name of this service, which is not fetched from.
-        admit: called once, when the server has begun to respond with an image and before the
-            bytes are read. It may wait until there is memory for them, or raise a ServiceError.
-            Its wait extends ``limits.timeout_s``, but not ``deadline``.
         resolve: name to addresses. No addresses and an OSError mean the same.
         connect: (address, port, timeout_s) to a connected socket.
         tls_context: makes the TLS context when it is first needed.
@@ -154,13 +150,11 @@ def fetch_image(
     download = _Download(
         limits,
         Deadline.after(limits.timeout_s, latest_s=latest_s),
-        latest_s,
         own_host.lower().removesuffix("."),
         resolve,
         connect,
         tls_context,
         sleep,
-        admit,
     )
     return download.follow(parse_url(url))
 
@@ -171,18 +165,15 @@ class _Download:
 
     Attributes:
         deadline: of the fetch.
-        latest_s: the moment by which the whole request must be done.
     """
 
     limits: FetchLimits
     deadline: Deadline
-    latest_s: float
     own_host: str
     resolve: Resolve
     connect: Connect
     tls_context: Callable[[], ssl.SSLContext]
     sleep: Callable[[float], None]
-    admit: Callable[[], None] | None
 
     def follow(self, target: Target) -> bytes:
         """Return the body behind a URL, redirects followed."""
@@ -259,14 +250,7 @@ class _Download:
         if response.status not in IMAGE_STATUSES:
             raise ServerStatusError(response.status, response.headers)
         packed = check_head(response, max_bytes)
-        self._wait_for_memory()
         return read_body(response, max_bytes, packed=packed)
-
-    def _wait_for_memory(self) -> None:
-        if self.admit is not None:
-            started_s = time.monotonic()
-            self.admit()
-            self.deadline.extend(time.monotonic() - started_s, latest_s=self.latest_s)
 
 
 def _request_head(target: Target, contact: str) -> bytes:

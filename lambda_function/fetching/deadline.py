@@ -43,7 +43,3 @@ class Deadline:
     def limit_s(self, seconds: float) -> float:
         """Return a wait of at most these seconds that ends at the deadline. Never raises."""
         return max(0.0, min(seconds, self._at_s - time.monotonic()))
-
-    def extend(self, seconds: float, *, latest_s: float) -> None:
-        """Move the deadline, but not beyond the moment ``latest_s``."""
-        self._at_s = min(self._at_s + seconds, latest_s)

@@ -451,8 +451,8 @@ def test_a_start_that_fails_names_the_reason(environment: dict[str, str], said: 
     assert said in ended.stderr.splitlines()[-1]
 
 
-def test_only_the_modules_of_the_handlers_read_the_environment() -> None:
-    """They hand ``os.environ`` to ``Settings`` and ``ResultPlace``."""
+def test_only_the_handlers_read_the_environment() -> None:
+    """Only the two handlers read ``os.environ``, and hand it on."""
     folder = Path(app.__file__).parent
     readers = {
         path.name

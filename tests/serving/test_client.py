@@ -136,56 +136,6 @@ def test_exactly_max_bytes_are_accepted_and_one_more_is_refused() -> None:
         fetch(answer(BODY), max_bytes=len(BODY) - 1)
 
 
-# --- waiting for memory -----------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("play", "admitted"),
-    [
-        (redirect("/body"), 1),
-        (answer(status="404 Not Found"), 0),
-        (answer(b"x", headers={"Content-Encoding": "br"}), 0),
-    ],
-)
-def test_only_a_body_that_is_read_is_admitted_and_only_once(play: Play, admitted: int) -> None:
-    calls: list[int] = []
-    with LoopbackServer({"/": play, "/body": answer(BODY)}) as server:
-        try:
-            fetch_image(server.url(), limits(server), admit=lambda: calls.append(1))
-        except FetchError:
-            assert not admitted
-    assert len(calls) == admitted
-
-
-def test_waiting_for_memory_extends_the_timeout() -> None:
-    """The server needs no time, the wait takes 0.6 s: more than the timeout of 0.5 s."""
-    with LoopbackServer({"/": answer(BODY)}) as server:
-        body = fetch_image(
-            server.url(), limits(server, timeout_s=0.5), admit=lambda: time.sleep(0.6)
-        )
-    assert body == BODY
-
-
-def test_waiting_for_memory_does_not_extend_the_deadline_of_the_request() -> None:
-    with LoopbackServer({"/": answer(BODY)}) as server, pytest.raises(DeadlineError):
-        fetch_image(
-            server.url(),
-            limits(server, timeout_s=30.0),
-            deadline=time.monotonic() + 0.3,
-            admit=lambda: time.sleep(0.4),
-        )
-
-
-def test_the_time_left_after_waiting_for_memory_is_the_time_left_before() -> None:
-    start = time.monotonic()
-    with (
-        LoopbackServer({"/": drip(b"z", first=OK + b"\r\n")}) as server,
-        pytest.raises(DeadlineError),
-    ):
-        fetch_image(server.url(), limits(server, timeout_s=0.5), admit=lambda: time.sleep(0.6))
-    assert 1.0 < time.monotonic() - start < 4.0
-
-
 # --- the request ------------------------------------------------------------------------
 
 

@@ -109,8 +109,8 @@ def test_threads_follow_the_function_s_memory(memory_mb: str, threads: int) -> N
     [
         ("", 50_000_000),
         ("128", 1_000_000),
-        ("512", 15_600_000),  # 312 MB beside what else there is, 20 bytes a pixel
-        ("1199", 49_950_000),
+        ("512", 12_600_000),  # 252 MB for pixels, 20 bytes each
+        ("1259", 49_950_000),
         ("1769", 50_000_000),
         ("10240", 50_000_000),
     ],
@@ -120,6 +120,14 @@ def test_pixels_follow_the_function_s_memory_too(memory_mb: str, pixels: int) ->
     assert Settings.from_environment(environment).max_image_pixels == pixels
     override = environment | {"MAX_IMAGE_PIXELS": "7"}
     assert Settings.from_environment(override).max_image_pixels == 7
+
+
+@pytest.mark.parametrize(
+    ("memory_mb", "parallel"), [("", 16), ("512", 4), ("1768", 4), ("1769", 16)]
+)
+def test_parallel_downloads_follow_the_function_s_memory(memory_mb: str, parallel: int) -> None:
+    environment = {"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": memory_mb}
+    assert Settings.from_environment(environment).parallel_downloads == parallel
 
 
 def test_lambda_s_own_variables_are_read() -> None:
