@@ -1,7 +1,7 @@
 """Thousands of mixed requests, one after another, through the real emulator.
 
 No crash, no status 500, memory and file descriptors flat. ``SOAK_REQUESTS`` sets how many
-(a short run by default; 5,000 for a release), ``SOAK_WRITE=1`` keeps the figures in
+(a short run by default, 5,000 for a release), ``SOAK_WRITE=1`` keeps the figures in
 ``benchmarks/results/soak.json``:
 
     SOAK_REQUESTS=5000 SOAK_WRITE=1 python -m pytest tests/serving/test_soak.py
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 REQUESTS = int(os.environ.get("SOAK_REQUESTS", "150"))
-WARM_UP = max(50, REQUESTS // 10)  # allocators reach their working size; every kind was seen
+WARM_UP = max(50, REQUESTS // 10)  # allocators reach their working size, and every kind was seen
 SAMPLE_EVERY = 10
 MAX_GROWTH = 0.05  # of resident memory after the warm-up
 EXAMPLES = sorted((REPOSITORY / "examples").glob("*.jpg"))
@@ -121,7 +121,7 @@ def describe(soak: Soak) -> dict[str, Any]:
 
 
 def status_of(body: Any) -> int:
-    """Return the HTTP status of an answer; 500 for what the runtime says in its place."""
+    """Return the HTTP status of a response, or 500 for an error of the runtime."""
     if not isinstance(body, dict) or "errorType" in body:
         return 500
     return int(body.get("statusCode", body.get("status", 200)))
@@ -146,7 +146,7 @@ def encoded(kind: str, size: tuple[int, int], mode: str = "RGB") -> bytes:
 
 
 def events(server: ImageServer) -> list[tuple[Any, int]]:
-    """Return one cycle of the mixture: (event, expected status); good and bad take turns."""
+    """Return one cycle of the mixture: (event, expected status). Good and bad take turns."""
     names = itertools.cycle(file.name for file in EXAMPLES)
     picture = base64.b64encode(EXAMPLES[1].read_bytes()).decode()
 
