@@ -159,3 +159,12 @@ def test_the_average_of_the_weights_warms_up() -> None:
     held = keras.ops.convert_to_numpy(optimizer._model_variables_moving_average[0])
     assert held == pytest.approx(average, abs=1e-6)
     assert average < 0.99  # a constant momentum of 0.99 would keep the first weights
+
+
+def test_a_checkpoint_of_an_unfinished_epoch_does_not_count(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "xception_03_1.0000.keras").write_bytes(b"of a run that was killed")
+
+    run(tmp_path, epochs=1, warmup_epochs=0.0)
+
+    assert best_checkpoint(tmp_path).name.startswith("xception_01_")

@@ -55,7 +55,7 @@ def test_different_images_are_not_nearly_equal(tmp_path: Path) -> None:
 def test_small_things_on_white_are_told_apart(tmp_path: Path) -> None:
     for place in (20, 60, 100, 140):
         image = Image.new("RGB", (200, 200), "white")
-        ImageDraw.Draw(image).rectangle((place, 60, place + 12, 140), fill="grey")
+        ImageDraw.Draw(image).rectangle((place, 80, place + 8, 120), fill="grey")
         image.save(tmp_path / f"{place}.png")
 
     assert near_pairs(*sorted(tmp_path.iterdir())) == []

@@ -369,15 +369,9 @@ def test_weights_are_compared_until_a_run_is_finished(tmp_path: Path) -> None:
     check_settings(tmp_path, {"weights": "of another"})
 
 
-def test_what_an_older_version_did_not_record_is_what_it_was_then(tmp_path: Path) -> None:
-    record_settings(tmp_path, {"dropout": 0.1})
-    wanted = {"dropout": 0.1, "licence": "MIT", "limit": 0, "fold": None, "cutmix_alpha": 0.0}
-    check_settings(tmp_path, wanted)
-    for changed in ({"limit": 60}, {"cutmix_alpha": 1.0}, {"fold": {"index": 0, "count": 5}}):
-        with pytest.raises(ConfigError, match=f"{next(iter(changed))} is "):
-            check_settings(tmp_path, wanted | changed)
+def test_many_different_settings_are_told_in_one_sentence(tmp_path: Path) -> None:
+    record_settings(tmp_path, dict.fromkeys("abcdef", 0))
     with pytest.raises(ConfigError, match=r"a is 0, not None; .*d is 0, not None; and 2 more\)"):
-        record_settings(tmp_path, dict.fromkeys("abcdef", 0))
         check_settings(tmp_path, {})
 
 
