@@ -96,7 +96,7 @@ image: ## build the container image (5 min): MODEL=... ARCH=arm64 BASE_IMAGE=...
 	  context=$$(mktemp -d); trap 'rm -r "$$context"' EXIT; \
 	  cp -r Dockerfile .dockerignore lambda_function requirements deploy "$$context"; \
 	  cp "$$MODEL" "$$context/lambda_function/model.tflite"; fi; \
-	BUILDX_NO_DEFAULT_ATTESTATIONS=1 docker build --platform linux/$(if $(filter arm64,$(ARCH)),arm64,amd64) $(foreach name,BASE_IMAGE REQUIREMENTS BOTO3,$(call BUILD_ARGUMENT,$(name))) --tag "$$($(PYTHON) -m deploy.names $${MODEL:+"$$MODEL"})" "$$context"
+	BUILDX_NO_DEFAULT_ATTESTATIONS=1 docker build --platform linux/$(if $(filter arm64,$(ARCH)),arm64,amd64) $(foreach name,BASE_IMAGE REQUIREMENTS BOTO3,$(call BUILD_ARGUMENT,$(name))) --tag "$$($(PYTHON) -m deploy.image.names $${MODEL:+"$$MODEL"})" "$$context"
 
 ##@ Train
 

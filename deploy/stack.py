@@ -24,7 +24,7 @@ from botocore.exceptions import BotoCoreError, ClientError, ProfileNotFound
 from samtranslator.yaml_helper import yaml_parse
 
 from deploy.findings import CheckFailed
-from deploy.names import default_name
+from deploy.image.names import default_name
 from lambda_function import REPOSITORY
 
 TEMPLATE = REPOSITORY / "template.yaml"

@@ -62,7 +62,12 @@ MAY_IMPORT = {
         "lambda_function/fetching",
     },
     "deploy/image": {"lambda_function"},
-    "deploy": {"lambda_function", "lambda_function/http", "lambda_function/fetching"},
+    "deploy": {
+        "deploy/image",
+        "lambda_function",
+        "lambda_function/http",
+        "lambda_function/fetching",
+    },
     "tools": {
         "lambda_function",
         "lambda_function/http",

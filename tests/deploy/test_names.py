@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from deploy.names import default_name
+from deploy.image.names import default_name
 from tests.support.converter import with_metadata
 from tests.support.paths import TESTS
 

@@ -1,4 +1,4 @@
-"""`python -m deploy.names [MODEL]`: print what stack and image are called by default.
+"""`python -m deploy.image.names [MODEL]`: print what stack and image are called by default.
 
 The name comes from the artifact. Reads the file's metadata only and needs no package.
 """
