@@ -25,7 +25,7 @@ from PIL import Image
 
 from converter.errors import AdoptionError, PublishError
 from converter.publish import passed_gate
-from lambda_function import REPOSITORY, SHIPPED_MODEL
+from lambda_function import REPOSITORY, SHIPPED_MODEL, example_image
 from lambda_function.classifier import Classifier
 from lambda_function.errors import ServiceError
 from lambda_function.images.decode import decode_image, preprocess
@@ -225,6 +225,10 @@ def _new_model(
     page = checkout.root / "lambda_function" / "http" / "page.html"
     script = f"// examples/{name}, made small.\nconst EXAMPLE_WEBP = '{_small_copy(data)}';"
     changes[page] = _PAGE_EXAMPLE.sub(lambda _: script, page.read_text()).encode()
+    shown = checkout.shown(example_image(checkout.examples))
+    for path in (checkout.root / "template.yaml", *sorted((checkout.root / "docs").glob("*.md"))):
+        if shown in (text := path.read_text()):
+            changes[path] = text.replace(shown, f"examples/{name}").encode()
     readme = checkout.root / "README.md"
     changes[readme] = _readme(readme.read_text(), classifier, name, data).encode()
     return changes

@@ -8,7 +8,7 @@ SHIPPED_MODEL = PACKAGE / "model.tflite"  # the only place that names the file
 EXAMPLES = REPOSITORY / "examples"  # images of the checkout
 
 
-def example_image() -> Path:
+def example_image(folder: Path = EXAMPLES) -> Path:
     """Return the image that commands take by default: the release's, or the first that is there."""
-    release = EXAMPLES / "pants.jpg"
-    return release if release.is_file() else min(EXAMPLES.iterdir(), default=release)
+    release = folder / "pants.jpg"
+    return release if release.is_file() else min(folder.iterdir(), default=release)

@@ -136,6 +136,7 @@ def test_a_round_goes_through_all_handlers_and_lanes_each_after_an_uncounted_sta
     assert runs["machine"]["a"][0].slow_batch_s == 0.5
 
 
+@pytest.mark.release
 @pytest.mark.emulator
 @pytest.mark.timeout(120)
 def test_a_run_of_the_function_yields_every_figure():

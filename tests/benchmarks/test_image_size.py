@@ -53,6 +53,7 @@ def test_the_course_style_image_is_what_it_is_called() -> None:
     assert course["added_bytes"] - course["byte_code_bytes"] == pytest.approx(176e6, rel=0.02)
 
 
+@pytest.mark.release
 def test_the_counted_model_is_as_large_as_the_shipped_one() -> None:
     counted = COUNTED["images"]["ours"]["model_bytes"]
     assert counted == pytest.approx(SHIPPED_MODEL.stat().st_size, rel=0.02), (

@@ -144,6 +144,7 @@ def test_only_the_text_between_the_markers_is_replaced():
     assert current_block(fresh) == "new"
 
 
+@pytest.mark.release
 def test_the_pages_show_what_the_result_files_say():
     command = "run `python -m benchmarks report --write`"
     assert current_block(README.read_text()) == readme_block(RESULTS).strip("\n"), command

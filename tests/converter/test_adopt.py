@@ -22,7 +22,15 @@ from tests.support.paths import TESTS
 
 TINY = TESTS / "data" / "tiny.tflite"
 PAGE = Path("lambda_function/http/page.html")
-COPIED = ("README.md", "MODEL_CARD.md", PAGE, Path("tests/golden"), Path("examples"))
+COPIED = (
+    "README.md",
+    "MODEL_CARD.md",
+    "template.yaml",
+    PAGE,
+    Path("docs"),
+    Path("tests/golden"),
+    Path("examples"),
+)
 
 
 @pytest.fixture
@@ -74,6 +82,9 @@ def test_a_new_model_brings_everything_that_belongs_to_it(checkout, screws, tmp_
     record = json.loads((checkout.golden / "examples.json").read_text())
     assert set(record["my-photo.png"]) == {"M3", "M4", "wood", "dry wall"}
     assert sum(record["my-photo.png"].values()) == pytest.approx(1, abs=1e-4)
+    template = (checkout.root / "template.yaml").read_text()
+    assert "@examples/my-photo.png" in template
+    assert "examples/pants" not in template
     page = (checkout.root / PAGE).read_text()
     assert "// examples/my-photo.png" in page
     assert page.count("EXAMPLE_WEBP = '") == 1

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from deploy.findings import CheckFailed
+from deploy.names import default_name
 from deploy.stack import (
     STACK_FILES,
     DeployedStack,
@@ -53,7 +54,7 @@ def test_without_anything_the_default_stack_is_meant(tmp_path: Path) -> None:
     target = target_of(config=tmp_path / "none", folder=tmp_path)
 
     assert (target.stack, target.region, target.is_remembered) == (
-        "clothing-classifier",
+        default_name(),
         None,
         False,
     )

@@ -20,7 +20,7 @@ import cfnlint.data.schemas.other.step_functions as step_functions_schemas
 import jsonschema
 import pytest
 
-from lambda_function import SHIPPED_MODEL, app
+from lambda_function import SHIPPED_MODEL, app, example_image
 from lambda_function.http import pages
 from lambda_function.http.events import QUEUE_HANDLER
 from lambda_function.metadata import read_metadata
@@ -671,8 +671,8 @@ def test_curl_can_be_pasted_into_a_shell(parameters: dict[str, str], tmp_path: P
     )
     words = ran.stdout.splitlines()
     assert words[-1] == "https://abc123.execute-api.eu-central-1.amazonaws.com/predict"
-    assert "@examples/pants.jpg" in words
-    assert (REPOSITORY / "examples/pants.jpg").is_file()
+    assert f"@examples/{example_image().name}" in words
+    assert example_image().is_file()
     assert ("authorization: Bearer t0k" in words) == (parameters == JWT)
     assert ("--aws-sigv4" in words) == (parameters == {"ApiAuth": "iam"})
 

@@ -29,6 +29,7 @@ def addresses() -> Iterator[dict[str, str]]:
             yield {PAGE_ADDRESS: base, PAGE_IMAGE: images.url("/pants.jpg")}
 
 
+@pytest.mark.release
 @pytest.mark.emulator
 @pytest.mark.parametrize("client", CLIENTS, ids=["requests", "boto3"])
 def test_a_client_prints_the_label_of_the_image(client: str, addresses: dict[str, str]) -> None:

@@ -60,6 +60,7 @@ class Soak:
     pids: set[int] = dataclasses.field(default_factory=set)
 
 
+@pytest.mark.release
 @pytest.mark.slow
 def test_mixed_requests_leave_memory_and_files_as_they_were():
     require_emulator()

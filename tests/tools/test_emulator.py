@@ -94,6 +94,7 @@ def closed_host():
 # --- the product -------------------------------------------------------------
 
 
+@pytest.mark.release
 def test_the_shipped_model_answers_a_direct_invoke_and_api_gateway_alike(server):
     url = server.url("/pants.jpg")
     with Emulator(env={"TRUSTED_IMAGE_HOSTS": server.host}) as emulator:
@@ -290,6 +291,7 @@ def test_without_a_network_the_sentence_says_so(tmp_path, monkeypatch):
         emulator_binary(tmp_path / "empty")
 
 
+@pytest.mark.release
 def test_make_emulate_prints_commands_that_work(tmp_path):
     command = [sys.executable, "-m", "tools.emulator", "--port", "0"]
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}

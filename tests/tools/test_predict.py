@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lambda_function import REPOSITORY, app
+from lambda_function import REPOSITORY, app, example_image
 from tests.conftest import TINY_MODEL, encode_image
 from tools import predict
 
@@ -186,7 +186,7 @@ def test_a_url_is_fetched_and_classified(server: ImageServer) -> None:
 
 
 def test_without_arguments_the_example_is_classified() -> None:
-    assert command().stdout.splitlines()[0] == "examples/pants.jpg"
+    assert command().stdout.splitlines()[0] == f"examples/{example_image().name}"
 
 
 def test_a_reader_that_has_enough_ends_the_command_quietly(tmp_path: Path) -> None:
