@@ -83,6 +83,7 @@ def test_a_page_without_marks_stays_as_it_is(
 
 
 @release_only
+@pytest.mark.release
 def test_the_released_model_s_card_shows_its_report_on_test() -> None:
     report = json.loads(REPORT.read_text())
 
