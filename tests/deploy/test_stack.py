@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from deploy.names import default_name
 
 from deploy.findings import CheckFailed
+from deploy.image.names import default_name
 from deploy.stack import (
     STACK_FILES,
     DeployedStack,
