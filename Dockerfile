@@ -1,7 +1,8 @@
-# The deployed image. Three build arguments (--build-arg):
+# The deployed image. Four build arguments (--build-arg):
 #
 #   BASE_IMAGE    AWS's Lambda image for Python. Pin a digest for releases (docs/deploy-reference.md)
 #   REQUIREMENTS  serving (ai-edge-litert) or tflite-runtime (needs Python 3.11's image, x86_64)
+#   HEIC          1: reads HEIC through libheif and libde265 (LGPL). 0: leaves them out
 #   BOTO3         base: the base image's own, used for s3:// only. locked: requirements/s3.txt
 #
 # Builds with and without BuildKit. Lambda refuses multi-platform indexes and attestations, so
@@ -11,6 +12,7 @@ ARG BASE_IMAGE=public.ecr.aws/lambda/python:3.13
 FROM ${BASE_IMAGE} AS build
 ARG REQUIREMENTS=serving
 ARG BOTO3=base
+ARG HEIC=1
 ENV PYTHONDONTWRITEBYTECODE=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PIP_ROOT_USER_ACTION=ignore
 WORKDIR /build
@@ -21,10 +23,13 @@ RUN locked="-r ${REQUIREMENTS}.txt" \
  && case "${BOTO3}" in base) ;; locked) locked="$locked -r s3.txt" ;; \
       *) echo "BOTO3 must be base or locked. Received: ${BOTO3}" >&2; exit 1 ;; esac \
  && python -m pip install --require-hashes --only-binary=:all: --no-compile --target deps $locked \
- && python prune.py deps
+ && python prune.py deps \
+ && case "${HEIC}" in 1) ;; 0) rm -r deps/pi_heif* deps/_pi_heif* ;; \
+      *) echo "HEIC must be 0 or 1. Received: ${HEIC}" >&2; exit 1 ;; esac
 
 # A missing or unfit model ends the build with a sentence.
 COPY lambda_function/ app/lambda_function/
+COPY deploy/image/licences/ app/licences/
 COPY deploy/image/check_model.py deploy/image/sbom.py ./
 RUN PYTHONPATH=deps:app python check_model.py app/lambda_function/model.tflite \
  && PYTHONPATH=app python sbom.py deps app/lambda_function/model.tflite > app/sbom.cdx.json \

@@ -120,6 +120,10 @@ def _save(file: Path, array: NDArray[np.float32]) -> None:
 
 
 def _decode(data: bytes) -> Image.Image:
+    if data[4:8] == b"ftyp" and b"avi" not in data[8:64]:
+        import pi_heif  # HEIC, the one format that Pillow does not read itself
+
+        pi_heif.register_heif_opener()
     image: Image.Image = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
     profile = image.info.get("icc_profile")
     if image.mode.startswith("I"):  # 16 bits: Pillow's conversion would cut, not scale

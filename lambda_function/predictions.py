@@ -67,6 +67,7 @@ def _predict_one(source: str | bytes, top_k: int, context: RequestContext) -> di
     log.fields.update(
         image_bytes=prediction.image_bytes,
         image_size=list(prediction.image_size),
+        profile_ignored=prediction.profile_ignored or None,
         timings_ms=prediction.timings_ms,
         label=prediction.scores[0][0],
         score=round(prediction.scores[0][1], 4),

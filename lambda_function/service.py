@@ -44,12 +44,14 @@ class Prediction:
         timings_ms: of fetch, decode, preprocess and inference.
         image_bytes: of the encoded image.
         image_size: (height, width) of the upright image as it was encoded, in pixels.
+        profile_ignored: whether the image has a colour profile that could not be used.
     """
 
     scores: tuple[tuple[str, float], ...]
     timings_ms: dict[str, float]
     image_bytes: int
     image_size: tuple[int, int]
+    profile_ignored: bool = False
 
     def to_dict(self, *, top_k: int, min_score: float | None = None) -> dict[str, Any]:
         """Return the part of a response that is about this image.
@@ -171,6 +173,7 @@ class Service:
             },
             image_bytes=len(data),
             image_size=image.info["encoded_size"],
+            profile_ignored=image.info.get("profile_ignored", False),
         )
 
     def self_test_ms(self) -> float:

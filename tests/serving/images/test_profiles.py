@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
+from lambda_function import REPOSITORY, SHIPPED_MODEL
+from lambda_function.classifier import Classifier
 from lambda_function.images.decode import decode_image
 from lambda_function.images.profiles import (
     MAX_CURVE_ENTRIES,
@@ -17,6 +19,8 @@ from lambda_function.images.profiles import (
     coded_profile,
     gamma_profile,
 )
+from lambda_function.service import Service
+from lambda_function.settings import Settings
 from tests.support.hostile import (
     large_table_profile,
     long_curve_profile,
@@ -218,3 +222,11 @@ def test_known_spaces_have_profiles_and_srgb_needs_none():
     for profile in (coded_profile(9, 16), coded_profile(12, 13), gamma_profile(1.0, None)):
         assert profile is not None
         assert clean_profile(profile) == profile
+
+
+def test_ignored_profile_is_part_of_the_prediction():
+    service = Service(Settings(), Classifier(REPOSITORY / "lambda_function" / SHIPPED_MODEL))
+    image = png_with_profile(mpet_lut_profile(10))
+
+    assert service.classify(image).profile_ignored
+    assert not service.classify(png_with_profile(rgb_profile())).profile_ignored
