@@ -228,5 +228,5 @@ def test_ignored_profile_is_part_of_the_prediction():
     service = Service(Settings(), Classifier(REPOSITORY / "lambda_function" / SHIPPED_MODEL))
     image = png_with_profile(mpet_lut_profile(10))
 
-    assert service.classify(image).profile_ignored
-    assert not service.classify(png_with_profile(rgb_profile())).profile_ignored
+    assert service.predict(image).profile_ignored
+    assert not service.predict(png_with_profile(rgb_profile())).profile_ignored
