@@ -206,9 +206,9 @@ def make_api(tiny: Classifier, server: ImageServer, **changed: Any) -> Api:
 
 
 @pytest.fixture(scope="session")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def drawings(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small data set with three splits."""
-    return write_dataset(tmp_path_factory.mktemp("pictures"))
+    return write_dataset(tmp_path_factory.mktemp("drawings"))
 
 
 @pytest.fixture(scope="session")

@@ -469,17 +469,17 @@ def main() -> None:
     parser.add_argument("--timeout-s", type=int, default=30)
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    picture = ImageServer({"/pants.jpg": Resource(EXAMPLE.read_bytes())})
-    with picture, contextlib.suppress(KeyboardInterrupt):
+    image = ImageServer({"/pants.jpg": Resource(EXAMPLE.read_bytes())})
+    with image, contextlib.suppress(KeyboardInterrupt):
         emulator = Emulator(
             arguments.handler,
-            env={"TRUSTED_IMAGE_HOSTS": picture.host, **_model_setting()},
+            env={"TRUSTED_IMAGE_HOSTS": image.host, **_model_setting()},
             timeout_s=arguments.timeout_s,
             memory_mb=arguments.memory_mb,
             port=arguments.port,
         )
         with emulator:
-            _explain(emulator.url, picture.url("/pants.jpg"))
+            _explain(emulator.url, image.url("/pants.jpg"))
             _print_log(emulator)
 
 
@@ -488,12 +488,12 @@ def _model_setting() -> dict[str, str]:
     return {name: os.environ[name] for name in ("MODEL_URI",) if name in os.environ}
 
 
-def _explain(url: str, picture_url: str) -> None:
+def _explain(url: str, image_url: str) -> None:
     event_file = CACHE / "event.json"
-    event = http_event("POST", "/predict", json_body={"url": picture_url, "top_k": 3})
+    event = http_event("POST", "/predict", json_body={"url": image_url, "top_k": 3})
     event_file.write_text(json.dumps(event, indent=2) + "\n")
     event_name = os.path.relpath(event_file)
-    direct = json.dumps({"url": picture_url})
+    direct = json.dumps({"url": image_url})
     print("The handler runs under the Lambda Runtime Interface Emulator. Ctrl-C ends it.")
     print("In another terminal, one request at a time (two at once crash the emulator):\n")
     print(f"# direct invoke. The image is examples/{EXAMPLE.name}. Any public URL works too")

@@ -95,7 +95,7 @@ def _operations() -> dict[tuple[str, str], dict[str, Any]]:
         },
         ("/predict", "GET"): {
             "operationId": "predictByUrl",
-            "summary": "Classify the picture at an address",
+            "summary": "Classify the image at an address",
             "parameters": [
                 {
                     "name": "url",
@@ -159,7 +159,7 @@ def _top_k_parameter() -> dict[str, Any]:
 
 
 def _request_bodies() -> dict[str, Any]:
-    picture = {"schema": {"type": "string", "contentMediaType": "application/octet-stream"}}
+    image = {"schema": {"type": "string", "contentMediaType": "application/octet-stream"}}
     return {
         "application/json": {
             "schema": {"$ref": "#/components/schemas/PredictRequest"},
@@ -168,8 +168,8 @@ def _request_bodies() -> dict[str, Any]:
                 "batch": {"value": {"urls": [EXAMPLE_URL, "https://example.com/hat.png"]}},
             },
         },
-        "image/*": picture,
-        "application/octet-stream": picture,
+        "image/*": image,
+        "application/octet-stream": image,
         "multipart/form-data": {"schema": {"$ref": "#/components/schemas/PredictForm"}},
     }
 
@@ -247,7 +247,7 @@ def _schemas() -> dict[str, Any]:
         "description": "Best first. Over all classes the scores sum to 1.",
     }
     uncertain = {"uncertain": {"const": True, "description": "The best score is below MIN_SCORE."}}
-    base64_text = {"type": "string", "contentEncoding": "base64", "description": "The picture."}
+    base64_text = {"type": "string", "contentEncoding": "base64", "description": "The image."}
     files = {
         "type": "array",
         "minItems": 2,
@@ -431,7 +431,7 @@ def build_page(document: dict[str, Any]) -> str:
 <h2>Ask</h2>
 <pre>{_text(_CURL % {"url": EXAMPLE_URL})}</pre>
 <p><code>top_k</code> limits the answer to the best classes; without it all are there. Lambda takes
-requests of 6 MB, so a picture sent along may have about 4.5 MB; at an address it may be larger.</p>
+requests of 6 MB, so an image sent along may have about 4.5 MB; at an address it may be larger.</p>
 <h2>Answer</h2>
 <pre>{_text(EXAMPLE_ANSWER)}</pre>
 <p>Scores are probabilities, best first, and sum to 1 over all classes.

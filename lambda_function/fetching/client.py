@@ -73,7 +73,9 @@ if TYPE_CHECKING:
     from lambda_function.fetching.lookup import Resolve
     from lambda_function.fetching.sockets import Connect
 
-ACCEPT = "image/jpeg,image/png,image/webp,image/avif,image/gif,image/bmp,*/*;q=0.5"
+ACCEPT = (
+    "image/jpeg,image/png,image/webp,image/avif,image/heic,image/heif,image/gif,image/bmp,*/*;q=0.5"
+)
 REFUSAL_GRID_S = 0.25
 
 _lookups = LookupPool()

@@ -126,7 +126,7 @@ def browser(chromium_path: str) -> Iterator[Browser]:
 def images() -> Iterator[ImageServer]:
     """Serve the example images as a stranger's web server would."""
     found = {f"/{path.name}": Resource(path.read_bytes()) for path in EXAMPLES.glob("*.jpg")}
-    found["/page.jpg"] = Resource(b"<html>no picture</html>", "text/html")
+    found["/page.jpg"] = Resource(b"<html>no image</html>", "text/html")
     with ImageServer(found) as server:
         yield server
 

@@ -34,13 +34,13 @@ def gateway_says(status: int, message: str, **headers: str) -> Callable[[Route],
 
 
 def test_bytes_that_are_no_image(demo: Demo, tmp_path: Path) -> None:
-    (tmp_path / "fake.png").write_bytes(b"%PDF-1.7 not a picture at all")
+    (tmp_path / "fake.png").write_bytes(b"%PDF-1.7 not an image at all")
     demo.page.set_input_files("#file", tmp_path / "fake.png")
     problem = demo.problem()
     assert "Not a supported image type" in problem
     assert "HTTP 415 · unsupported_image" in problem
     assert REQUEST_ID.search(problem)
-    assert demo.page.locator("#blank").inner_text() == "Your browser cannot show this picture."
+    assert demo.page.locator("#blank").inner_text() == "Your browser cannot show this image."
     assert demo.page.locator("#times").is_hidden()
     assert demo.page.get_by_role("alert").inner_text() == problem
 
@@ -66,7 +66,7 @@ def test_an_address_that_is_not_allowed(demo: Demo) -> None:
 def test_a_file_that_is_no_image_is_not_sent(demo: Demo, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("jeans")
     demo.page.set_input_files("#file", tmp_path / "notes.txt")
-    assert "“notes.txt” is not a picture that your browser knows" in demo.problem()
+    assert "“notes.txt” is not an image that your browser knows" in demo.problem()
     assert "/predict" not in "".join(demo.requests)
 
 
@@ -76,7 +76,7 @@ def test_a_file_that_is_no_image_is_not_sent(demo: Demo, tmp_path: Path) -> None
         (401, "Unauthorized", "Authorisation needed", False),
         (403, "Forbidden", "Authorisation needed", False),
         (404, "Not Found", "No such address", False),
-        (413, "Request Entity Too Large", "Picture too large", False),
+        (413, "Request Entity Too Large", "Image too large", False),
         (429, "Too Many Requests", "Too many requests", True),
         (500, "Internal Server Error", "The service failed", True),
         (503, "Service Unavailable", "Service unavailable", True),

@@ -79,7 +79,7 @@ def test_a_chosen_file_gets_the_answer_of_the_api(demo: Demo) -> None:
     expected = api_rows(demo.origin, PANTS.read_bytes(), "image/jpeg")
     assert close(demo.answer(), expected)
     assert demo.page.locator("#verdict").inner_text().split() == list(demo.answer()[0])
-    assert demo.page.locator("#preview").get_attribute("alt") == "Your picture: pants.jpg"
+    assert demo.page.locator("#preview").get_attribute("alt") == "Your image: pants.jpg"
 
 
 def test_bars_are_as_long_as_their_shares(demo: Demo) -> None:
@@ -142,7 +142,7 @@ def test_an_address_pasted_into_the_field_waits_for_enter(
 
 def test_pasted_prose_is_refused_in_words(demo: Demo) -> None:
     demo.page.evaluate(PASTE, carry(demo.page, text_plain="a pair of jeans"))
-    assert "neither a picture nor an http(s) address" in demo.problem()
+    assert "neither an image nor an http(s) address" in demo.problem()
     assert "/predict" not in "".join(demo.requests)
 
 

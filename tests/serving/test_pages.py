@@ -28,7 +28,7 @@ def test_title_and_subject_are_the_artifacts():
 
     assert "<title>Which screw is it?</title>" in page
     assert "<h1>Which screw is it?</h1>" in page
-    assert "a picture of one screw." in page
+    assert "an image of one screw." in page
 
 
 @pytest.mark.parametrize("path", PATHS)

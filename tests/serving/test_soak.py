@@ -129,15 +129,15 @@ def status_of(body: Any) -> int:
 
 
 def resources() -> dict[str, Resource]:
-    pictures = {f"/{file.name}": Resource(file.read_bytes()) for file in EXAMPLES}
+    images = {f"/{file.name}": Resource(file.read_bytes()) for file in EXAMPLES}
     whole = EXAMPLES[0].read_bytes()
-    pictures["/truncated.jpg"] = Resource(whole[: len(whole) // 2])
-    pictures["/page.html"] = Resource(b"<!doctype html>", "text/html")
-    pictures["/large.jpg"] = Resource(encoded("JPEG", (3000, 4000)))
-    pictures["/alpha.png"] = Resource(encoded("PNG", (600, 400), "RGBA"), "image/png")
-    pictures["/bomb.png"] = Resource(encoded("PNG", (12_000, 12_000), "1"), "image/png")
-    pictures["/gone.jpg"] = Resource(b"", "text/plain", 410)
-    return pictures
+    images["/truncated.jpg"] = Resource(whole[: len(whole) // 2])
+    images["/page.html"] = Resource(b"<!doctype html>", "text/html")
+    images["/large.jpg"] = Resource(encoded("JPEG", (3000, 4000)))
+    images["/alpha.png"] = Resource(encoded("PNG", (600, 400), "RGBA"), "image/png")
+    images["/bomb.png"] = Resource(encoded("PNG", (12_000, 12_000), "1"), "image/png")
+    images["/gone.jpg"] = Resource(b"", "text/plain", 410)
+    return images
 
 
 def encoded(kind: str, size: tuple[int, int], mode: str = "RGB") -> bytes:
@@ -149,7 +149,7 @@ def encoded(kind: str, size: tuple[int, int], mode: str = "RGB") -> bytes:
 def events(server: ImageServer) -> list[tuple[Any, int]]:
     """Return one cycle of the mixture: (event, expected status). Good and bad take turns."""
     names = itertools.cycle(file.name for file in EXAMPLES)
-    picture = base64.b64encode(EXAMPLES[1].read_bytes()).decode()
+    image = base64.b64encode(EXAMPLES[1].read_bytes()).decode()
 
     def post(body: Any) -> dict[str, Any]:
         return http_event("POST", "/predict", json_body=body)
@@ -160,7 +160,7 @@ def events(server: ImageServer) -> list[tuple[Any, int]]:
             yield {"url": url}
             yield post({"url": url, "top_k": 3})
             yield http_event("GET", "/predict", query={"url": url})
-            yield post({"image": picture})
+            yield post({"image": image})
 
     bad: list[tuple[Any, int]] = [
         (post({"url": server.url("/truncated.jpg")}), 422),

@@ -98,8 +98,8 @@ def test_international_names_become_punycode(host: str, expected: str) -> None:
     [
         "",
         " ",
-        "picture.jpg",
-        "example.com/picture.jpg",
+        "image.jpg",
+        "example.com/image.jpg",
         "//example.com/",
         "http:",
         "http:/",

@@ -1,7 +1,7 @@
 """Writes tests/data/tiny.tflite: a real TFLite model of a few kilobytes, for fast tests.
 
 It answers by colour alone, so that tests can tell right from wrong: the channels' means, three
-rules and a softmax. A red picture is "red", and so on; grey is undecided.
+rules and a softmax. A red image is "red", and so on; grey is undecided.
 
 Needs TensorFlow (`make .venv/training/.ok`):
 `.venv/training/bin/python -m tests.support.make_tiny_model`

@@ -1,4 +1,4 @@
-"""Pictures that a network learns in a few epochs: discs, squares and stripes, drawn here."""
+"""Images that a network learns in a few epochs: discs, squares and stripes, drawn here."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ COUNTS = {"train": 20, "validation": 9, "test": 3}  # images of each class
 
 
 def draw(label: str, generator: np.random.Generator) -> Image.Image:
-    """Return one picture of a class, 90 by 100 pixels."""
+    """Return one image of a class, 90 by 100 pixels."""
     background, colour = (tuple(int(v) for v in generator.integers(0, 256, 3)) for _ in range(2))
     image = Image.new("RGB", (90, 100), background)
     pen = ImageDraw.Draw(image)

@@ -46,7 +46,7 @@ def world(tmp_path_factory):
         )
     run = root / "runs" / "mine"
     run.mkdir(parents=True)
-    head = network.whole.get_layer("logits")  # so that answers differ from picture to class
+    head = network.whole.get_layer("logits")  # so that answers differ from image to class
     head.set_weights([40 * weight for weight in head.get_weights()])
     with_probabilities(network.whole, 1.4).save(run / "model.keras")
     described = {**config.to_dict(), "version": "0.0.0", "labels": LABELS, "dataset": "none"}

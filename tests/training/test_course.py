@@ -101,9 +101,9 @@ def test_an_image_is_an_array_and_a_missing_network_is_no_error(
 
 @pytest.mark.parametrize("name", ["transfer", "augmentation", "larger", "inner"])
 def test_a_step_that_trains_writes_a_run_folder_that_is_converted_and_used(
-    tmp_path: Path, pictures: Path, weights: Path, name: str
+    tmp_path: Path, drawings: Path, weights: Path, name: str
 ) -> None:
-    given = options(tmp_path, pictures, backbone_weights=weights, size=71, epochs=1, limit=18)
+    given = options(tmp_path, drawings, backbone_weights=weights, size=71, epochs=1, limit=18)
 
     assert main(["steps", name, *given]) == 0
 
@@ -166,8 +166,8 @@ def test_a_file_that_is_no_image_is_one_sentence(
 # --- step 4 ------------------------------------------------------------------
 
 
-def test_a_training_is_killed_and_resumed(tmp_path: Path, pictures: Path, weights: Path) -> None:
-    given = options(tmp_path, pictures, backbone_weights=weights, size=71, epochs=6)
+def test_a_training_is_killed_and_resumed(tmp_path: Path, drawings: Path, weights: Path) -> None:
+    given = options(tmp_path, drawings, backbone_weights=weights, size=71, epochs=6)
 
     assert main(["steps", "checkpoint", *given]) == 0
 

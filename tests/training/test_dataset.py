@@ -125,20 +125,20 @@ def test_batches_are_in_order_whatever_their_size(tmp_path: Path, size: int) -> 
     assert np.round((later + 1) * 127.5).tolist() == [5, 6]
 
 
-def picture() -> Image.Image:
+def drawing() -> Image.Image:
     pixels = np.random.default_rng(0).integers(0, 256, (40, 30, 3), dtype=np.uint8)
     return Image.fromarray(pixels)
 
 
 def test_view_0_is_the_image_and_view_1_its_mirror_image() -> None:
-    image = picture()
+    image = drawing()
     assert augment(image, view=0, index=5, seed=1) is image
     mirrored = np.asarray(augment(image, view=1, index=5, seed=1))
     assert np.array_equal(mirrored, np.asarray(image)[:, ::-1])
 
 
 def test_random_views_repeat_for_equal_arguments_and_differ_otherwise() -> None:
-    image = picture()
+    image = drawing()
     first = augment(image, view=2, index=0, seed=0).tobytes()
     assert augment(image, view=2, index=0, seed=0).tobytes() == first
     for other in ({"view": 3}, {"index": 1}, {"seed": 1}):
@@ -147,7 +147,7 @@ def test_random_views_repeat_for_equal_arguments_and_differ_otherwise() -> None:
 
 
 def test_recompression_is_the_last_step_of_random_views_and_no_others() -> None:
-    image = picture()
+    image = drawing()
     for view in (0, 1):
         again = augment(image, view=view, index=0, seed=0, recompress=True)
         assert again.tobytes() == augment(image, view=view, index=0, seed=0).tobytes()

@@ -35,9 +35,9 @@ def test_rand_augment_repeats_by_seed_and_stays_in_range() -> None:
 
 @pytest.mark.parametrize("augmentation", ["jpeg", "randaugment"])
 def test_stronger_augmentation_changes_random_views_alone(
-    tmp_path: Path, pictures: Path, augmentation: str
+    tmp_path: Path, drawings: Path, augmentation: str
 ) -> None:
-    split = load_split(pictures, "train").subsample(6)
+    split = load_split(drawings, "train").subsample(6)
     pixels = keras.Input((SIZE, SIZE, 3))
     itself = keras.Model(pixels, keras.layers.Identity()(pixels))
 

@@ -73,11 +73,11 @@ def test_multiply_adds_are_counted_by_hand(tmp_path: Path) -> None:
 
 
 def test_a_study_trains_every_seed_once_and_goes_on(
-    tmp_path: Path, pictures: Path, weights: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, drawings: Path, weights: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = [
         "study", "size", "--sizes", "71", "--seeds", "2", "--epochs", "1", "--limit", "24",
-        f"--dataset={pictures}", f"--backbone-weights={weights}", f"--runs={tmp_path / 'runs'}",
+        f"--dataset={drawings}", f"--backbone-weights={weights}", f"--runs={tmp_path / 'runs'}",
         f"--out={tmp_path / 'out'}", f"--results={tmp_path / 'results'}",
     ]  # fmt: skip
     assert main(command) == 0
@@ -94,10 +94,10 @@ def test_a_study_trains_every_seed_once_and_goes_on(
     assert capsys.readouterr().out.count("is finished") == 2
 
 
-def test_folds_judge_every_image_once(tmp_path: Path, pictures: Path, weights: Path) -> None:
+def test_folds_judge_every_image_once(tmp_path: Path, drawings: Path, weights: Path) -> None:
     command = [
         "study", "size", "--sizes", "71", "--folds", "3", "--epochs", "1",
-        f"--dataset={pictures}", f"--backbone-weights={weights}", f"--runs={tmp_path / 'runs'}",
+        f"--dataset={drawings}", f"--backbone-weights={weights}", f"--runs={tmp_path / 'runs'}",
         f"--out={tmp_path}",
     ]  # fmt: skip
     assert main(command) == 0

@@ -1,6 +1,6 @@
 """Training for real, in small: 71 pixels, three classes, a few epochs, whatever the backend.
 
-Pictures are drawn here; the backbone's weights are the ImageNet file where there is one, else
+Images are drawn here; the backbone's weights are the ImageNet file where there is one, else
 random ones. `make test-training` runs this on TensorFlow, `make test-jax` on JAX.
 """
 
@@ -68,10 +68,10 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def finished(
-    tmp_path_factory: pytest.TempPathFactory, pictures: Path, weights: Path, cache: Path
+    tmp_path_factory: pytest.TempPathFactory, drawings: Path, weights: Path, cache: Path
 ) -> Path:
     runs = tmp_path_factory.mktemp("runs")
-    return train(HEAD, dataset=pictures, weights=weights, runs=runs, cache=cache)
+    return train(HEAD, dataset=drawings, weights=weights, runs=runs, cache=cache)
 
 
 @pytest.fixture(autouse=True)
@@ -99,8 +99,8 @@ def test_a_run_says_everything_about_itself(finished: Path) -> None:
     assert not (finished / "state.npz").exists()  # nothing resumes from it any more
 
 
-def test_the_saved_model_answers_as_the_report_says(finished: Path, pictures: Path) -> None:
-    split = load_split(pictures, "validation", CLASSES)
+def test_the_saved_model_answers_as_the_report_says(finished: Path, drawings: Path) -> None:
+    split = load_split(drawings, "validation", CLASSES)
     probabilities = predict_split(load_model(finished), split)
     assert probabilities.shape == (27, 3)
     assert probabilities.sum(axis=1) == pytest.approx(np.ones(27), abs=1e-5)
@@ -137,12 +137,12 @@ def test_the_temperature_is_in_the_graph(finished: Path) -> None:
 
 
 def test_a_run_goes_on_from_another_ones_weights(
-    finished: Path, pictures: Path, weights: Path, cache: Path
+    finished: Path, drawings: Path, weights: Path, cache: Path
 ) -> None:
     config = dataclasses.replace(
         HEAD, name="more", start_from="head", epochs=1, warmup_epochs=0.0, learning_rate=1e-9
     )
-    folder = train(config, dataset=pictures, weights=weights, runs=finished.parent, cache=cache)
+    folder = train(config, dataset=drawings, weights=weights, runs=finished.parent, cache=cache)
     before, after = (
         json.loads((run / "report.json").read_text())["metrics"]["validation"]
         for run in (finished, folder)
@@ -151,7 +151,7 @@ def test_a_run_goes_on_from_another_ones_weights(
 
 
 def test_a_soup_is_the_mean_of_runs_with_one_start(
-    finished: Path, pictures: Path, weights: Path, cache: Path
+    finished: Path, drawings: Path, weights: Path, cache: Path
 ) -> None:
     runs = finished.parent
     for name, rate in (("left", 0.02), ("right", 0.05)):
@@ -159,9 +159,9 @@ def test_a_soup_is_the_mean_of_runs_with_one_start(
             dataclasses.replace(
                 HEAD, name=name, start_from="head", epochs=1, warmup_epochs=0.0, learning_rate=rate
             ),
-            dataset=pictures, weights=weights, runs=runs, cache=cache,
+            dataset=drawings, weights=weights, runs=runs, cache=cache,
         )  # fmt: skip
-    options = [f"--dataset={pictures}", f"--backbone-weights={weights}", f"--runs={runs}"]
+    options = [f"--dataset={drawings}", f"--backbone-weights={weights}", f"--runs={runs}"]
     assert main(["soup", "mixed", "left", "right", "head", *options]) == 0
 
     def kernel(name: str) -> Any:
@@ -182,10 +182,10 @@ def test_a_soup_is_the_mean_of_runs_with_one_start(
 
 
 def test_a_soup_of_strangers_is_refused(
-    finished: Path, pictures: Path, weights: Path, capsys: pytest.CaptureFixture[str]
+    finished: Path, drawings: Path, weights: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     runs = finished.parent
-    options = [f"--dataset={pictures}", f"--backbone-weights={weights}", f"--runs={runs}"]
+    options = [f"--dataset={drawings}", f"--backbone-weights={weights}", f"--runs={runs}"]
     for parts in (["head"], ["head", "left", "head"]):
         assert main(["soup", "new", *parts, *options]) == 2
         assert "two or more different runs" in capsys.readouterr().err
@@ -197,13 +197,13 @@ def test_a_soup_of_strangers_is_refused(
 
 
 def test_training_block_14_changes_it_and_nothing_before(
-    tmp_path: Path, pictures: Path, weights: Path, cache: Path
+    tmp_path: Path, drawings: Path, weights: Path, cache: Path
 ) -> None:
     config = dataclasses.replace(
         HEAD, name="block14", first_trainable_block=14, epochs=1, views=1,
         warmup_epochs=0.0, mixup_alpha=0.2, learning_rate=1e-3,
     )  # fmt: skip
-    folder = train(config, dataset=pictures, weights=weights, runs=tmp_path, cache=cache)
+    folder = train(config, dataset=drawings, weights=weights, runs=tmp_path, cache=cache)
     pretrained = named_weights(build_backbone(SIZE, SIZE, weights))
     model = keras.models.load_model(folder / "model.keras", compile=False)
     changed = {
@@ -220,9 +220,9 @@ def test_training_block_14_changes_it_and_nothing_before(
 # --- interrupted, and gone on with -------------------------------------------
 
 
-def command(pictures: Path, weights: Path, **options: Any) -> list[str]:
+def command(drawings: Path, weights: Path, **options: Any) -> list[str]:
     fixed = {
-        "dataset": pictures, "backbone-weights": weights, "size": SIZE, "views": 1,
+        "dataset": drawings, "backbone-weights": weights, "size": SIZE, "views": 1,
         "first-trainable-block": 15, "batch-size": 8, "learning-rate": 0.1, "dropout": 0.1,
         "mixup-alpha": 0.0, "ema-momentum": 0.5,
     }  # fmt: skip
@@ -280,12 +280,12 @@ def rows_in(history: Path) -> dict[int, list[float]]:
 
 @pytest.mark.slow
 def test_a_killed_run_loses_at_most_one_epoch_and_ends_as_if_nothing_had_been(
-    tmp_path: Path, pictures: Path, weights: Path, cache: Path
+    tmp_path: Path, drawings: Path, weights: Path, cache: Path
 ) -> None:
     whole = dataclasses.replace(HEAD, name="whole", views=1, epochs=12)
-    train(whole, dataset=pictures, weights=weights, runs=tmp_path, cache=cache)
+    train(whole, dataset=drawings, weights=weights, runs=tmp_path, cache=cache)
 
-    arguments = command(pictures, weights, name="killed", epochs=12)
+    arguments = command(drawings, weights, name="killed", epochs=12)
     history = tmp_path / "runs" / "killed" / "history.csv"
     process = start(tmp_path, arguments)
     wait_for_epochs(process, history, 3)
@@ -308,11 +308,11 @@ def test_a_killed_run_loses_at_most_one_epoch_and_ends_as_if_nothing_had_been(
         assert resumed[epoch] == pytest.approx(uninterrupted[epoch], abs=2e-4), epoch
 
 
-def test_an_interrupt_says_how_to_go_on(tmp_path: Path, pictures: Path, weights: Path) -> None:
+def test_an_interrupt_says_how_to_go_on(tmp_path: Path, drawings: Path, weights: Path) -> None:
     def hear_interrupts() -> None:  # a shell's background job is started deaf to them
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
-    arguments = command(pictures, weights, name="stopped", epochs=500)
+    arguments = command(drawings, weights, name="stopped", epochs=500)
     process = start(tmp_path, arguments, preexec_fn=hear_interrupts)
     wait_for_epochs(process, tmp_path / "runs" / "stopped" / "history.csv", 1)
     process.send_signal(signal.SIGINT)
@@ -324,10 +324,10 @@ def test_an_interrupt_says_how_to_go_on(tmp_path: Path, pictures: Path, weights:
 
 
 def test_a_finished_run_is_not_trained_again(
-    finished: Path, pictures: Path, weights: Path, cache: Path
+    finished: Path, drawings: Path, weights: Path, cache: Path
 ) -> None:
     written = (finished / "model.keras").stat().st_mtime_ns
-    again = train(HEAD, dataset=pictures, weights=weights, runs=finished.parent, cache=cache)
+    again = train(HEAD, dataset=drawings, weights=weights, runs=finished.parent, cache=cache)
     assert again == finished
     assert (finished / "model.keras").stat().st_mtime_ns == written
 
@@ -342,23 +342,23 @@ def one_sentence(capsys: pytest.CaptureFixture[str]) -> str:
 
 
 def test_another_configuration_does_not_go_on_with_a_run(
-    finished: Path, pictures: Path, weights: Path
+    finished: Path, drawings: Path, weights: Path
 ) -> None:
     other = dataclasses.replace(HEAD, dropout=0.2)
     with pytest.raises(ConfigError, match=r"other settings \(dropout is 0\.1, not 0\.2\)"):
-        train(other, dataset=pictures, weights=weights, runs=finished.parent)
+        train(other, dataset=drawings, weights=weights, runs=finished.parent)
 
 
 def test_other_data_weights_or_licence_are_not_answered_with_a_finished_run(
-    finished: Path, pictures: Path, weights: Path, tmp_path: Path
+    finished: Path, drawings: Path, weights: Path, tmp_path: Path
 ) -> None:
-    other = tmp_path / pictures.name  # the same name, one picture more
-    shutil.copytree(pictures, other)
+    other = tmp_path / drawings.name  # the same name, one image more
+    shutil.copytree(drawings, other)
     shutil.copy(other / "train" / CLASSES[0] / "0.png", other / "train" / CLASSES[0] / "more.png")
     with pytest.raises(ConfigError, match=r"other settings \(images is '"):
         train(HEAD, dataset=other, weights=weights, runs=finished.parent)
     with pytest.raises(ConfigError, match=r"\(licence is 'MIT', not 'Apache-2\.0'\)"):
-        train(HEAD, dataset=pictures, weights=weights, runs=finished.parent, licence="Apache-2.0")
+        train(HEAD, dataset=drawings, weights=weights, runs=finished.parent, licence="Apache-2.0")
 
 
 def test_weights_are_compared_until_a_run_is_finished(tmp_path: Path) -> None:
@@ -376,55 +376,59 @@ def test_many_different_settings_are_told_in_one_sentence(tmp_path: Path) -> Non
 
 
 def test_a_folder_with_a_model_from_elsewhere_is_left_alone(
-    pictures: Path, weights: Path, tmp_path: Path
+    drawings: Path, weights: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "head").mkdir()
     (tmp_path / "head" / "model.keras").write_bytes(b"restored")
     with pytest.raises(ConfigError, match=r"`train` did not make: started\.json is missing"):
-        train(HEAD, dataset=pictures, weights=weights, runs=tmp_path)
+        train(HEAD, dataset=drawings, weights=weights, runs=tmp_path)
 
 
 @pytest.mark.parametrize("name", ["", "..", "a/b"])
-def test_a_run_s_name_is_one_folder(pictures: Path, weights: Path, name: str) -> None:
+def test_a_run_s_name_is_one_folder(drawings: Path, weights: Path, name: str) -> None:
     with pytest.raises(ConfigError, match="a run's name is that of its folder"):
-        train(dataclasses.replace(HEAD, name=name), dataset=pictures, weights=weights)
+        train(dataclasses.replace(HEAD, name=name), dataset=drawings, weights=weights)
 
 
 def test_an_empty_licence_is_refused(
-    pictures: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    drawings: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = {"name": "x", "epochs": 2, "runs": tmp_path, "licence": ""}
-    assert main(command(pictures, weights, **options)) == 2
+    assert main(command(drawings, weights, **options)) == 2
     assert "an SPDX identifier, such as MIT. Received: ''" in one_sentence(capsys)
 
 
 def test_a_start_that_failed_does_not_take_the_name(
-    pictures: Path, weights: Path, cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    drawings: Path,
+    weights: Path,
+    cache: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     options = {"name": "x", "epochs": 1, "runs": tmp_path, "cache": cache}
-    assert main(command(pictures, weights, start_from="nope", **options)) == 2
+    assert main(command(drawings, weights, start_from="nope", **options)) == 2
     assert "start_from names no finished run" in one_sentence(capsys)
     assert not (tmp_path / "x").exists()
-    assert main(command(pictures, weights, **options)) == 0  # one epoch: half of it warms up
+    assert main(command(drawings, weights, **options)) == 0  # one epoch: half of it warms up
     assert f"wrote {tmp_path / 'x' / 'model.keras'}" in capsys.readouterr().out
     assert json.loads((tmp_path / "x" / "started.json").read_text())["warmup_epochs"] == 0.5
-    assert main(command(pictures, weights, **options)) == 0
+    assert main(command(drawings, weights, **options)) == 0
     shown = capsys.readouterr().out
     assert "is finished; nothing was trained" in shown
     assert "wrote" not in shown
 
 
 def test_weights_that_do_not_fit_are_refused_in_one_line(
-    tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path, drawings: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
     model.save_weights(tmp_path / "other.weights.h5")
-    assert main(command(pictures, tmp_path / "other.weights.h5", name="x", epochs=2)) == 2
+    assert main(command(drawings, tmp_path / "other.weights.h5", name="x", epochs=2)) == 2
     assert "other.weights.h5 cannot be used" in one_sentence(capsys)
     (tmp_path / "text.weights.h5").write_text("no weights")
-    assert main(command(pictures, tmp_path / "text.weights.h5", name="x", epochs=2)) == 2
+    assert main(command(drawings, tmp_path / "text.weights.h5", name="x", epochs=2)) == 2
     assert "text.weights.h5 cannot be used" in one_sentence(capsys)
 
 
@@ -456,24 +460,24 @@ def test_an_unreadable_image_is_named_and_what_was_finished_kept(
 
 
 def test_validation_with_other_classes_is_refused(
-    tmp_path: Path, pictures: Path, weights: Path
+    tmp_path: Path, drawings: Path, weights: Path
 ) -> None:
-    (tmp_path / "train").symlink_to(pictures / "train")
+    (tmp_path / "train").symlink_to(drawings / "train")
     (tmp_path / "validation").mkdir()
     for label in CLASSES[:2]:
-        (tmp_path / "validation" / label).symlink_to(pictures / "validation" / label)
+        (tmp_path / "validation" / label).symlink_to(drawings / "validation" / label)
     with pytest.raises(ValueError, match=r"Missing: \['stripes'\]"):
         train(HEAD, dataset=tmp_path, weights=weights, runs=tmp_path / "runs")
 
 
 def test_a_full_disk_is_one_sentence_and_leaves_nothing_half_written(
-    tmp_path: Path, pictures: Path, weights: Path
+    tmp_path: Path, drawings: Path, weights: Path
 ) -> None:
     # A limit on the size of files stands for a full disk: the same error, from the same calls.
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 
-    arguments = command(pictures, weights, name="full", epochs=2, size=SIZE)
+    arguments = command(drawings, weights, name="full", epochs=2, size=SIZE)
     process = start(tmp_path, arguments, preexec_fn=limit)
     _, errors = process.communicate(timeout=240)
     assert process.returncode == 1, errors
@@ -486,16 +490,16 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing_half_written(
 
 
 def test_a_batch_that_cannot_be_shared_and_a_loss_without_bound_are_one_sentence(
-    pictures: Path, weights: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    drawings: Path, weights: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     options = {"name": "x", "epochs": 2, "runs": tmp_path, "cache": cache}
     monkeypatch.setattr("training.fit.train.device_count", lambda: 3)
-    assert main(command(pictures, weights, **options)) == 2
+    assert main(command(drawings, weights, **options)) == 2
     assert "a batch of 8 images does not divide among 3 devices" in one_sentence(capsys)
     monkeypatch.undo()
     diverging = {"learning_rate": 1e38, "ema_momentum": 0.0, "views": 1}
-    assert main(command(pictures, weights, **options | diverging)) == 2
+    assert main(command(drawings, weights, **options | diverging)) == 2
     assert "has diverged. Try a lower --learning-rate (now 1e+38)" in one_sentence(capsys)
     assert not (tmp_path / "x" / "model.keras").exists()
 
@@ -504,12 +508,12 @@ def test_a_batch_that_cannot_be_shared_and_a_loss_without_bound_are_one_sentence
 
 
 def test_an_unsplit_folder_is_split_in_the_runs_folder_and_trained(
-    tmp_path: Path, pictures: Path, weights: Path, cache: Path, monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path, drawings: Path, weights: Path, cache: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
     folder = tmp_path / "Schräubchen 钉"
-    shutil.copytree(pictures / "train", folder)
+    shutil.copytree(drawings / "train", folder)
     (folder / "disc" / "scan.tif").write_bytes(b"II*\0" + b"\0" * 20)
     arguments = command(folder, weights, name="mine", epochs=1, cache=cache)
 

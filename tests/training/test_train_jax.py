@@ -57,7 +57,7 @@ def run(folder: Path, code: str, flags: str = "") -> str:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Pictures of two classes; 9 in validation, which two devices cannot share evenly."""
+    """Images of two classes; 9 in validation, which two devices cannot share evenly."""
     root = tmp_path_factory.mktemp("jax")
     generator = np.random.default_rng(0)
     for split, counts in (("train", (17, 18)), ("validation", (5, 4))):

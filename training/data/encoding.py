@@ -1,4 +1,4 @@
-"""A picture as the bytes of an image file."""
+"""An image as the bytes of an image file."""
 
 from __future__ import annotations
 
