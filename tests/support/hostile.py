@@ -60,10 +60,13 @@ def large_table_profile(points: int) -> bytes:
 
 
 def many_tags_profile(tags: int) -> bytes:
-    """Return a profile with far too many tags, all of them at one place."""
+    """Return a good profile with many tags more, all of them at one place."""
     good = rgb_profile()
-    entry = struct.pack(">4sII", b"xxxx", 128, 20)
-    return good[:128] + struct.pack(">I", tags) + entry * tags + good[132:]
+    (count,) = struct.unpack_from(">I", good, 128)
+    table = struct.pack(">4sII", b"xxxx", 128, 20) * (tags - count)
+    for name, start, size in struct.iter_unpack(">4sII", good[132 : 132 + 12 * count]):
+        table += struct.pack(">4sII", name, start + 12 * (tags - count), size)
+    return good[:128] + struct.pack(">I", tags) + table + good[132 + 12 * count :]
 
 
 # --- PNG, GIF, BMP --------------------------------------------------------------------------

@@ -108,7 +108,12 @@ def test_profile_beyond_its_bounds_is_ignored_and_said_so(profile):
 
 
 def test_used_profile_is_not_called_ignored():
-    for profile in (rgb_profile(), mpet_profile(1000), long_curve_profile(MAX_CURVE_ENTRIES)):
+    for profile in (
+        rgb_profile(),
+        mpet_profile(1000),
+        long_curve_profile(MAX_CURVE_ENTRIES),
+        many_tags_profile(MAX_TAGS),
+    ):
         assert decode_image(png_with_profile(profile)).info == {"encoded_size": (1, 1)}
 
 
