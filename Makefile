@@ -9,7 +9,7 @@ VENVS := .venv
 # it from the environment, as "$$IMAGE". So spaces, quotes and dollar signs in a path do no harm.
 # ARGS and TRAIN hold options: the shell splits them into words, and quotes work inside them.
 
-VARIABLES := ARCH ARGS BASE_IMAGE BOTO3 CONFIG DATASET EXAMPLE FORMAT GROUPS IAM IMAGE LABELS LICENCE \
+VARIABLES := ARCH ARGS BASE_IMAGE BOTO3 CONFIG DATASET EXAMPLE FORMAT GROUPS HEIC IAM IMAGE LABELS LICENCE \
   MODEL NAME NORMALISATION OUTPUT PARAMS PORT RECIPE REQUIREMENTS RESIZE RETRY RUN SIZE STACK STEP \
   SUBJECT TITLE TO TRAIN URL WEIGHTS YES
 SETTINGS := PYTHON PYTHON311 VENVS TOKEN
@@ -90,13 +90,13 @@ emulate: $(VENVS)/test/.ok ## run the handler under Lambda's emulator: PORT=8080
 	@$(WITH_MODEL) $(call python,test) -m tools.emulator --port "$${PORT:-8080}"
 
 BUILD_ARGUMENT = $(if $($(1)),--build-arg $(1)="$$$(1)")
-image: ## build the container image (5 min): MODEL=... ARCH=arm64 BASE_IMAGE=... BOTO3=locked
+image: ## build the container image (5 min): MODEL=... ARCH=arm64 BASE_IMAGE=... BOTO3=locked HEIC=0
 	@# Lambda refuses an index of image and attestation. Another model needs a folder of its own.
 	@set -e; context=.; if [ -n "$$MODEL" ]; then \
 	  context=$$(mktemp -d); trap 'rm -r "$$context"' EXIT; \
 	  cp -r Dockerfile .dockerignore lambda_function requirements deploy "$$context"; \
 	  cp "$$MODEL" "$$context/lambda_function/model.tflite"; fi; \
-	BUILDX_NO_DEFAULT_ATTESTATIONS=1 docker build --platform linux/$(if $(filter arm64,$(ARCH)),arm64,amd64) $(foreach name,BASE_IMAGE REQUIREMENTS BOTO3,$(call BUILD_ARGUMENT,$(name))) --tag "$$($(PYTHON) -m deploy.image.names $${MODEL:+"$$MODEL"})" "$$context"
+	BUILDX_NO_DEFAULT_ATTESTATIONS=1 docker build --platform linux/$(if $(filter arm64,$(ARCH)),arm64,amd64) $(foreach name,BASE_IMAGE REQUIREMENTS BOTO3 HEIC,$(call BUILD_ARGUMENT,$(name))) --tag "$$($(PYTHON) -m deploy.image.names $${MODEL:+"$$MODEL"})" "$$context"
 
 ##@ Train
 
