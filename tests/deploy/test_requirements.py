@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -104,7 +105,8 @@ def install_dry(lock: str, python: str, platform: str) -> subprocess.CompletedPr
     uv = shutil.which("uv", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     if not uv:
         pytest.skip("uv is not installed")
-    command = [uv, "pip", "install", "--dry-run", "--target", "nowhere", "--require-hashes"]
+    command = [uv, "pip", "install", "--dry-run", "--target", tempfile.mkdtemp()]
+    command += ["--require-hashes"]
     command += ["--python-version", python, "--python-platform", platform]
     command += ["--only-binary", ":all:", "-r", lock]
     return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=600)
