@@ -32,7 +32,9 @@ MAX_PADDING = 127  # rows or columns that a codec may add to fill its blocks
 # million bytes of data. Measured with libde265 1.0.16 and dav1d 1.5 in November 2026, at 0.2 to 40
 # bits a pixel. AV1's profiles 1 and 2 have full chroma and up to 12 bits.
 _COSTS = {"HEIC": (0.35, 1.8), "AVIF": (0.22, 0.75), "AVIF with full chroma": (0.42, 0.75)}
+_TURN_COST = 0.09  # for each million pixels that libheif turns
 MAX_COST = 18.0  # of the budget's 20
+_TRANSFORMS = frozenset((b"irot", b"imir", b"clap"))  # at most one of each, ISO/IEC 23000-22 7.3.6
 _CODECS = {b"av01": "AVIF", b"hvc1": "HEIC"}
 _BRANDS = {"AVIF": b"avif", "HEIC": b"heic"}
 _ALPHA = (
@@ -177,8 +179,14 @@ def _check_work(data: bytes, items: list[_Item], kind: str) -> int:
     pixels = size = 0
     cost = 0.0
     for item in items:
-        if item.kind == b"grid":
-            continue  # its tiles count
+        names = [name for name, _, _ in item.properties if name in _TRANSFORMS]
+        if len(set(names)) < len(names):  # libheif runs them all, 255 turns in 30 s
+            raise ValueError("a repeated transformation")
+        turn_cost = _TURN_COST if b"irot" in names else 0.0
+        if item.kind == b"grid":  # its tiles count
+            height, width = (item if item.find(b"ispe") else items[0]).size()
+            cost += height * width * turn_cost / 1e6
+            continue
         payload = b"".join(data[start:end] for start, end in item.extents)
         coded = coded_size(kind, item.find(b"hvcC") or b"", payload)
         if item.find(b"ispe") is not None:  # older encoders leave it out for transparency
@@ -187,7 +195,7 @@ def _check_work(data: bytes, items: list[_Item], kind: str) -> int:
                 raise ValueError("larger than it says")
         name = "AVIF with full chroma" if coded.has_full_chroma else kind
         area = coded.height * coded.width * coded.frames
-        cost += (area * _COSTS[name][0] + len(payload) * _COSTS[name][1]) / 1e6
+        cost += (area * (_COSTS[name][0] + turn_cost) + len(payload) * _COSTS[name][1]) / 1e6
         pixels += area
         size += len(payload)
     if cost > MAX_COST:

@@ -254,7 +254,7 @@ def _srgb_to_light(samples: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(samples <= 0.04045, samples / 12.92, ((samples + 0.055) / 1.055) ** 2.4)
 
 
-@functools.cache
+@functools.lru_cache(maxsize=64)  # the exponent comes from a stranger
 def _power(exponent: float) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
     return lambda samples: samples**exponent
 

@@ -93,6 +93,7 @@ def read_orientation(exif: bytes) -> int:
 
 _SOI, _EOI, _SOS, _COMMENT = 0xD8, 0xD9, 0xDA, 0xFE
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # SOFn, ITU-T T.81 table B.1
+_LAST_HUFFMAN_FRAME = 0xC7  # the later ones are arithmetic-coded
 # The next marker in entropy-coded data. Stuffed zeros and restart markers belong to the data.
 _NEXT_MARKER = re.compile(rb"\xff[\xc0-\xcf\xd8-\xfe]")
 
@@ -103,7 +104,7 @@ def _strip_jpeg(data: bytes, kind: str, max_pixels: int) -> StrippedImage:
     exif: bytes | None = None
     profile: list[bytes] = []
     pixels = scans = scanned = 0
-    is_ended = False
+    is_arithmetic = is_ended = False
     for marker, start, end in _jpeg_segments(data):
         payload = data[start + 4 : end] if marker not in (_SOS, _EOI) else b""
         if marker == 0xE1 and payload.startswith(b"Exif\0\0"):
@@ -116,22 +117,30 @@ def _strip_jpeg(data: bytes, kind: str, max_pixels: int) -> StrippedImage:
             height, width = struct.unpack_from(">HH", payload, 1)
             check_size(width, height, max_pixels)
             pixels = max(pixels, width * height)
+            is_arithmetic |= marker > _LAST_HUFFMAN_FRAME
         elif marker == _SOS:
             scans += 1
             scanned += data[start + 4] * pixels
             if scans > MAX_SCANS:
                 raise UndecodableImageError(f"The JPEG has more than {MAX_SCANS} scans.")
             if scanned > MAX_SCANNED_PIXELS:
-                raise UndecodableImageError(
-                    f"The JPEG draws its {pixels:,} pixels too often, in {scans} scans. "
-                    "Save it without progressive scans."
-                )
+                raise _too_many_scans(pixels, scans)
         elif marker == _EOI:
             is_ended = True
+    # Without its end it is decoded twice. Two of Huffman's decodings cost less than one of these.
+    if is_arithmetic and not is_ended and 2 * scanned > MAX_SCANNED_PIXELS:
+        raise _too_many_scans(pixels, scans)
     if not scans:
         raise damaged(kind)
     joined = b"".join(kept)
     return StrippedImage(kind, joined, exif, _joined_profile(profile), is_ended=is_ended)
+
+
+def _too_many_scans(pixels: int, scans: int) -> UndecodableImageError:
+    return UndecodableImageError(
+        f"The JPEG draws its {pixels:,} pixels too often, in {scans} scans. "
+        "Save it without progressive scans."
+    )
 
 
 def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:

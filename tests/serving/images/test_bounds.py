@@ -34,7 +34,7 @@ from tests.support.images import (
     read_fixture,
     segment,
 )
-from tests.support.isobmff import av1_frames, avif, heif, ispe, one_item, tiled
+from tests.support.isobmff import av1_frames, avif, box, heif, ispe, one_item, tiled
 
 SPEC = InputSpec(height=224, width=224)
 
@@ -51,6 +51,13 @@ def test_scans_times_pixels_are_bounded(arithmetic):
     assert strip_image(empty_scans_jpeg(4000, 40, arithmetic=arithmetic))
     with pytest.raises(UndecodableImageError, match="49,000,000 pixels too often, in 19 scans"):
         strip_image(empty_scans_jpeg(7000, 49, arithmetic=arithmetic))
+
+
+def test_arithmetic_scans_count_twice_without_the_end_that_asks_for_a_second_decoding():
+    assert strip_image(empty_scans_jpeg(7000, 7)[:-2])
+    with pytest.raises(UndecodableImageError, match="too often, in 10 scans"):
+        strip_image(empty_scans_jpeg(7000, 10)[:-2])
+    assert strip_image(empty_scans_jpeg(7000, 10, arithmetic=False)[:-2])
 
 
 def test_scan_of_three_components_counts_three_times():
@@ -331,3 +338,24 @@ def test_profile_in_many_segments_is_bounded():
     )
 
     assert strip_image(jpeg).profile is None
+
+
+def heic_turned(*properties: bytes, rows: int = 1, columns: int = 1) -> bytes:
+    tile = one_item(read_fixture("tile.heic"), b"hvc1")
+    size = {"height": rows * 500, "width": columns * 500}
+    return tiled(tile, rows, columns, **size, extra=properties)
+
+
+@pytest.mark.parametrize("name", [b"irot", b"imir", b"clap"])
+def test_heic_that_repeats_a_transformation_is_refused(name):
+    change = box(name, b"\1" * (32 if name == b"clap" else 1))
+
+    assert strip_image(heic_turned(change))
+    with pytest.raises(UndecodableImageError, match="damaged"):
+        strip_image(heic_turned(change, change))
+
+
+def test_turn_of_a_large_heic_counts():
+    assert strip_image(heic_turned(rows=11, columns=15))
+    with pytest.raises(TooLargeError, match="too long to decode"):
+        strip_image(heic_turned(box(b"irot", b"\1"), rows=11, columns=15))
