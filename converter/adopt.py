@@ -14,6 +14,7 @@ import hashlib
 import io
 import json
 import re
+import secrets
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping
@@ -135,7 +136,9 @@ def apply(changes: Mapping[Path, bytes | None]) -> None:
         OSError: a file cannot be written.
     """
     before = {path: path.read_bytes() if path.is_file() else None for path in changes}
-    unfinished = {path: path.with_name(f"unfinished-{path.name}") for path in changes}
+    unfinished = {
+        path: path.with_name(f"unfinished-{secrets.token_hex(8)}-{path.name}") for path in changes
+    }
     try:
         for path, content in changes.items():  # a full disk shows here, before anything moved
             if content is not None:

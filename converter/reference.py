@@ -23,6 +23,7 @@ from tqdm import tqdm
 from converter.errors import SourceError
 from converter.sources.source import Source
 from lambda_function.metadata import InputSpec
+from training.files import replacing
 
 CACHE = Path(".cache") / "parity"
 BATCH = 32
@@ -114,9 +115,8 @@ def _batch(paths: Sequence[Path], spec: InputSpec) -> NDArray[np.float32]:
 
 
 def _save(file: Path, array: NDArray[np.float32]) -> None:
-    unfinished = file.with_suffix(".part.npy")
-    np.save(unfinished, array)
-    unfinished.replace(file)
+    with replacing(file) as unfinished:
+        np.save(unfinished, array)
 
 
 def _decode(data: bytes) -> Image.Image:

@@ -19,7 +19,8 @@ from typing import Any, NamedTuple
 from lambda_function.errors import BadRequestError
 
 _GATEWAY_KEYS = frozenset({"requestContext", "httpMethod", "rawPath", "routeKey"})
-_QUEUE_KEYS = frozenset({"Records", "records"})  # "records": Firehose and Kafka
+# S3, SQS, SNS and Kinesis. Firehose and Kafka. ActiveMQ. RabbitMQ. EventBridge.
+_QUEUE_KEYS = frozenset({"Records", "records", "messages", "rmqMessagesByQueue", "detail-type"})
 _BINARY_TYPES = ("image/", "multipart/", "application/octet-stream")
 _DEFAULT_STAGE = "$default"
 QUEUE_HANDLER = "lambda_function.queue_events.lambda_handler"

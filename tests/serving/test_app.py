@@ -377,6 +377,9 @@ def test_a_direct_invoke_without_an_image_gets_a_problem(api: Api, event: Any) -
         {"Records": [{"eventSource": "aws:s3"}], "url": "https://example.com/a.jpg"},
         {"Records": None},
         {"invocationId": "1", "records": [{"recordId": "1", "data": "e30="}]},
+        {"eventSource": "aws:mq", "messages": [{"data": "e30="}]},
+        {"eventSource": "aws:rmq", "rmqMessagesByQueue": {"images::/": [{"data": "e30="}]}},
+        {"detail-type": "Object Created", "source": "aws.s3", "detail": {}},
     ],
 )
 def test_an_event_of_a_queue_is_raised_so_that_the_queue_keeps_it(api: Api, event: Any) -> None:

@@ -13,11 +13,12 @@ from tests.support.images import (
     encode,
     icc_profile,
     insert_segments,
+    read_fixture,
     rgb_profile,
     segment,
     xyz,
 )
-from tests.support.isobmff import av1_frames, avif, sequence_size
+from tests.support.isobmff import av1_frames, avif, one_item, sequence_size, tiled
 
 _COLOURS = {
     b"rXYZ": xyz(0.4361, 0.2225, 0.0139),
@@ -218,3 +219,10 @@ def animated_webp(frames: int) -> bytes:
 
 def _riff_chunk(name: bytes, payload: bytes) -> bytes:
     return name + struct.pack("<I", len(payload)) + payload + bytes(len(payload) % 2)
+
+
+def heic_turned(*properties: bytes, rows: int = 1, columns: int = 1) -> bytes:
+    """Return a grid of tiles of 500 x 500 pixels with these properties, such as turns."""
+    tile = one_item(read_fixture("tile.heic"), b"hvc1")
+    size = {"height": rows * 500, "width": columns * 500}
+    return tiled(tile, rows, columns, **size, extra=properties)

@@ -20,6 +20,7 @@ from tests.support.hostile import (
     blank_png,
     empty_scans_jpeg,
     gif_with_screen,
+    heic_turned,
     rle_bmp,
 )
 from tests.support.images import (
@@ -338,12 +339,6 @@ def test_profile_in_many_segments_is_bounded():
     )
 
     assert strip_image(jpeg).profile is None
-
-
-def heic_turned(*properties: bytes, rows: int = 1, columns: int = 1) -> bytes:
-    tile = one_item(read_fixture("tile.heic"), b"hvc1")
-    size = {"height": rows * 500, "width": columns * 500}
-    return tiled(tile, rows, columns, **size, extra=properties)
 
 
 @pytest.mark.parametrize("name", [b"irot", b"imir", b"clap"])

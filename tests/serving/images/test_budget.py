@@ -28,6 +28,7 @@ from tests.support.hostile import (
     blank_png,
     empty_scans_jpeg,
     gif_with_screen,
+    heic_turned,
     icc_chunk,
     jpeg_with_profile,
     large_table_profile,
@@ -48,7 +49,7 @@ from tests.support.images import (
     rgb_profile,
     segment,
 )
-from tests.support.isobmff import one_item, tiled
+from tests.support.isobmff import box, one_item, tiled
 
 pytestmark = pytest.mark.budget
 
@@ -77,6 +78,7 @@ def large_photo() -> Image.Image:
     return photo(6048, 8064)
 
 
+TURN = box(b"irot", b"\1")
 # Refused, or cheap.
 HOSTILE: dict[str, Callable[[], bytes]] = {
     "mpet in PNG": lambda: png_with_profile(mpet_profile(60_000)),
@@ -95,6 +97,9 @@ HOSTILE: dict[str, Callable[[], bytes]] = {
     "short rows of RLE4": lambda: rle_bmp(7000, 7000, b"\4\x11" * 196_000, bits=4),
     "arithmetic scans": lambda: empty_scans_jpeg(7000, 49),
     "arithmetic scans within the bound": lambda: empty_scans_jpeg(7000, 18),
+    "arithmetic scans without an end": lambda: empty_scans_jpeg(7000, 18)[:-2],
+    "HEIC turned forty times": lambda: heic_turned(*[TURN] * 40, rows=6, columns=8),
+    "HEIC turned once": lambda: heic_turned(TURN, rows=11, columns=14),
     "arithmetic scans of a smaller image": lambda: empty_scans_jpeg(4400, 49),
     "Huffman scans within the bound": lambda: empty_scans_jpeg(7000, 18, arithmetic=False),
     "JPEG without data": lambda: blank_jpeg(7000),
