@@ -69,7 +69,14 @@ def check_no_loop(parameters: Mapping[str, str]) -> None:
         parameters: all of deploy/events.yaml.
     """
     uploads, results = parameters["ImagePrefix"], parameters["ResultPrefix"]
-    if parameters["ImageBucket"] == parameters["ResultBucket"] and results.startswith(uploads):
+    if parameters["ImageBucket"] != parameters["ResultBucket"]:
+        return
+    if uploads.startswith(results) and uploads != results:
+        raise CheckFailed(
+            f"Every upload of {uploads!r} lies in the place of results, {results!r}, and would be "
+            "left out. Choose another ResultBucket or ResultPrefix."
+        )
+    if results.startswith(uploads):
         raise CheckFailed(
             f"The results in {results!r} would be classified as uploads of {uploads!r}, and so on. "
             "Choose another ResultBucket, or an ImagePrefix that leaves the results out, such as "

@@ -50,6 +50,10 @@ def test_it_runs_the_service_s_image_with_its_processor_and_mail() -> None:
     [
         ({"ImageBucket": "uploads"}, "ResultBucket=..."),
         ({"ImageBucket": "one", "ResultBucket": "one"}, "would be classified as uploads"),
+        (
+            {"ImageBucket": "one", "ResultBucket": "one", "ImagePrefix": "classified/in/"},
+            "would be left out",
+        ),
         ({**BUCKETS, "ResultPrefix": "x"}, "must end with a slash"),
         ({**BUCKETS, "Typo": "1"}, "no parameter Typo"),
     ],

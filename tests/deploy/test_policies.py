@@ -94,7 +94,7 @@ def test_the_deployer_may_create_every_resource_of_a_template(name: str) -> None
 
 def test_the_deployer_may_use_no_service_that_no_template_needs() -> None:
     needed = {PREFIXES[kind.partition("::")[0]] for name in TEMPLATES for kind in types_of(name)}
-    tools = {"cloudformation", "s3", "ecr"}  # SAM uploads with them
+    tools = {"cloudformation", "s3", "ecr", "execute-api"}  # SAM, and the smoke test
     assert {action.partition(":")[0] for action in actions()} == needed | tools
 
 

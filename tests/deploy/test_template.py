@@ -536,11 +536,15 @@ def test_the_dashboard_is_off_by_default_and_shows_only_metrics_that_exist() -> 
     (dashboard,) = resources(service(Dashboard="on"), "CloudWatch::Dashboard").values()
     widgets = json.loads(dashboard["DashboardBody"])["widgets"]
     assert [widget["type"] for widget in widgets] == ["metric"] * 4 + ["log"] * 2
-    own = {
-        metric[1] for w in widgets for metric in w["properties"].get("metrics", [])
-        if metric[0] == "ImageClassifier"
-    }  # fmt: skip
-    assert own <= {name for _, name, _ in written_metrics("1")}
+    metrics = [metric for w in widgets for metric in w["properties"].get("metrics", [])]
+    own = {(m[1], m[2]) for m in metrics if m[0] == "ImageClassifier"}
+    searched = [m[0]["expression"] for m in metrics if isinstance(m[0], dict)]
+    written = {(name, *dimensions) for _, name, dimensions in written_metrics("1")}
+    assert own <= written
+    assert ("OwnTime", "service", "function_version") in written
+    assert [text.partition(" service=")[0] for text in searched] == [
+        'SEARCH(\'{ImageClassifier,service,function_version} MetricName="OwnTime"'
+    ]
 
 
 def test_the_function_is_in_the_vpc_when_subnets_are_given() -> None:
