@@ -28,9 +28,8 @@ from deploy.stack import (
     load_template,
     open_session,
     read_target,
-    to_overrides,
 )
-from deploy.up import SAM
+from deploy.up import side_stack_command
 from lambda_function import REPOSITORY
 
 TEMPLATE = REPOSITORY / "deploy" / "bulk.yaml"
@@ -119,11 +118,7 @@ def deploy_bulk(
         An exit status.
     """
     parameters = complete_parameters(given, find_service(session, stack))
-    command = [*SAM, "deploy", "--template", str(TEMPLATE), "--stack-name", f"{stack}-bulk"]
-    command += ["--region", session.region_name]  # of the service
-    command += ["--capabilities", "CAPABILITY_IAM", "--resolve-s3", "--confirm-changeset"]
-    command += ["--no-fail-on-empty-changeset"]
-    command += ["--parameter-overrides", to_overrides(parameters)]
+    command = side_stack_command(TEMPLATE, f"{stack}-bulk", parameters, region=session.region_name)
     return run(command, cwd=REPOSITORY).returncode
 
 

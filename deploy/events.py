@@ -25,9 +25,8 @@ from deploy.stack import (
     load_template,
     open_session,
     read_target,
-    to_overrides,
 )
-from deploy.up import SAM
+from deploy.up import side_stack_command
 from lambda_function import REPOSITORY
 
 TEMPLATE = REPOSITORY / "deploy" / "events.yaml"
@@ -104,10 +103,9 @@ def deploy_events(
     except (BotoCoreError, ClientError) as error:
         raise CheckFailed(f"The function's image cannot be read: {error}") from error
     parameters = complete_parameters(given, service, code["ImageUri"])
-    command = [*SAM, "deploy", "--template", str(TEMPLATE), "--stack-name", f"{stack}-events"]
-    command += ["--region", session.region_name, "--capabilities", "CAPABILITY_IAM"]
-    command += ["--resolve-s3", "--confirm-changeset", "--no-fail-on-empty-changeset"]
-    command += ["--parameter-overrides", to_overrides(parameters)]
+    command = side_stack_command(
+        TEMPLATE, f"{stack}-events", parameters, region=session.region_name
+    )
     status = run(command, cwd=REPOSITORY).returncode
     deployed = None if status else describe(session, f"{stack}-events")
     if deployed is None:

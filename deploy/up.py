@@ -68,6 +68,23 @@ class Tools:
     built: Path = BUILT
 
 
+def side_stack_command(
+    template: Path, name: str, parameters: Mapping[str, str], *, region: str
+) -> list[str]:
+    """Return the command that deploys a stack beside the service's.
+
+    Args:
+        template: of the stack.
+        name: of the stack.
+        parameters: of the template.
+        region: of the service.
+    """
+    command = [*SAM, "deploy", "--template", str(template), "--stack-name", name]
+    command += ["--region", region, "--capabilities", "CAPABILITY_IAM"]
+    command += ["--resolve-s3", "--confirm-changeset", "--no-fail-on-empty-changeset"]
+    return [*command, "--parameter-overrides", to_overrides(parameters)]
+
+
 def sam_deploy_command(
     stack: str, parameters: Mapping[str, str], *, region: str, ask: bool
 ) -> list[str]:
