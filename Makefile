@@ -47,8 +47,8 @@ endif
 help:
 	@awk -F':.*## ' '/^##@ / {printf "%s%s\n", (n++ ? "\n" : ""), substr($$0, 5)} \
 	  /^[a-zA-Z0-9-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@printf '\nOther programs: $(VENVS)/test/bin/python -m NAME --help, where NAME is benchmarks, deploy.costs,\n'
-	@printf 'or tools.openapi, and $(VENVS)/training/bin/python -m training or converter.\n'
+	@printf '\nOther programs: $(VENVS)/test/bin/python -m NAME --help, where NAME is benchmarks or\n'
+	@printf 'deploy.costs, and $(VENVS)/training/bin/python -m training or converter.\n'
 	@printf 'Times: two cores, with the environment in place. The first run of a target sets it up (1 to 4 min).\n'
 
 python = $(VENVS)/$(1)/bin/python

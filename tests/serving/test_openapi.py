@@ -1,26 +1,38 @@
-"""The OpenAPI document: valid, equal to the committed file, true of routes and real answers."""
+"""The API description and the docs page: written by hand, held to the code that serves."""
 
 from __future__ import annotations
 
 import base64
 import html
+import inspect
 import json
+import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 
-from lambda_function import app
-from lambda_function.errors import ServiceError
+from lambda_function import app, errors
+from lambda_function.http import pages
+from lambda_function.http.request_body import MAX_IMAGES
+from lambda_function.service import Service
+from lambda_function.settings import Settings
 from tests.conftest import Api, encode_image, make_api
-from tools import openapi
 
 if TYPE_CHECKING:
     from lambda_function.classifier import Classifier
     from tools.image_server import ImageServer
 
-DOCUMENT: dict[str, Any] = json.loads(openapi.JSON_FILE.read_text())
+FOLDER = Path(pages.__file__).parent
+DOCUMENT: dict[str, Any] = json.loads((FOLDER / "openapi.json").read_text())
+PAGE = (FOLDER / "docs.html").read_text()
+ERRORS = [
+    error
+    for _, error in inspect.getmembers(errors, inspect.isclass)
+    if issubclass(error, errors.ServiceError) and error is not errors.ServiceError
+]
 
 
 def check(schema: str, value: Any) -> None:
@@ -34,26 +46,44 @@ def test_document_is_valid_openapi_3_1() -> None:
     validate(DOCUMENT)
 
 
-def test_committed_files_are_what_the_tool_writes() -> None:
-    document = openapi.build_document()
-    assert openapi.JSON_FILE.read_text() == openapi.render_json(document), (
-        "run: python -m tools.openapi"
-    )
-    assert openapi.HTML_FILE.read_text() == openapi.build_page(document), (
-        "run: python -m tools.openapi"
-    )
-
-
 def test_document_has_exactly_the_routes() -> None:
     described = {path: sorted(methods) for path, methods in DOCUMENT["paths"].items()}
     served = {path: sorted(m.lower() for m in methods) for path, methods in app.ROUTES.items()}
     assert described == served
 
 
-def test_a_route_that_is_not_described_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(app.ROUTES, "/new", {"GET": app.health})
-    with pytest.raises(ValueError, match="/new"):
-        openapi.build_document()
+def test_document_and_page_name_every_error_a_caller_may_see() -> None:
+    properties = DOCUMENT["components"]["schemas"]["Problem"]["properties"]
+    assert set(properties["code"]["enum"]) == {error.code for error in ERRORS}
+    assert set(properties["status"]["enum"]) == {error.status for error in ERRORS}
+    assert set(re.findall(r'<tr id="(\w+)">', PAGE)) == {error.code for error in ERRORS}
+    for error in ERRORS:
+        meaning = html.escape(error.__doc__ or "", quote=False)
+        row = f"<td>{error.status}</td><td><code>{error.code}</code></td><td>{meaning}</td>"
+        assert row in PAGE
+
+
+@pytest.mark.parametrize("status", [400, 413, 415, 422, 500, 502, 504])
+def test_each_documented_problem_lists_its_errors(status: int) -> None:
+    response = DOCUMENT["components"]["responses"][f"Problem{status}"]
+    listed = set(re.findall(r"(?:^|; )(.+?) \(`(\w+)`\)", response["description"]))
+    assert listed == {(error.title, error.code) for error in ERRORS if error.status == status}
+    assert list(response["content"]) == ["application/problem+json"]
+
+
+def test_page_lists_each_route_with_the_summary_of_the_document() -> None:
+    listed = dict(re.findall(r"<tr><td><code>(\w+ /\S*)</code></td><td>(.+?)\.</td>", PAGE))
+    assert listed == {
+        f"{method.upper()} {path}": operation["summary"]
+        for path, methods in DOCUMENT["paths"].items()
+        for method, operation in methods.items()
+    }
+
+
+def test_document_names_the_most_images_of_one_request() -> None:
+    assert f"up to {MAX_IMAGES} " in DOCUMENT["paths"]["/predict"]["post"]["summary"]
+    schemas = json.dumps(DOCUMENT["components"]["schemas"])
+    assert set(re.findall(r'"maxItems": (\d+)', schemas)) == {str(MAX_IMAGES)}
 
 
 def test_predictions_fit_their_schema(api: Api, tiny: Classifier, server: ImageServer) -> None:
@@ -101,32 +131,21 @@ def test_problems_fit_their_schema_and_the_operation_lists_their_status(
 def test_schema_and_handler_agree_on_requests(
     tiny: Classifier, request_body: dict[str, Any], fits: bool
 ) -> None:
-    from lambda_function.service import Service
-    from lambda_function.settings import Settings
-
     api = Api(Service(Settings(), tiny, fetch=lambda *_, **__: encode_image("red")))
     schema = {"$ref": "#/components/schemas/PredictRequest", "components": DOCUMENT["components"]}
     assert Draft202012Validator(schema).is_valid(request_body) is fits
     assert (api.post_json(request_body).status == 200) is fits
 
 
-def test_every_error_has_its_place_on_the_docs_page() -> None:
-    page = openapi.HTML_FILE.read_text()
-    family = openapi.service_errors()
-    assert len(family) >= 10
-    for error in family:
-        assert issubclass(error, ServiceError)
-        assert f'id="{error.code}"' in page
+def test_response_on_the_page_fits_the_schema() -> None:
+    response = next(
+        text for text in re.findall(r"<pre>(.*?)</pre>", PAGE, re.DOTALL) if text[0] == "{"
+    )
+    check("Prediction", json.loads(html.unescape(response)))
 
 
-def test_the_answer_on_the_docs_page_is_one_that_the_schema_allows() -> None:
-    check("Prediction", json.loads(openapi.EXAMPLE_ANSWER))
-    assert html.escape(openapi.EXAMPLE_ANSWER, quote=False) in openapi.HTML_FILE.read_text()
-
-
-def test_docs_page_takes_nothing_from_elsewhere() -> None:
-    page = openapi.HTML_FILE.read_text()
-    assert "src=" not in page
-    assert "@import" not in page
-    assert '<link rel="icon" href="data:,">' in page
-    assert page.count("<link") == 1
+def test_page_takes_nothing_from_elsewhere() -> None:
+    assert "src=" not in PAGE
+    assert "@import" not in PAGE
+    assert '<link rel="icon" href="data:,">' in PAGE
+    assert PAGE.count("<link") == 1
