@@ -58,7 +58,6 @@ COMMANDS = {
     ),
     "steps": Command("training.experiments.course", "the course's nine steps, one by one"),
     "tune": Command("training.experiments.tune", "search the head's settings, resumable"),
-    "study": Command("training.experiments.study", "what a choice is worth, over several seeds"),
     "release": Command("training.release", "keep a run's trained weights in the repository"),
     "restore": Command("training.restore", "write a released model's run folder again"),
 }

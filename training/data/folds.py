@@ -31,6 +31,18 @@ class Fold:
                 f"folds are 2 or more, counted from 0. Received: fold {self.index} of {self.count}"
             )
 
+    @classmethod
+    def parse(cls, text: str) -> Fold:
+        """Return the fold of a text such as "0/5".
+
+        Raises:
+            ConfigError: it is none.
+        """
+        index, _, count = text.partition("/")
+        if not (index.isdecimal() and count.isdecimal()):
+            raise ConfigError(f"a fold is INDEX/COUNT, such as 0/5. Received: {text}")
+        return cls(int(index), int(count))
+
 
 @dataclasses.dataclass(frozen=True)
 class Part:

@@ -112,50 +112,6 @@ def image_grid(
         return _save(figure, path)
 
 
-def cost_and_accuracy(path: Path, points: Sequence[Mapping[str, Any]], title: str) -> Path:
-    """Draw accuracy against cost. Points have ``name``, ``cost`` and ``accuracies`` (per seed)."""
-    with plt.rc_context(_STYLE):
-        figure, axes = plt.subplots(figsize=(7.2, 4.2), layout="constrained")
-        for colour, point in zip(_cycle(len(points)), points, strict=True):
-            accuracies = np.asarray(point["accuracies"])
-            axes.plot([point["cost"]] * len(accuracies), accuracies, "o", color=colour, alpha=0.4)
-            axes.plot(point["cost"], accuracies.mean(), "_", color=colour, markersize=22, mew=2.5)
-            axes.annotate(point["name"], (point["cost"], accuracies.mean()), xytext=(14, -3),
-                          textcoords="offset points", fontsize=9)  # fmt: skip
-        axes.set(xlabel="billion multiply-adds per image", ylabel="validation accuracy")
-        axes.set_title(title)
-        axes.margins(x=0.18)
-        return _save(figure, path)
-
-
-def variants_by_repeat(path: Path, rows: Sequence[Mapping[str, Any]], title: str) -> Path:
-    """Draw each variant's seeds or folds as dots and their mean as a line.
-
-    The first variant is the reference.
-
-
-    Args:
-        path: of the PNG.
-        rows: ``title``, ``accuracy`` and ``negative_log_likelihood`` (each one per dot).
-        title: of the plot.
-    """
-    panels = {"accuracy": "validation accuracy", "negative_log_likelihood": "validation NLL"}
-    with plt.rc_context(_STYLE):
-        figure, both = plt.subplots(
-            1, 2, figsize=(9.6, 1.2 + 0.36 * len(rows)), layout="constrained", sharey=True
-        )
-        for axes, (name, label) in zip(both, panels.items(), strict=True):
-            for y, row in enumerate(rows):
-                values = np.asarray(row[name])
-                axes.plot(values, [y] * len(values), "o", color=COLOURS[0], alpha=0.35)
-                axes.plot(values.mean(), y, "|", color=COLOURS[0], markersize=16, mew=2.5)
-            axes.axvline(np.mean(rows[0][name]), color=COLOURS[1], linewidth=1.2, zorder=0)
-            axes.set(xlabel=label, yticks=range(len(rows)), yticklabels=[r["title"] for r in rows])
-        both[0].set_ylim(len(rows) - 0.5, -0.5)
-        figure.suptitle(title, x=0.01, ha="left", fontsize=11)
-        return _save(figure, path)
-
-
 def _cycle(count: int) -> list[str]:
     return [COLOURS[index % len(COLOURS)] for index in range(count)]
 

@@ -62,6 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_weights_option(parser)
     add_limit_option(parser)
     add_runs_option(parser)
+    parser.add_argument("--fold", metavar="INDEX/COUNT", help="cross-validate: 0/5 to 4/5")
     parser.add_argument("--licence", default=LICENCE, help="of the weights, an SPDX identifier")
     parser.add_argument("--cache", type=Path, default=CACHE, help="of activations, gigabytes")
     add_setting_options(parser)
@@ -70,13 +71,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(parsed: argparse.Namespace) -> None:
     """Train as the command line says. A data set that is not split is split in the run's folder."""
     given = read_settings(parsed)
+    fold = Fold.parse(parsed.fold) if parsed.fold else None
     folder = run_folder.find_folder(parsed.runs, given.get("name", TrainConfig.name))
     named = find_dataset(parsed.dataset)
     weights = find_weights(parsed.backbone_weights)
     dataset = named if is_split(named) else split_for_run(named, folder)
     if told := describe_left_out(list_images(dataset / "train").left_out):
         print(f"{told}`make data-check DATASET={named}` names the files.")
-    training, _ = load_parts(dataset, limit=parsed.limit)
+    training, _ = load_parts(dataset, limit=parsed.limit, fold=fold)
     train(
         make_config(given, training.labels),
         dataset=dataset,
@@ -84,6 +86,7 @@ def run(parsed: argparse.Namespace) -> None:
         runs=parsed.runs,
         cache=parsed.cache,
         limit=parsed.limit,
+        fold=fold,
         licence=parsed.licence,
         dataset_name=named.resolve().name,
     )
