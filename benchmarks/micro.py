@@ -34,7 +34,7 @@ from lambda_function.app import handle
 from lambda_function.classifier import Classifier
 from lambda_function.service import Prediction, Service, load_service
 from lambda_function.settings import Settings
-from tools.emulator import http_event
+from tools.gateway import http_event
 from tools.image_server import ImageServer, Resource
 
 if TYPE_CHECKING:

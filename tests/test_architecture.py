@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from lambda_function import REPOSITORY
-from tools.emulator import EXAMPLE, http_event
+from tools.emulator import EXAMPLE
+from tools.gateway import http_event
 from tools.image_server import Resource
 
 # Folder -> the folders that it may import. A folder below another one has its own rule.

@@ -22,7 +22,6 @@ Observed with version 1.170.0 of the wheel:
 from __future__ import annotations
 
 import argparse
-import base64
 import collections
 import contextlib
 import dataclasses
@@ -42,9 +41,9 @@ import time
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlencode
 
 from lambda_function import REPOSITORY, example_image
+from tools.gateway import MAX_EVENT_BYTES, http_event
 from tools.image_server import ImageServer, Resource
 
 if TYPE_CHECKING:
@@ -55,7 +54,6 @@ SAM_LOCK = REPOSITORY / "requirements" / "sam.txt"
 EXAMPLE = example_image()
 HANDLER = "lambda_function.app.lambda_handler"
 INVOKE_PATH = "/2015-03-31/functions/function/invocations"
-MAX_REQUEST_BYTES = 6 * 1024**2  # Lambda's limit for a synchronous invoke
 LOG_LINES = 20_000
 SHA256 = {
     "x86_64": "6b1e686e62ab2baf5759c412c4864276ef2a88b094fca53ec070637ccba9b9a5",
@@ -162,9 +160,9 @@ class Emulator:
             EmulatorError: the event is over Lambda's 6 MB, or the emulator has ended.
         """
         payload = json.dumps(event).encode()
-        if len(payload) > MAX_REQUEST_BYTES:
+        if len(payload) > MAX_EVENT_BYTES:
             raise EmulatorError(
-                f"the event has {len(payload):,} bytes. Lambda accepts {MAX_REQUEST_BYTES:,}"
+                f"the event has {len(payload):,} bytes. Lambda accepts {MAX_EVENT_BYTES:,}"
             )
         wait_s = timeout_s or self._timeout_s + 15  # the init phase may take 10 s before it
         with self._lock:
@@ -203,10 +201,6 @@ class Emulator:
     def open_files(self) -> int:
         """Return the number of file descriptors that the handler's process has open."""
         return len(list(Path(f"/proc/{self.handler_pid()}/fd").iterdir()))
-
-    def threads(self) -> int:
-        """Return the number of threads of the handler's process."""
-        return self._status_number("Threads")
 
     def cpu_seconds(self) -> float:
         """Return the processor time, user and system, that the handler has used so far."""
@@ -294,60 +288,6 @@ def emulator_binary(cache: Path = CACHE) -> Path:
             f"{SHA256[architecture]}. Delete it, and the next start fetches it again."
         )
     return binary
-
-
-def http_event(
-    method: str,
-    path: str,
-    *,
-    json_body: Any = None,
-    body: bytes | None = None,
-    headers: Mapping[str, str] | None = None,
-    query: Mapping[str, str] | None = None,
-) -> dict[str, Any]:
-    """Build the event that an HTTP API sends for a request (payload format 2.0).
-
-    https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-develop-integrations-lambda.html
-    """
-    sent = {"host": "abcde12345.execute-api.eu-central-1.amazonaws.com", "accept": "*/*"}
-    if json_body is not None:
-        body = json.dumps(json_body).encode()
-        sent["content-type"] = "application/json"
-    sent.update({name.lower(): value for name, value in (headers or {}).items()})
-    is_text = json_body is not None
-    event: dict[str, Any] = {
-        "version": "2.0",
-        "routeKey": "$default",
-        "rawPath": path,
-        "rawQueryString": urlencode(query or {}),
-        "headers": sent,
-        "requestContext": {
-            "accountId": "123456789012",
-            "apiId": "abcde12345",
-            "domainName": sent["host"],
-            "domainPrefix": "abcde12345",
-            "http": {
-                "method": method,
-                "path": path,
-                "protocol": "HTTP/1.1",
-                "sourceIp": "192.0.2.1",
-                "userAgent": "curl/8.5.0",
-            },
-            "requestId": "JKJaXmPLvHcESHA=",
-            "routeKey": "$default",
-            "stage": "$default",
-            "time": "12/Mar/2026:19:03:58 +0000",
-            "timeEpoch": 1773342238000,
-        },
-        "isBase64Encoded": not is_text,
-    }
-    if query:
-        event["queryStringParameters"] = dict(query)
-    if body is not None:
-        event["body"] = body.decode() if is_text else base64.b64encode(body).decode()
-    else:
-        event["isBase64Encoded"] = False
-    return event
 
 
 def sam_requirement(lock: str) -> str:
@@ -463,22 +403,13 @@ def _read_bytes(path: str | Path) -> bytes:
 def main() -> None:
     """Start the handler under the emulator, print how to call it, and wait for Ctrl-C."""
     parser = argparse.ArgumentParser(prog="python -m tools.emulator", description=main.__doc__)
-    parser.add_argument("--handler", default=HANDLER, help=f"default: {HANDLER}")
     parser.add_argument("--port", type=int, default=8080, help="0 picks a free one. Default: 8080")
-    parser.add_argument("--memory-mb", type=int, default=2048)
-    parser.add_argument("--timeout-s", type=int, default=30)
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     image = ImageServer({"/pants.jpg": Resource(EXAMPLE.read_bytes())})
     with image, contextlib.suppress(KeyboardInterrupt):
-        emulator = Emulator(
-            arguments.handler,
-            env={"TRUSTED_IMAGE_HOSTS": image.host, **_model_setting()},
-            timeout_s=arguments.timeout_s,
-            memory_mb=arguments.memory_mb,
-            port=arguments.port,
-        )
-        with emulator:
+        env = {"TRUSTED_IMAGE_HOSTS": image.host, **_model_setting()}
+        with Emulator(env=env, port=arguments.port) as emulator:
             _explain(emulator.url, image.url("/pants.jpg"))
             _print_log(emulator)
 

@@ -10,14 +10,12 @@ server for the internet.
 from __future__ import annotations
 
 import argparse
-import base64
 import http
 import json
 import re
 import sys
 import threading
 import time
-import urllib.parse
 import uuid
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -28,11 +26,10 @@ from lambda_function.classifier import ArtifactError
 from lambda_function.fetching.s3 import ModelDownloadError
 from lambda_function.metadata import MetadataError
 from lambda_function.settings import SettingsError
+from tools.gateway import MAX_EVENT_BYTES, build_event
 
-MAX_EVENT_BYTES = 6 * 1024**2  # Lambda's limit for a synchronous invoke. base64 adds a third
 TIMEOUT_S = 30.0  # an HTTP API waits as long for its function
 Handler = Callable[[Any, Any], dict[str, Any]]
-_TEXT_TYPES = ("text/", "application/json", "application/javascript", "application/xml")
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
@@ -46,40 +43,6 @@ class LocalContext:
     def get_remaining_time_in_millis(self) -> int:
         """Return the rest of the time that Lambda would give."""
         return max(0, int((self._end - time.monotonic()) * 1000))
-
-
-def build_event(method: str, target: str, headers: dict[str, str], body: bytes) -> dict[str, Any]:
-    """Build the event that an HTTP API sends for a request.
-
-    Args:
-        method: upper case.
-        target: path and query string, as on the request line.
-        headers: of the request.
-        body: its bytes. They are base64 in the event, unless the content type is a text type.
-
-    Returns:
-        An event of payload format 2.0.
-    """
-    path, _, query = target.partition("?")
-    lower = {name.lower(): value for name, value in headers.items()}
-    is_text = lower.get("content-type", "").lower().startswith(_TEXT_TYPES)
-    event = {
-        "version": "2.0",
-        "routeKey": "$default",
-        "rawPath": urllib.parse.unquote(path),
-        "rawQueryString": query,
-        "headers": lower,
-        "requestContext": {
-            "http": {"method": method, "path": path, "protocol": "HTTP/1.1"},
-            "requestId": uuid.uuid4().hex,
-            "stage": "$default",
-        },
-        "isBase64Encoded": bool(body) and not is_text,
-    }
-    if body:
-        text = body.decode("utf-8", "replace") if is_text else base64.b64encode(body).decode()
-        event["body"] = text
-    return event
 
 
 class LocalServer(ThreadingHTTPServer):

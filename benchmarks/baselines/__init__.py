@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lambda_function import REPOSITORY, SHIPPED_MODEL
-from tools.emulator import HANDLER, Emulator, http_event
+from tools.emulator import HANDLER, Emulator
+from tools.gateway import http_event
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -265,7 +265,7 @@ def _request_head(target: Target, contact: str) -> bytes:
         "Accept-Encoding: identity",
         "Connection: close",
     )
-    return "".join(f"{line}\r\n" for line in (*lines, "")).encode("ascii")
+    return "\r\n".join((*lines, "", "")).encode("ascii")
 
 
 def _redirect_target(target: Target, response: http.client.HTTPResponse) -> Target:

@@ -13,7 +13,7 @@ from lambda_function.service import Service
 from lambda_function.settings import Settings
 from tests.conftest import Api, http_event
 from tests.support.servers import LoopbackServer, answer
-from tools.serve import build_event
+from tools.gateway import build_event
 
 if TYPE_CHECKING:
     from lambda_function.classifier import Classifier

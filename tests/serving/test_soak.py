@@ -24,7 +24,8 @@ from PIL import Image
 from benchmarks.harness import origin, summarise, write_result
 from lambda_function import REPOSITORY
 from tests.support.emulator import require_emulator
-from tools.emulator import Emulator, http_event
+from tools.emulator import Emulator
+from tools.gateway import http_event
 from tools.image_server import ImageServer, Resource
 
 if TYPE_CHECKING:

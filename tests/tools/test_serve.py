@@ -20,6 +20,7 @@ from lambda_function import REPOSITORY
 from lambda_function.http.events import read_request, read_route
 from tests.conftest import TINY_MODEL, Api, encode_image
 from tools import serve as local
+from tools.gateway import MAX_EVENT_BYTES, build_event
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -108,7 +109,7 @@ def test_connections_are_kept_for_the_next_request(listening: local.LocalServer)
 
 
 def test_too_much_is_refused_as_the_gateway_does(listening: local.LocalServer) -> None:
-    too_long = str(local.MAX_EVENT_BYTES + 1)
+    too_long = str(MAX_EVENT_BYTES + 1)
     status, headers, body = ask(listening, "POST", "/predict", content_length=too_long)
     assert (status, json.loads(body)) == (413, {"message": "Request Entity Too Large"})
     # base64 makes 4 bytes of 3: these do not fit an event either
@@ -160,7 +161,7 @@ def test_requests_reach_the_handler_one_at_a_time() -> None:
 )
 def test_built_event_carries_what_was_sent(kind: str | None, body: bytes) -> None:
     headers = {"Content-Type": kind} if kind else {}
-    event = local.build_event("POST", "/predict?a=%20b&a=c", headers, body)
+    event = build_event("POST", "/predict?a=%20b&a=c", headers, body)
     assert event["isBase64Encoded"] is (kind != "application/json")
     event = json.loads(json.dumps(event))
     request = read_request(event, read_route(event))
