@@ -38,9 +38,11 @@ def is_gzip(headers: Message) -> bool:
         UnusableResponseError: another coding, several layers, or several header lines.
     """
     lines: list[str] = headers.get_all("Content-Encoding", [])
+    if not lines:
+        return False
     if len(lines) > 1:
         raise UnusableResponseError("The image's server sent several lines of Content-Encoding.")
-    names = [name.strip(" \t").lower() for name in ",".join(lines).split(",")]
+    names = [name.strip(" \t").lower() for name in lines[0].split(",")]
     layers = [name for name in names if name in _CODINGS]
     if layers and (len(layers) > 1 or layers[0] not in _GZIP):
         raise UnusableResponseError(

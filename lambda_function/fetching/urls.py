@@ -80,21 +80,18 @@ class Target:
     @property
     def host_and_port(self) -> str:
         """Host and port as lists of trusted hosts write them, always with the port."""
-        return f"{self._bracketed_host}:{self.port}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
 
     @property
     def host_header(self) -> str:
         """Host and port as HTTP writes them, without the scheme's own port."""
-        return self._bracketed_host if self.port == PORTS[self.scheme] else self.host_and_port
+        return self.host_and_port.removesuffix(f":{PORTS[self.scheme]}")
 
     @property
     def url(self) -> str:
         """The whole URL in normal form."""
         return f"{self.scheme}://{self.host_header}{self.path}"
-
-    @property
-    def _bracketed_host(self) -> str:
-        return f"[{self.host}]" if ":" in self.host else self.host
 
 
 def parse_url(url: str) -> Target:

@@ -167,7 +167,8 @@ def read_request(event: dict[str, Any], route: Route) -> Request:
     Raises:
         BadRequestError: no method, or a body that cannot be what the caller sent.
     """
-    if "elb" in _mapping(event.get("requestContext")):
+    context = _mapping(event.get("requestContext"))
+    if "elb" in context:
         raise BadRequestError(
             "Events of an Application Load Balancer are not read. Use an API Gateway or a Lambda "
             "Function URL."
@@ -183,7 +184,6 @@ def read_request(event: dict[str, Any], route: Route) -> Request:
         if name.lower() == "via" and isinstance(lines, list):
             # in version 1.0, headers has only the last of several lines
             headers["via"] = ", ".join(line for line in lines if isinstance(line, str))
-    context = _mapping(event.get("requestContext"))
     return Request(
         method=route.method,
         path=route.path,

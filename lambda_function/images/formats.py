@@ -65,7 +65,10 @@ def sniff(first_bytes: bytes) -> str | None:
         One of ``FORMATS``, the name of another type ("TIFF", "HTML"), or None.
     """
     head = first_bytes[:SNIFF_BYTES]
-    return next((name for pattern, name in _SIGNATURES if pattern.match(head)), None)
+    for pattern, name in _SIGNATURES:
+        if pattern.match(head):
+            return name
+    return None
 
 
 def advice(kind: str | None) -> str:
