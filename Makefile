@@ -9,7 +9,7 @@ VENVS := .venv
 # it from the environment, as "$$IMAGE". So spaces, quotes and dollar signs in a path do no harm.
 # ARGS and TRAIN hold options: the shell splits them into words, and quotes work inside them.
 
-VARIABLES := ARCH ARGS BASE_IMAGE BOTO3 CONFIG DATASET EXAMPLE FORMAT GROUPS HEIC IAM IMAGE LABELS LICENCE \
+VARIABLES := ARCH ARGS BASE_IMAGE BOTO3 CONFIG DATASET EXAMPLE FIX FORMAT GROUPS HEIC IAM IMAGE LABELS LICENCE \
   MODEL NAME NORMALISATION OUTPUT PARAMS PORT RECIPE REQUIREMENTS RESIZE RETRY RUN SIZE STACK STEP \
   SUBJECT TITLE TO TRAIN URL WEIGHTS YES
 SETTINGS := PYTHON PYTHON311 VENVS TOKEN
@@ -30,9 +30,8 @@ export GROUPS_FILE := $(GROUPS)
 MAKEOVERRIDES := # for a make inside a recipe, such as a test's
 
 TARGETS := help predict run test model deploy emulate image data data-check split fetch train steps \
-  score convert import adopt check format test-training test-jax test-browser test-container \
-  test-tflite-runtime \
-  test-arm64 preflight smoke bulk events destroy lock clean
+  score convert import adopt check test-training test-jax test-browser test-container \
+  test-tflite-runtime test-arm64 preflight smoke bulk events destroy lock clean
 .PHONY: $(TARGETS)
 # Without this, make says "nothing to be done" for a stray file name, and the target ignores it.
 STRAY := $(firstword $(filter-out $(TARGETS) $(VENVS)/%/.ok,$(MAKECMDGOALS)))
@@ -135,40 +134,33 @@ score: $(VENVS)/test/.ok ## score the shipped model on the test split again; it 
 
 ##@ Test
 
-check: $(VENVS)/test/.ok ## check lint, formatting and types (1 min)
-	$(VENVS)/test/bin/ruff check .
-	$(VENVS)/test/bin/ruff format --check .
+check: $(VENVS)/test/.ok ## check lint, formatting and types (1 min): FIX=1 corrects the first two
+	$(VENVS)/test/bin/ruff check $${FIX:+--fix} .
+	$(VENVS)/test/bin/ruff format $(if $(FIX),,--check) .
 	$(VENVS)/test/bin/mypy
 
-format: $(VENVS)/test/.ok ## format the code
-	$(VENVS)/test/bin/ruff check --fix .
-	$(VENVS)/test/bin/ruff format .
-
-test-NAME: ## NAME is training (8 min), jax (3 min), browser (2 min), container (10 min), tflite-runtime (2 min), arm64 (5 min)
+# Of each suite: the environments that it needs (by default that of its name), and what the first of
+# them runs.
+NEEDS_container := test sam
+NEEDS_arm64 := test
 # pytest gets the files with such tests only: the others import what the environment does not have.
-TRAINING_TESTS = $$(grep -rl 'mark\.training' tests --include='test_*.py')
-test-training: $(VENVS)/training/.ok
-	$(call python,training) -m pytest -m training $(TRAINING_TESTS) $(ARGS)
-
+RUN_training = pytest -m training $$(grep -rl 'mark\.training' tests --include='test_*.py')
 # Trains on JAX, on one device and on two, without TensorFlow.
-test-jax: $(VENVS)/jax/.ok
-	KERAS_BACKEND=jax $(call python,jax) -m pytest -m training tests/training/test_train_jax.py $(ARGS)
-
+RUN_jax = pytest -m training tests/training/test_train_jax.py
 # WRITE_SCREENSHOTS=1 in the environment writes docs/images.
-test-browser: $(VENVS)/browser/.ok
-	$(call python,browser) -m pytest tests/browser $(ARGS)
-
+RUN_browser = pytest tests/browser
 # Builds and runs the image, and SAM's local gateway.
-test-container: $(VENVS)/test/.ok $(VENVS)/sam/.ok
-	$(call python,test) -m tests.docker $(ARGS)
-
+RUN_container = tests.docker
 # Needs Python 3.11. The golden probabilities are those of ai-edge-litert.
-test-tflite-runtime: $(VENVS)/tflite-runtime/.ok
-	$(call python,tflite-runtime) -m pytest -p no:cacheprovider -m "$(EVERYDAY) and not emulator" tests/serving tests/tools/test_serve.py --ignore=tests/serving/test_golden.py $(ARGS)
-
+RUN_tflite-runtime = pytest -p no:cacheprovider -m "$(EVERYDAY) and not emulator" tests/serving tests/tools/test_serve.py --ignore=tests/serving/test_golden.py
 # Under QEMU, which is fetched. Skipped with a reason where it cannot be had.
-test-arm64: $(VENVS)/test/.ok
-	@$(call python,test) -m tools.arm64 $(ARGS)
+RUN_arm64 = tools.arm64
+
+.SECONDEXPANSION:
+needs = $(or $(NEEDS_$(1)),$(1))
+test-NAME: ## NAME is training (8 min), jax (3 min), browser (2 min), container (10 min), tflite-runtime (2 min), arm64 (5 min)
+test-training test-jax test-browser test-container test-tflite-runtime test-arm64: test-%: $$(addprefix $$(VENVS)/,$$(addsuffix /.ok,$$(call needs,$$*)))
+	$(if $(filter jax,$*),KERAS_BACKEND=jax) $(call python,$(firstword $(call needs,$*))) -m $(RUN_$*) $(ARGS)
 
 ##@ Operate
 
@@ -225,7 +217,6 @@ VENV_PYTHON = $(if $(filter tflite-runtime,$(1)),$(PYTHON311),$(PYTHON))
 NO_DEPS_sam := --no-deps
 CHECK_PYTHON := -c 'import sys; v = sys.version_info; sys.exit(0 if (3, 11) <= v < (3, 14) else "Python 3.11, 3.12 or 3.13 is needed. This is %d.%d. Name one: make PYTHON=python3.12" % v[:2])'
 
-.SECONDEXPANSION:
 $(ENVIRONMENTS:%=$(VENVS)/%/.ok): $(VENVS)/%/.ok: $$(addprefix requirements/,$$(addsuffix .txt,$$(LOCKS_$$*)))
 	@echo "setting up $(@D) (once, up to 4 minutes)"
 	@$(call VENV_PYTHON,$*) $(CHECK_PYTHON)

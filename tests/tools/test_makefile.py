@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lambda_function import REPOSITORY
+from tests.support import makefile
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -118,18 +119,37 @@ def test_the_list_begins_with_what_a_newcomer_needs() -> None:
     assert [line.split()[1] for line in lines[1:6]] == ["predict", "run", "test", "model", "deploy"]
 
 
-def test_every_target_is_in_the_list_and_has_a_rule() -> None:
-    text = (REPOSITORY / "Makefile").read_text()
-    assigned = re.search(r"^TARGETS := ((?:.*\\\n)*.*)$", text, re.MULTILINE)
-    assert assigned
-    declared = set(assigned[1].replace("\\", " ").split()) - {"help"}
+def test_every_target_has_a_rule_and_is_in_the_list(tmp_path: Path) -> None:
+    declared = makefile.targets()
     listed = set(re.findall(r"^  make (\S+)", make().stdout, re.MULTILINE))
 
-    assert {target for target in declared if not target.startswith("test-")} == listed - {
-        "test-NAME"
-    }
-    for target in declared:
-        assert re.search(rf"^{target}:", text, re.MULTILINE), target
+    assert make("--dry-run", *sorted(declared), f"VENVS={tmp_path}").returncode == 0
+    assert {name for name in declared if not name.startswith("test-")} == (
+        listed - {"test-NAME"} | {"help"}
+    )
+
+
+@pytest.mark.parametrize(
+    ("suite", "needed", "command"),
+    [
+        ("training", ["training"], "pytest -m training $(grep"),
+        ("jax", ["jax"], "pytest -m training tests/training/test_train_jax.py"),
+        ("browser", ["browser"], "pytest tests/browser"),
+        ("container", ["test", "sam"], "tests.docker"),
+        ("tflite-runtime", ["tflite-runtime"], "pytest -p no:cacheprovider"),
+        ("arm64", ["test"], "tools.arm64"),
+    ],
+)
+def test_a_suite_runs_in_the_first_of_its_environments(
+    tmp_path: Path, suite: str, needed: list[str], command: str
+) -> None:
+    planned = make("--dry-run", f"test-{suite}", f"VENVS={tmp_path}", "ARGS=--last").stdout
+
+    assert re.findall(rf"setting up {tmp_path}/(\S+)", planned) == needed
+    last = planned.splitlines()[-1]
+    assert f"{tmp_path}/{needed[0]}/bin/python -m {command}" in last
+    assert last.endswith(" --last")
+    assert last.startswith("KERAS_BACKEND=jax ") == (suite == "jax")
 
 
 def test_an_environment_is_made_again_when_its_lock_changes(environments: Path) -> None:
