@@ -52,7 +52,7 @@ class ReadyService(Service):
         """Return some bytes at once."""
         return url.encode()
 
-    def predict(self, data: bytes, *, fetch_ms: float = 0.0) -> Prediction:
+    def predict(self, data: bytes, *, fetch_ms: float = 0.0, **_: object) -> Prediction:
         """Return a prediction of full size at once."""
         labels = self.classifier.metadata.labels
         scores = tuple((label, 1 / len(labels)) for label in labels)

@@ -104,7 +104,7 @@ def handle(
 
 def classify(request: Request, context: RequestContext) -> Response:
     """Classify the images that the request names or carries."""
-    prediction_request = read_prediction_request(request, context.service.class_count)
+    prediction_request = read_prediction_request(request, context.service.classifier.metadata)
     return json_response(200, predict(prediction_request, context))
 
 
@@ -148,7 +148,7 @@ def allowed_methods(path: str) -> list[str]:
 
 def predict_direct(event: dict[str, Any], context: RequestContext) -> dict[str, Any]:
     """Classify the images of ``{"url": ...}``, ``{"urls": [...]}`` or ``{"image": ...}``."""
-    return predict(read_fields(event, context.service.class_count), context)
+    return predict(read_fields(event, context.service.classifier.metadata), context)
 
 
 DirectHandler = Callable[[dict[str, Any], RequestContext], dict[str, Any]]

@@ -11,7 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lambda_function.metadata import SECOND_LABEL_OUTPUTS, ModelMetadata, read_metadata
+from lambda_function.metadata import (
+    MAP_OUTPUT,
+    SECOND_LABEL_OUTPUTS,
+    ModelMetadata,
+    read_metadata,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,7 +49,7 @@ class Classifier:
         self.metadata: ModelMetadata = read_metadata(artifact)
         self._lock = threading.Lock()
         self._interpreter = _load_interpreter(artifact, num_threads)
-        self._input, self._output = _checked_tensors(self._interpreter, self.metadata)
+        self._input, self._output, self._map = _checked_tensors(self._interpreter, self.metadata)
         self._run_once()
 
     def predict(self, tensor: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -56,17 +61,47 @@ class Classifier:
         Returns:
             float32, (classes,), probabilities in the order of ``metadata.labels``.
         """
+        (values,) = self._run(tensor, self._output)
+        return _to_probabilities(values, self.metadata.output)
+
+    def predict_with_map(
+        self, tensor: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Classify one preprocessed image and show where the model sees each class.
+
+        Args:
+            tensor: as for ``predict``.
+
+        Returns:
+            The probabilities of ``predict``, and the activation map: float32,
+            (height, width, classes) of ``metadata.activation_map``. Its mean over the cells is a
+            class's logit without bias. Temperature is not applied. Values may be negative.
+
+        Raises:
+            ValueError: this artifact has no activation map.
+        """
+        if self._map is None:
+            raise ValueError(f"the model {self.metadata.name} has no activation map")
+        values, activation_map = self._run(tensor, self._output, self._map)
+        return _to_probabilities(values, self.metadata.output), activation_map
+
+    def _run(self, tensor: NDArray[np.float32], *outputs: int) -> list[NDArray[np.float32]]:
+        """Run the graph on one image and return these output tensors, without the batch."""
         with self._lock:
             self._interpreter.set_tensor(self._input, tensor)
             self._interpreter.invoke()
-            values: NDArray[np.float32] = self._interpreter.get_tensor(self._output)[0]
-        return _to_probabilities(values, self.metadata.output)
+            return [self._interpreter.get_tensor(output)[0] for output in outputs]
 
     def _run_once(self) -> None:
         """Raise ArtifactError if the model cannot run. Some damage shows only at inference."""
         size = self.metadata.input
+        zeros = np.zeros((1, size.height, size.width, 3), np.float32)
+        activation_map = np.zeros(0, np.float32)
         try:
-            probabilities = self.predict(np.zeros((1, size.height, size.width, 3), np.float32))
+            if self._map is None:
+                probabilities = self.predict(zeros)
+            else:
+                probabilities, activation_map = self.predict_with_map(zeros)
         except (ValueError, RuntimeError) as error:
             raise ArtifactError(f"the artifact's model fails at inference: {error}") from error
         if not are_probabilities(probabilities):
@@ -74,6 +109,8 @@ class Classifier:
                 "the artifact's model does not return probabilities for an input of zeros. "
                 f"Received: {probabilities.tolist()[:10]}"
             )
+        if not np.isfinite(activation_map).all():
+            raise ArtifactError("the artifact's activation map is not finite for an input of zeros")
 
 
 def are_probabilities(values: NDArray[np.float32]) -> bool:
@@ -130,26 +167,57 @@ def _interpreter_class() -> Any:
     return Interpreter
 
 
-def _checked_tensors(interpreter: Any, metadata: ModelMetadata) -> tuple[int, int]:
+def _checked_tensors(interpreter: Any, metadata: ModelMetadata) -> tuple[int, int, int | None]:
+    """Return the tensors of the input, the output and the activation map, if there is one."""
     try:
         inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
     except ValueError as error:  # a name that is not UTF-8
         raise ArtifactError(f"the artifact's tensors cannot be read: {error}") from error
-    expected_input = (1, metadata.input.height, metadata.input.width, 3)
+    size, grid = metadata.input, metadata.activation_map
     outputs_of_graph = 1 if metadata.output in SECOND_LABEL_OUTPUTS else len(metadata.labels)
-    expected_output = (1, outputs_of_graph)
-    for kind, details, expected in (
-        ("input", inputs, expected_input),
-        ("output", outputs, expected_output),
-    ):
-        found = [tuple(int(n) for n in detail["shape"]) for detail in details]
-        if found != [expected]:
+    (image,) = _find("input", inputs, (1, size.height, size.width, 3))
+    if grid is None:
+        (output,) = _find("output", outputs, (1, outputs_of_graph))
+        return image, output, None
+    named = _named_outputs(interpreter)
+    names = (metadata.output, MAP_OUTPUT)
+    if sorted(named) != sorted(names):
+        raise ArtifactError(
+            f"the artifact's outputs do not fit its metadata: metadata says {sorted(names)}, "
+            f"the model has {sorted(named)}"
+        )
+    shapes = ((1, outputs_of_graph), (1, grid.height, grid.width, len(metadata.labels)))
+    output, activation_map = _find("output", [named[name] for name in names], *shapes)
+    return image, output, activation_map
+
+
+def _named_outputs(interpreter: Any) -> dict[str, dict[str, Any]]:
+    """Return the outputs by name. Converters order them as they like, and name them in a signature.
+
+    A model without a signature has no named outputs.
+    """
+    try:
+        runner = interpreter.get_signature_runner()
+    except ValueError:
+        return {}
+    return dict(runner.get_output_details())
+
+
+def _find(kind: str, details: list[dict[str, Any]], *expected: tuple[int, ...]) -> list[int]:
+    """Return the indices of float32 tensors with these shapes.
+
+    Raises:
+        ArtifactError: the model has tensors of other shapes or types.
+    """
+    found = [tuple(int(n) for n in detail["shape"]) for detail in details]
+    if found != list(expected):
+        raise ArtifactError(
+            f"the artifact's {kind} does not fit its metadata: metadata says "
+            f"{', '.join(map(str, expected))}, the model has {found}"
+        )
+    for detail in details:
+        if detail["dtype"] is not np.float32:
             raise ArtifactError(
-                f"the artifact's {kind} does not fit its metadata: metadata says "
-                f"{expected}, the model has {found}"
+                f"the artifact's {kind} must be float32. Received: {detail['dtype'].__name__}"
             )
-        if details[0]["dtype"] is not np.float32:
-            raise ArtifactError(
-                f"the artifact's {kind} must be float32. Received: {details[0]['dtype'].__name__}"
-            )
-    return int(inputs[0]["index"]), int(outputs[0]["index"])
+    return [int(detail["index"]) for detail in details]

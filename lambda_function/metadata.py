@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 FORMAT_VERSION = 2
-READABLE_VERSIONS = (1, 2)
+MAP_FORMAT_VERSION = 3  # of artifacts with an activation map
+READABLE_VERSIONS = (1, 2, 3)
 # Version 1 had no words. All its artifacts are of this project's clothing model.
 _WORDS_OF_VERSION_1 = {"title": "Which garment is it?", "subject": "garment"}
 METADATA_FILE = "metadata.json"
@@ -32,6 +33,8 @@ RESIZE_FILTERS = ("nearest", "bilinear", "bicubic", "lanczos")
 NORMALISATIONS = ("xception", "tf", "torch", "caffe", "0..1", "0..255")
 SECOND_LABEL_OUTPUTS = ("probability_of_second", "logit_of_second")
 OUTPUTS = ("probabilities", "logits", *SECOND_LABEL_OUTPUTS)
+MAP_OUTPUT = "activation_map"  # name of the second output
+MAP_COVERS = "the whole upright image, in equal cells, row by row from the top left"
 NOT_STATED = "not stated"  # the licence of a model whose owner names none
 _TEXTS = (
     "name",
@@ -76,10 +79,7 @@ class InputSpec:
     normalisation: str = "xception"
 
     def __post_init__(self) -> None:
-        for name in ("height", "width"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise MetadataError(f"input {name} must be a positive integer. Received: {value!r}")
+        _check_size("input", self)
         if self.resize_filter not in RESIZE_FILTERS:
             raise MetadataError(
                 f"resize_filter must be one of {RESIZE_FILTERS}. Received: {self.resize_filter!r}"
@@ -87,6 +87,32 @@ class InputSpec:
         if self.normalisation not in NORMALISATIONS:
             raise MetadataError(
                 f"normalisation must be one of {NORMALISATIONS}. Received: {self.normalisation!r}"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class MapSpec:
+    """The grid of the activation map, which shows where the model sees each class.
+
+    The grid lies over the whole upright image. All cells have the same size, because the image is
+    stretched to the input. So cell (row, column) of an image of H by W pixels covers the rows
+    ``row * H / height`` to ``(row + 1) * H / height``, and the columns likewise.
+
+    Attributes:
+        height: number of rows, the first at the top.
+        width: number of columns, the first at the left.
+        covers: the rule above in words, for readers of the metadata.
+    """
+
+    height: int
+    width: int
+    covers: str = MAP_COVERS
+
+    def __post_init__(self) -> None:
+        _check_size("activation map", self)
+        if self.covers != MAP_COVERS:
+            raise MetadataError(
+                f"the activation map must cover {MAP_COVERS!r}. Received: {self.covers!r}"
             )
 
 
@@ -111,6 +137,8 @@ class ModelMetadata:
             probabilities of it.
         title: the question that the model answers, such as ``"Which garment is it?"``.
         subject: noun for what an image shows, such as ``"garment"``.
+        activation_map: the grid of the output ``activation_map``. None if the model has no such
+            output, and then ``to_dict`` has no such field.
         format_version: of this structure.
     """
 
@@ -129,6 +157,7 @@ class ModelMetadata:
     output: str = "probabilities"
     title: str = "What is in the image?"
     subject: str = "image"
+    activation_map: MapSpec | None = None
     format_version: int = FORMAT_VERSION
 
     def __post_init__(self) -> None:
@@ -154,7 +183,11 @@ class ModelMetadata:
             raise MetadataError(
                 f"output {self.output!r} needs two labels. Received: {list(self.labels)}"
             )
-
+        if self.activation_map and self.format_version != MAP_FORMAT_VERSION:
+            raise MetadataError(
+                f"an activation map needs format version {MAP_FORMAT_VERSION}. "
+                f"Received: {self.format_version!r}"
+            )
         try:
             json.dumps(self.to_dict(), allow_nan=False, ensure_ascii=False).encode()
         except (ValueError, TypeError, RecursionError) as error:
@@ -164,7 +197,10 @@ class ModelMetadata:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON types, nested."""
-        return {**dataclasses.asdict(self), "labels": list(self.labels)}
+        fields = {**dataclasses.asdict(self), "labels": list(self.labels)}
+        if self.activation_map is None:
+            del fields["activation_map"]  # artifacts of format version 2 stay as they were
+        return fields
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> ModelMetadata:
@@ -186,7 +222,10 @@ class ModelMetadata:
             labels = fields["labels"]
             if not (isinstance(labels, list) and all(isinstance(name, str) for name in labels)):
                 raise MetadataError(f"labels must be a list of names. Received: {labels!r}")
-            return cls(**{**fields, "labels": tuple(labels), "input": spec})
+            known = {**fields, "labels": tuple(labels), "input": spec}
+            if "activation_map" in fields:
+                known["activation_map"] = MapSpec(**fields["activation_map"])
+            return cls(**known)
         except (TypeError, KeyError) as error:
             what = f"{error} is missing" if isinstance(error, KeyError) else error
             raise MetadataError(f"the artifact's metadata does not fit: {what}") from error
@@ -270,6 +309,13 @@ def _read_bounded(archive: zipfile.ZipFile, name: str) -> bytes:
 
 def _one_a_line(labels: tuple[str, ...]) -> str:
     return "".join(f"{label}\n" for label in labels)
+
+
+def _check_size(what: str, spec: InputSpec | MapSpec) -> None:
+    for name in ("height", "width"):
+        value = getattr(spec, name)
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise MetadataError(f"{what} {name} must be a positive integer. Received: {value!r}")
 
 
 def _check(holds: bool, rule: str, metadata: ModelMetadata, name: str) -> None:

@@ -25,7 +25,7 @@ def predict(request: PredictionRequest, context: RequestContext) -> dict[str, An
     if request.is_batch:
         return _predict_batch(request, context)
     (source,) = request.sources
-    return _predict_one(source, request.top_k, context)
+    return _predict_one(source, request, context)
 
 
 def predict_bulk(event: dict[str, Any], context: RequestContext) -> dict[str, Any]:
@@ -55,7 +55,9 @@ def predict_bulk(event: dict[str, Any], context: RequestContext) -> dict[str, An
     return {"results": results}
 
 
-def _predict_one(source: str | bytes, top_k: int, context: RequestContext) -> dict[str, Any]:
+def _predict_one(
+    source: str | bytes, request: PredictionRequest, context: RequestContext
+) -> dict[str, Any]:
     service, log = context.service, context.log
     image, fetch_ms = source, 0.0
     if isinstance(image, str):
@@ -63,7 +65,7 @@ def _predict_one(source: str | bytes, top_k: int, context: RequestContext) -> di
         stopwatch = Stopwatch()
         image = context.fetch(image)
         fetch_ms = stopwatch.lap_ms()
-    prediction = service.predict(image, fetch_ms=fetch_ms)
+    prediction = service.predict(image, fetch_ms=fetch_ms, explain=request.explain)
     log.fields.update(
         image_bytes=prediction.image_bytes,
         image_size=list(prediction.image_size),
@@ -73,7 +75,7 @@ def _predict_one(source: str | bytes, top_k: int, context: RequestContext) -> di
         score=round(prediction.scores[0][1], 4),
         OwnTime=round(context.stopwatch.total_ms() - fetch_ms, 1),  # a metric by version
     )
-    part = prediction.to_dict(top_k=top_k, min_score=service.settings.min_score)
+    part = prediction.to_dict(top_k=request.top_k, min_score=service.settings.min_score)
     return _build_body(part, context)
 
 
@@ -82,7 +84,7 @@ def _predict_batch(request: PredictionRequest, context: RequestContext) -> dict[
     sizes: list[int] = []
 
     def classify(data: bytes, fetch_ms: float) -> dict[str, Any]:
-        prediction = service.predict(data, fetch_ms=fetch_ms)
+        prediction = service.predict(data, fetch_ms=fetch_ms, explain=request.explain)
         sizes.append(prediction.image_bytes)
         return prediction.to_dict(top_k=request.top_k, min_score=service.settings.min_score)
 

@@ -18,6 +18,7 @@ import numpy as np
 from lambda_function import SHIPPED_MODEL
 from lambda_function.classifier import ArtifactError, Classifier, are_probabilities
 from lambda_function.errors import BadRequestError, TooLargeError
+from lambda_function.explanation import Explanation, explain_class
 from lambda_function.fetching.client import FetchLimits, fetch_image
 from lambda_function.fetching.urls import S3_SCHEME
 from lambda_function.images.decode import decode_image, preprocess
@@ -45,6 +46,7 @@ class Prediction:
         image_bytes: of the encoded image.
         image_size: (height, width) of the upright image as it was encoded, in pixels.
         profile_ignored: whether the image has a colour profile that could not be used.
+        explanation: where the model sees a class, if the request asked for it.
     """
 
     scores: tuple[tuple[str, float], ...]
@@ -52,6 +54,7 @@ class Prediction:
     image_bytes: int
     image_size: tuple[int, int]
     profile_ignored: bool = False
+    explanation: Explanation | None = None
 
     def to_dict(self, *, top_k: int, min_score: float | None = None) -> dict[str, Any]:
         """Return the part of a response that is about this image.
@@ -64,6 +67,8 @@ class Prediction:
         part: dict[str, Any] = {"predictions": shown}
         if min_score is not None and self.scores[0][1] < min_score:
             part["uncertain"] = True
+        if self.explanation:
+            part["explanation"] = self.explanation.to_dict()
         return part | {"timings_ms": self.timings_ms}
 
 
@@ -140,12 +145,16 @@ class Service:
             deadline=latest if deadline is None else min(latest, deadline),
         )
 
-    def predict(self, data: bytes, *, fetch_ms: float = 0.0) -> Prediction:
+    def predict(
+        self, data: bytes, *, fetch_ms: float = 0.0, explain: bool | str = False
+    ) -> Prediction:
         """Classify an encoded image: decode, preprocess, infer.
 
         Args:
             data: as fetched or uploaded.
             fetch_ms: how long the download took, for the timings.
+            explain: a label, or True for the best class: show where the model sees it. The
+                artifact must have an activation map.
 
         Raises:
             ServiceError: too large, not an image, or damaged.
@@ -161,10 +170,19 @@ class Service:
         decode_ms = stopwatch.lap_ms()
         tensor = preprocess(image, metadata.input)
         preprocess_ms = stopwatch.lap_ms()
-        probabilities = self.classifier.predict(tensor)
+        if explain:
+            probabilities, activation_map = self.classifier.predict_with_map(tensor)
+        else:
+            probabilities = self.classifier.predict(tensor)
         inference_ms = stopwatch.lap_ms()
+        scores = _rank(metadata.labels, probabilities)
+        explanation = None
+        if explain:
+            label = scores[0][0] if explain is True else explain
+            class_map = activation_map[..., metadata.labels.index(label)]
+            explanation = explain_class(class_map, label, image.info["encoded_size"])
         return Prediction(
-            scores=_rank(metadata.labels, probabilities),
+            scores=scores,
             timings_ms={
                 "fetch": fetch_ms,
                 "decode": decode_ms,
@@ -174,6 +192,7 @@ class Service:
             image_bytes=len(data),
             image_size=image.info["encoded_size"],
             profile_ignored=image.info.get("profile_ignored", False),
+            explanation=explanation,
         )
 
     def self_test_ms(self) -> float:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 TINY_MODEL = TESTS / "data" / "tiny.tflite"
+TINY_MAP_MODEL = TESTS / "data" / "tiny_map.tflite"
 EVENTS = TESTS / "events"
 FORMATS = ("http_api_v2", "http_api_v2_named_stage", "rest_api_v1", "function_url")
 RELEASE = "clothing-xception"
@@ -176,6 +177,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def tiny() -> Classifier:
     return Classifier(TINY_MODEL)
+
+
+@pytest.fixture(scope="session")
+def tiny_map() -> Classifier:
+    """Like ``tiny``, with an activation map of 4x6 cells."""
+    return Classifier(TINY_MAP_MODEL)
 
 
 @pytest.fixture(scope="session")

@@ -19,16 +19,20 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from lambda_function.http.events import Request
+    from lambda_function.metadata import ModelMetadata
 
 MAX_IMAGES = 32  # of one request
+MAX_EXPLAINED = 4  # images of a request with explain
 SOURCES = ("url", "urls", "image")
-KEYS = (*SOURCES, "top_k")
-FORM_KEYS = ("image", "url", "top_k")  # a form has no lists
+KEYS = (*SOURCES, "top_k", "explain")
+FORM_KEYS = ("image", "url", "top_k", "explain")  # a form has no lists
 _DATA_PREFIX_LENGTH = 200  # "data:image/jpeg;base64," with room for parameters
 _JSON_BYTES_WITHOUT_IMAGE = 300_000  # 32 URLs of 8,192 characters, and room
 _JSON_VALUES_BESIDE_IMAGE = 100
 _MAX_TEXT_BYTES = 4 * MAX_URL_LENGTH  # of a form field in UTF-8
-_FORM_LINE = re.compile(rb"(?:url|urls|image|top_k)=")  # no image begins like this
+_FORM_LINE = re.compile(rb"(?:url|urls|image|top_k|explain)=")  # no image begins like this
+_BEST_CLASS = "1"  # explain in a query or form
+_SHOWN_LABELS = 100  # in a message
 _EXAMPLE = '{"url": "https://example.com/image.jpg"}'
 
 
@@ -40,11 +44,13 @@ class PredictionRequest:
         sources: one or more, each a URL (http, https or s3) or an encoded image.
         top_k: how many classes to return, 1 to all.
         is_batch: whether the response is a list of results.
+        explain: the label to explain, or True for each image's best class. False explains none.
     """
 
     sources: tuple[str | bytes, ...]
     top_k: int
     is_batch: bool = False
+    explain: bool | str = False
 
 
 class _FormImages(tuple[bytes, ...]):
@@ -53,12 +59,12 @@ class _FormImages(tuple[bytes, ...]):
     __slots__ = ()
 
 
-def read_prediction_request(request: Request, class_count: int) -> PredictionRequest:
+def read_prediction_request(request: Request, metadata: ModelMetadata) -> PredictionRequest:
     """Decode an HTTP request to ``/predict``.
 
     Args:
         request: GET with a query string, or POST with a body and perhaps ``?top_k=``.
-        class_count: how many classes the model knows.
+        metadata: of the model that is served.
 
     Raises:
         BadRequestError: the request is malformed. The message says where.
@@ -76,16 +82,16 @@ def read_prediction_request(request: Request, class_count: int) -> PredictionReq
             if name in body_fields:
                 raise BadRequestError(f"{name!r} is given twice: in the body and in the query.")
         fields |= body_fields
-    return read_fields(fields, class_count)
+    return read_fields(fields, metadata)
 
 
-def read_fields(fields: Mapping[str, Any], class_count: int) -> PredictionRequest:
+def read_fields(fields: Mapping[str, Any], metadata: ModelMetadata) -> PredictionRequest:
     """Decode a JSON object: the body of a POST, or a direct invoke's event.
 
     Args:
-        fields: one of ``SOURCES``, and perhaps ``top_k``. ``image`` is base64 text, or what a
-            form holds.
-        class_count: how many classes the model knows.
+        fields: one of ``SOURCES``, and perhaps ``top_k`` and ``explain``. ``image`` is base64
+            text, or what a form holds.
+        metadata: of the model that is served.
 
     Raises:
         BadRequestError: an unknown key, no source or several, or a wrong value.
@@ -97,18 +103,31 @@ def read_fields(fields: Mapping[str, Any], class_count: int) -> PredictionReques
     if len(given) != 1:
         received = f"Received: {' and '.join(given)}." if given else f"Example: {_EXAMPLE}."
         raise BadRequestError(f"Give exactly one of url, urls and image. {received}")
+    class_count = len(metadata.labels)
     top_k = _top_k(fields.get("top_k", class_count), class_count)
+    explain = _explain(fields.get("explain", False), metadata)
+    sources, is_batch = _sources(fields)
+    if explain and len(sources) > MAX_EXPLAINED:
+        raise BadRequestError(
+            f"At most {MAX_EXPLAINED} images of one request are explained. Received: "
+            f"{len(sources)}. Send fewer, or leave out explain."
+        )
+    return PredictionRequest(sources, top_k, is_batch, explain)
+
+
+def _sources(fields: Mapping[str, Any]) -> tuple[tuple[str | bytes, ...], bool]:
+    """Return the images to classify, and whether they are a batch."""
     if "url" in fields:
-        return PredictionRequest((_url("url", fields["url"]),), top_k)
+        return (_url("url", fields["url"]),), False
     if "urls" in fields:
-        return PredictionRequest(_urls(fields["urls"]), top_k, is_batch=True)
+        return _urls(fields["urls"]), True
     if isinstance(fields["image"], _FormImages):
-        return PredictionRequest(fields["image"], top_k, is_batch=True)
-    return PredictionRequest((_image(fields["image"]),), top_k)
+        return fields["image"], True
+    return (_image(fields["image"]),), False
 
 
 def _query_fields(request: Request) -> dict[str, Any]:
-    known = ("url", "top_k") if request.method != "POST" else ("top_k",)
+    known = ("top_k", "explain") if request.method == "POST" else ("url", "top_k", "explain")
     fields: dict[str, Any] = {}
     for name, value in request.query:
         if name == "url" and name not in known:
@@ -120,7 +139,7 @@ def _query_fields(request: Request) -> dict[str, Any]:
             )
         if name in fields:
             raise BadRequestError(f"The query parameter {name!r} is given twice.")
-        fields[name] = _number(value) if name == "top_k" else value
+        fields[name] = _value(name, value)
     return fields
 
 
@@ -187,8 +206,7 @@ def _form_fields(request: Request) -> dict[str, Any]:
         elif part.name in fields:
             raise BadRequestError(f"The form field {_shown(part.name)} is given twice.")
         else:
-            text = _form_text(part.name, part.content)
-            fields[part.name] = _number(text) if part.name == "top_k" else text
+            fields[part.name] = _value(part.name, _form_text(part.name, part.content))
     if len(images) > MAX_IMAGES:
         raise BadRequestError(
             f"A form may hold up to {MAX_IMAGES} images. Received: {len(images)} of them."
@@ -207,9 +225,11 @@ def _form_text(name: str, content: bytes) -> str:
         raise BadRequestError(f"The form field {name!r} is not text.") from error
 
 
-def _number(text: str) -> int | str:
-    """Return a query's or form's number, or the text itself for the error message."""
-    return int(text) if re.fullmatch(r"[0-9]{1,4}", text) else text
+def _value(name: str, text: str) -> int | bool | str:
+    """Return the value of a query's or form's field, or the text itself for the error message."""
+    if name == "top_k" and re.fullmatch(r"[0-9]{1,4}", text):
+        return int(text)
+    return True if name == "explain" and text == _BEST_CLASS else text
 
 
 def _top_k(value: Any, class_count: int) -> int:
@@ -218,6 +238,25 @@ def _top_k(value: Any, class_count: int) -> int:
             f"top_k must be an integer, 1 to {class_count}. Received: {_shown(value)}."
         )
     return value
+
+
+def _explain(value: Any, metadata: ModelMetadata) -> bool | str:
+    if value is False:
+        return False
+    if metadata.activation_map is None:
+        raise BadRequestError(
+            "The model has no activation map, so it cannot explain a prediction. Leave out "
+            f"explain, or set it to false. Received: {_shown(value)}."
+        )
+    if value is True or (isinstance(value, str) and value in metadata.labels):
+        return value
+    labels = ", ".join(metadata.labels[:_SHOWN_LABELS])
+    more = len(metadata.labels) - _SHOWN_LABELS
+    rest = f" and {more} more (GET /model)" if more > 0 else ""
+    raise BadRequestError(
+        f"explain must be true, or {_BEST_CLASS} in a query or form, or one of the labels "
+        f"{labels}{rest}. Received: {_shown(value)}."
+    )
 
 
 def _url(name: str, value: Any) -> str:

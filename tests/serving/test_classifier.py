@@ -10,10 +10,18 @@ import numpy as np
 import pytest
 
 from lambda_function.classifier import ArtifactError, Classifier, _to_probabilities
-from lambda_function.metadata import InputSpec, MetadataError, embed_metadata, read_metadata
+from lambda_function.metadata import (
+    InputSpec,
+    MapSpec,
+    MetadataError,
+    embed_metadata,
+    read_metadata,
+)
+from tests.support.converter import without_metadata
 from tests.support.paths import TESTS
 
 TINY = TESTS / "data" / "tiny.tflite"
+TINY_MAP = TESTS / "data" / "tiny_map.tflite"  # has 4x6 cells
 
 
 def one_colour(red: float, green: float, blue: float) -> np.ndarray:
@@ -21,10 +29,22 @@ def one_colour(red: float, green: float, blue: float) -> np.ndarray:
     return np.broadcast_to(np.array([red, green, blue], np.float32), (1, 32, 48, 3)).copy()
 
 
-def described_otherwise(**changes) -> bytes:
-    content = TINY.read_bytes()
-    end = content.rindex(b"PK\x03\x04", 0, content.rindex(b"PK\x03\x04"))
-    return embed_metadata(content[:end], dataclasses.replace(read_metadata(TINY), **changes))
+def described_otherwise(file=TINY, **changes) -> bytes:
+    content = without_metadata(file.read_bytes())
+    return embed_metadata(content, dataclasses.replace(read_metadata(file), **changes))
+
+
+def with_outputs_in_reverse(artifact: bytes) -> bytes:
+    """The same model, with its outputs listed in the other order."""
+    flatbuffers = pytest.importorskip("flatbuffers")
+    schema = pytest.importorskip("ai_edge_litert.schema_py_generated")
+    model = schema.ModelT.InitFromPackedBuf(without_metadata(artifact))
+    graph = model.subgraphs[0]
+    assert len(graph.outputs) == 2
+    graph.outputs = graph.outputs[::-1]
+    builder = flatbuffers.Builder(len(artifact))
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return embed_metadata(bytes(builder.Output()), read_metadata(TINY_MAP))
 
 
 @pytest.mark.parametrize("artifact", [TINY, TINY.read_bytes()], ids=["path", "bytes"])
@@ -38,6 +58,49 @@ def test_output_is_as_calculated_by_hand(artifact):
     assert found.shape == (4,)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("change", [bytes, with_outputs_in_reverse])
+def test_outputs_are_found_by_name_in_any_order(change):
+    classifier = Classifier(change(TINY_MAP.read_bytes()))
+    image = one_colour(-1, -1, -1)
+    image[:, 8:16, 40:48, 0] = 1  # the cell of row 1, column 5 is red
+
+    probabilities, activation_map = classifier.predict_with_map(image)
+
+    assert (activation_map.shape, activation_map.dtype) == ((4, 6, 4), np.float32)
+    # Times the weights (see make_tiny_model.py): black gives 4, 4, 4, 6 and red 12, -4, -4, 2.
+    expected = np.broadcast_to([4.0, 4, 4, 6], (4, 6, 4)).copy()
+    expected[1, 5] = [12, -4, -4, 2]
+    np.testing.assert_allclose(activation_map, expected, atol=1e-5)
+    # The mean over the cells is the logit without the bias, which is 1 for "dark".
+    logits = expected.mean(axis=(0, 1)) + np.array([0, 0, 0, 1])
+    np.testing.assert_allclose(probabilities, np.exp(logits) / np.exp(logits).sum(), atol=1e-6)
+    np.testing.assert_array_equal(classifier.predict(image), probabilities)
+
+
+def test_a_model_without_a_map_says_so_if_asked_for_one():
+    with pytest.raises(ValueError, match="the model tiny has no activation map"):
+        Classifier(TINY).predict_with_map(one_colour(1, -1, -1))
+
+
+@pytest.mark.parametrize(
+    ("file", "changes", "message"),
+    [
+        (
+            TINY_MAP,
+            {"activation_map": MapSpec(6, 4)},
+            r"says \(1, 4\), \(1, 6, 4, 4\), the model has \[\(1, 4\), \(1, 4, 6, 4\)\]",
+        ),
+        (TINY_MAP, {"output": "logits"}, r"says \['activation_map', 'logits'\], the model has"),
+        (TINY_MAP, {"activation_map": None}, r"says \(1, 4\), the model has .*\(1, 4, 6, 4\)"),
+        (TINY_MAP, {"labels": ("a", "b", "c")}, r"says \(1, 3\), \(1, 4, 6, 3\), the model has"),
+        (TINY, {"activation_map": MapSpec(4, 6), "format_version": 3}, "outputs do not fit"),
+    ],
+)
+def test_a_map_that_does_not_fit_its_description_is_refused(file, changes, message):
+    with pytest.raises(ArtifactError, match=message):
+        Classifier(described_otherwise(file, **changes))
 
 
 def test_metadata_is_what_the_file_says():

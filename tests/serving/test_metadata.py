@@ -12,6 +12,7 @@ import pytest
 
 from lambda_function.metadata import (
     InputSpec,
+    MapSpec,
     MetadataError,
     ModelMetadata,
     embed_metadata,
@@ -74,6 +75,23 @@ def test_format_version_one_without_title_and_subject_stays_readable():
     assert (metadata.title, metadata.subject) == ("Which garment is it?", "garment")
 
 
+def test_an_activation_map_is_described_and_read_again():
+    grid = MapSpec(height=5, width=7)
+    described = dataclasses.replace(METADATA, activation_map=grid, format_version=3)
+
+    assert read_metadata(embed_metadata(MODEL, described)) == described
+    assert described.to_dict()["activation_map"] == {
+        "height": 5,
+        "width": 7,
+        "covers": "the whole upright image, in equal cells, row by row from the top left",
+    }
+
+
+def test_a_model_without_a_map_is_described_as_before():
+    assert "activation_map" not in METADATA.to_dict()
+    assert METADATA.to_dict()["format_version"] == 2
+
+
 def test_equal_arguments_give_equal_bytes():
     assert embed_metadata(MODEL, METADATA) == embed_metadata(MODEL, METADATA)
     other = dataclasses.replace(METADATA, temperature=1.3)
@@ -87,10 +105,10 @@ def test_other_tools_find_the_labels_one_a_line_as_tflites_convention_has_it():
         assert all(entry.date_time == (1980, 1, 1, 0, 0, 0) for entry in archive.infolist())
 
 
-@pytest.mark.parametrize("version", [0, 3, "1", None, 99])
+@pytest.mark.parametrize("version", [0, 4, "1", None, 99])
 def test_an_unknown_format_version_is_refused_with_both_sides(version):
     with pytest.raises(
-        MetadataError, match=rf"version {version!r}\. This code reads versions \(1, 2\)"
+        MetadataError, match=rf"version {version!r}\. This code reads versions \(1, 2, 3\)"
     ):
         read_metadata(with_fields(format_version=version))
 
@@ -121,6 +139,14 @@ def test_an_unknown_format_version_is_refused_with_both_sides(version):
         ({"input": [224, 224]}, "does not fit"),
         ({"input": {"height": 0, "width": 8}}, "input height must be a positive integer"),
         ({"input": {"height": 8, "width": True}}, "input width must be a positive integer"),
+        ({"activation_map": {"height": 7, "width": 7}}, "map needs format version 3. Received: 2"),
+        ({"activation_map": {"height": 7}}, "does not fit"),
+        ({"activation_map": [7, 7]}, "does not fit"),
+        ({"activation_map": {"height": 0, "width": 7}}, "map height must be a positive integer"),
+        (
+            {"activation_map": {"height": 7, "width": 7, "covers": "the middle"}},
+            "must cover 'the whole upright image, .* Received: 'the middle'",
+        ),
         (
             {"input": {"height": 8, "width": 8, "resize_filter": "area"}},
             r"resize_filter must be one of .* Received: 'area'",

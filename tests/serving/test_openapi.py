@@ -20,6 +20,7 @@ from lambda_function.http.request_body import MAX_IMAGES
 from lambda_function.service import Service
 from lambda_function.settings import Settings
 from tests.conftest import Api, encode_image, make_api
+from tests.support.requests import post_form
 
 if TYPE_CHECKING:
     from lambda_function.classifier import Classifier
@@ -98,6 +99,20 @@ def test_predictions_fit_their_schema(api: Api, tiny: Classifier, server: ImageS
     check("Prediction", unsure.post_json({"url": server.url("/gray.png")}).json)
 
 
+@pytest.mark.parametrize("label", ["red", "green"])  # all cells of green are 0
+def test_explanations_fit_their_schema(tiny_map: Classifier, label: str) -> None:
+    api = Api(Service(Settings(), tiny_map))
+    image = ("image", encode_image("red"))
+
+    one = post_form(api, image, ("explain", label.encode())).json
+    two = post_form(api, image, image, ("explain", label.encode())).json
+
+    assert (one["explanation"]["box"] is None) == (label == "green")
+    check("Prediction", one)
+    check("Batch", two)
+    check("Model", api.get("/model").json)
+
+
 def test_problems_fit_their_schema_and_the_operation_lists_their_status(
     api: Api, server: ImageServer
 ) -> None:
@@ -120,6 +135,13 @@ def test_problems_fit_their_schema_and_the_operation_lists_their_status(
         ({"url": "https://example.com/a.jpg"}, True),
         ({"urls": ["https://example.com/a.jpg"], "top_k": 1}, True),
         ({"image": base64.b64encode(encode_image("red")).decode()}, True),
+        ({"url": "https://example.com/a.jpg", "explain": True}, True),
+        ({"url": "https://example.com/a.jpg", "explain": "red"}, True),
+        ({"url": "https://example.com/a.jpg", "explain": 1}, False),
+        ({"urls": ["https://example.com/a.jpg"] * 4, "explain": "red"}, True),
+        ({"urls": ["https://example.com/a.jpg"] * 5, "explain": "red"}, False),
+        ({"urls": ["https://example.com/a.jpg"] * 5, "explain": True}, False),
+        ({"urls": ["https://example.com/a.jpg"] * 5, "explain": False}, True),
         ({"url": "https://example.com/a.jpg", "image": "AA=="}, False),
         ({"urls": []}, False),
         ({"urls": ["https://example.com/a.jpg"] * 33}, False),
@@ -129,9 +151,9 @@ def test_problems_fit_their_schema_and_the_operation_lists_their_status(
     ],
 )
 def test_schema_and_handler_agree_on_requests(
-    tiny: Classifier, request_body: dict[str, Any], fits: bool
+    tiny_map: Classifier, request_body: dict[str, Any], fits: bool
 ) -> None:
-    api = Api(Service(Settings(), tiny, fetch=lambda *_, **__: encode_image("red")))
+    api = Api(Service(Settings(), tiny_map, fetch=lambda *_, **__: encode_image("red")))
     schema = {"$ref": "#/components/schemas/PredictRequest", "components": DOCUMENT["components"]}
     assert Draft202012Validator(schema).is_valid(request_body) is fits
     assert (api.post_json(request_body).status == 200) is fits

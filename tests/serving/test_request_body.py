@@ -96,7 +96,7 @@ def test_an_unknown_form_field_is_named_with_the_known_ones(api: Api, name: byte
     kind = "multipart/form-data; boundary=B"
     reply = api.send("POST", "/predict", body=head + b"\xff\xd8\r\n--B--", content_type=kind)
     detail = check_problem(reply, 400, "bad_request")
-    assert detail == f"Unknown form field {name.decode()!r}. Known: image, url, top_k."
+    assert detail == f"Unknown form field {name.decode()!r}. Known: image, url, top_k, explain."
 
 
 def test_address_that_was_not_percent_encoded_is_explained(api: Api) -> None:
