@@ -16,7 +16,7 @@ from openapi_spec_validator import validate
 
 from lambda_function import app, errors
 from lambda_function.http import pages
-from lambda_function.http.request_body import MAX_IMAGES
+from lambda_function.http.request_body import MAX_EXPLAINED, MAX_IMAGES
 from lambda_function.service import Service
 from lambda_function.settings import Settings
 from tests.conftest import Api, encode_image, make_api
@@ -83,8 +83,12 @@ def test_page_lists_each_route_with_the_summary_of_the_document() -> None:
 
 def test_document_names_the_most_images_of_one_request() -> None:
     assert f"up to {MAX_IMAGES} " in DOCUMENT["paths"]["/predict"]["post"]["summary"]
-    schemas = json.dumps(DOCUMENT["components"]["schemas"])
-    assert set(re.findall(r'"maxItems": (\d+)', schemas)) == {str(MAX_IMAGES)}
+    schemas = dict(DOCUMENT["components"]["schemas"])
+    del schemas["Explanation"]  # a box has four numbers
+    limits = set(re.findall(r'"maxItems": (\d+)', json.dumps(schemas)))
+    assert limits == {str(MAX_IMAGES), str(MAX_EXPLAINED)}
+    texts = re.findall(r"At most (\d+) images of one request", json.dumps(DOCUMENT))
+    assert set(texts) == {str(MAX_EXPLAINED)}
 
 
 def test_predictions_fit_their_schema(api: Api, tiny: Classifier, server: ImageServer) -> None:
