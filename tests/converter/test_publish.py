@@ -10,7 +10,6 @@ from pathlib import Path
 import boto3
 import pytest
 from botocore.exceptions import ClientError
-from moto.server import ThreadedMotoServer
 
 from converter.errors import PublishError
 from converter.publish import passed_gate, publish
@@ -18,6 +17,7 @@ from lambda_function import SHIPPED_MODEL
 from lambda_function.classifier import Classifier
 from lambda_function.fetching.s3 import download_model
 from lambda_function.metadata import MetadataError
+from tests.support.aws import invent_account, moto_server
 from tests.support.converter import with_metadata
 from tests.support.paths import TESTS
 
@@ -28,31 +28,15 @@ STEM = f"models/tiny-1.2.3-{SHA256}"
 
 @pytest.fixture(scope="module")
 def moto():
-    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+    with moto_server() as address:
+        yield address
 
 
 @pytest.fixture
 def client(moto, monkeypatch):
-    for name, value in {
-        "AWS_ACCESS_KEY_ID": "testing",
-        "AWS_SECRET_ACCESS_KEY": "testing",
-        "AWS_DEFAULT_REGION": "eu-west-1",
-        "AWS_ENDPOINT_URL": moto,
-        "AWS_EC2_METADATA_DISABLED": "true",
-        "AWS_CONFIG_FILE": "/dev/null",
-        "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
-    }.items():
-        monkeypatch.setenv(name, value)
-    for name in ("AWS_PROFILE", "AWS_REGION", "AWS_SESSION_TOKEN"):
-        monkeypatch.delenv(name, raising=False)
+    invent_account(monkeypatch, AWS_ENDPOINT_URL=moto)
     client = boto3.client("s3")
-    client.create_bucket(
-        Bucket="shelf", CreateBucketConfiguration={"LocationConstraint": "eu-west-1"}
-    )
+    client.create_bucket(Bucket="shelf")
     yield client
     for key in keys(client):
         client.delete_object(Bucket="shelf", Key=key)

@@ -9,6 +9,8 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 
+from tests.support.aws import invent_account
+
 ALIAS = "arn:aws:lambda:eu-central-1:123456789012:function:clothes-Function-1:live"
 VERSION = "arn:aws:lambda:eu-central-1:123456789012:function:clothes-Function-1"
 
@@ -16,17 +18,7 @@ VERSION = "arn:aws:lambda:eu-central-1:123456789012:function:clothes-Function-1"
 @pytest.fixture(autouse=True)
 def _no_account(monkeypatch: pytest.MonkeyPatch) -> None:
     """Give boto3 invented credentials and a region, and nothing of this machine."""
-    for name in ("AWS_PROFILE", "AWS_REGION", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in {
-        "AWS_ACCESS_KEY_ID": "testing",
-        "AWS_SECRET_ACCESS_KEY": "testing",
-        "AWS_DEFAULT_REGION": "eu-central-1",
-        "AWS_CONFIG_FILE": "/dev/null",
-        "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
-        "AWS_EC2_METADATA_DISABLED": "true",
-    }.items():
-        monkeypatch.setenv(name, value)
+    invent_account(monkeypatch, AWS_DEFAULT_REGION="eu-central-1")
     boto3.DEFAULT_SESSION = None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import botocore.session
 import pytest
 from botocore.exceptions import EndpointConnectionError, NoCredentialsError
 
@@ -60,31 +61,10 @@ def test_a_region_without_lambda_or_in_another_partition_stops(region: str, sent
 
 # --- the stack --------------------------------------------------------------------------------
 
-# https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/view-stack-events.html
-STATUSES = [
-    "CREATE_COMPLETE",
-    "CREATE_IN_PROGRESS",
-    "CREATE_FAILED",
-    "DELETE_COMPLETE",
-    "DELETE_FAILED",
-    "DELETE_IN_PROGRESS",
-    "ROLLBACK_COMPLETE",
-    "ROLLBACK_FAILED",
-    "ROLLBACK_IN_PROGRESS",
-    "UPDATE_COMPLETE",
-    "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS",
-    "UPDATE_FAILED",
-    "UPDATE_IN_PROGRESS",
-    "UPDATE_ROLLBACK_COMPLETE",
-    "UPDATE_ROLLBACK_COMPLETE_CLEANUP_IN_PROGRESS",
-    "UPDATE_ROLLBACK_FAILED",
-    "UPDATE_ROLLBACK_IN_PROGRESS",
-    "IMPORT_IN_PROGRESS",
-    "IMPORT_COMPLETE",
-    "IMPORT_ROLLBACK_IN_PROGRESS",
-    "IMPORT_ROLLBACK_FAILED",
-    "IMPORT_ROLLBACK_COMPLETE",
-]
+# As AWS's description of its API lists them.
+STATUSES = (
+    botocore.session.get_session().get_service_model("cloudformation").shape_for("StackStatus").enum
+)
 FINE = {
     "CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE", "IMPORT_COMPLETE",
     "IMPORT_ROLLBACK_COMPLETE",

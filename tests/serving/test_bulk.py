@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
 from lambda_function import app
 from lambda_function.batches.bulk import Batch, RefusedBatchError, RetryBatchError, read_bulk_event
@@ -20,6 +19,7 @@ from lambda_function.fetching.errors import ServerStatusError
 from lambda_function.service import Service
 from lambda_function.settings import Settings
 from tests.conftest import Api, encode_image, recorded
+from tests.support.aws import invent_account, moto_server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -208,28 +208,14 @@ def test_the_handler_raises_errors_for_step_functions(
 @pytest.fixture
 def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """moto's S3 with a bucket ``images``, where boto3 finds it."""
-    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    for name, value in {
-        "AWS_ENDPOINT_URL_S3": f"http://{host}:{port}",
-        "AWS_ACCESS_KEY_ID": "testing",
-        "AWS_SECRET_ACCESS_KEY": "testing",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_CONFIG_FILE": "/dev/null",
-        "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
-        "AWS_EC2_METADATA_DISABLED": "true",
-    }.items():
-        monkeypatch.setenv(name, value)
-    for name in ("AWS_PROFILE", "AWS_REGION", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL"):
-        monkeypatch.delenv(name, raising=False)
-    s3._clients.clear()
-    client = boto3.client("s3")
-    client.create_bucket(Bucket="images")
-    yield client
-    client.close()
-    s3._clients.clear()
-    server.stop()
+    with moto_server() as address:
+        invent_account(monkeypatch, AWS_ENDPOINT_URL_S3=address)
+        s3._clients.clear()
+        client = boto3.client("s3")
+        client.create_bucket(Bucket="images")
+        yield client
+        client.close()
+        s3._clients.clear()
 
 
 def test_a_listing_of_s3_is_classified_through_the_real_reader(

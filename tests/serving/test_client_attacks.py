@@ -8,7 +8,6 @@ two seams of ``fetch_image``, which record where a connection would have gone.
 
 from __future__ import annotations
 
-import itertools
 import socket
 import string
 import time
@@ -98,33 +97,6 @@ PRIVATE_URLS = [
     "http://[fec0::1]/",
     "http://[ff02::1]/",
 ]
-MALFORMED_URLS = [
-    "file:///proc/self/environ",
-    "gopher://127.0.0.1:6379/_INFO",
-    "ftp://127.0.0.1/",
-    "dict://127.0.0.1:11211/stat",
-    "ldap://127.0.0.1/",
-    "data:text/html,x",
-    "http://shop.example@127.0.0.1/",
-    "http://127.0.0.1@shop.example/",
-    "http://shop.example:80@127.0.0.1/",
-    "http://shop.example\\@127.0.0.1/",
-    "http://shop.example#@127.0.0.1\\",
-    "http://127.0.0.1\t.shop.example/",
-    "http://shop.example/\r\nX-Injected: yes",
-    "http://shop.example/ HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
-    "http://shop.example\r\n.other.example/",
-    "http://shop.example/\nGET /other",
-    "http://shop.example/\x00",
-    "http://[::1%25lo]/",
-    "http://[fe80::1%eth0]/",
-    "http://[::1]shop.example/",
-    "http://shop.example[::1]/",
-    "http://127.0.0.1%2f.shop.example/",
-    "http://%6c%6f%63%61%6c%68%6f%73%74/",
-    "http://shop.example%00.other.example/",
-    "http://shop.example:80:22/",
-]
 
 
 class Nowhere:
@@ -174,9 +146,9 @@ def test_every_spelling_of_a_private_address_is_refused(url: str) -> None:
     assert (error.status, error.code) == (400, "address_not_allowed")
 
 
-@pytest.mark.parametrize("url", MALFORMED_URLS)
-def test_a_url_with_two_readings_is_malformed(url: str) -> None:
-    error = refused(url, {"shop.example": [[PUBLIC]], "localhost": [["127.0.0.1"]]})
+def test_a_url_with_two_readings_is_refused_before_its_name_is_looked_up() -> None:
+    """All that ``parse_url`` refuses: test_urls."""
+    error = refused("http://shop.example@127.0.0.1/", {"shop.example": [[PUBLIC]]})
     assert (error.status, error.code) == (400, "bad_request")
 
 
@@ -334,18 +306,9 @@ def test_a_redirect_to_a_private_address_is_refused(url: str) -> None:
         play(redirect(url))
 
 
-@pytest.mark.parametrize(
-    "location",
-    [
-        *("file:///proc/self/environ", "ftp://shop.example/", "gopher://shop.example/_x"),
-        *("data:image/png;base64,AAAA", "javascript:alert(1)", "s3://bucket/key"),
-        *("http://user:password@shop.example/", "http://[::1", "http:///x", "http://a b/"),
-        *("//127.0.0.1\\@shop.example/", "http://shop.example/\x01", "http://shop.example/\\"),
-    ],
-)
-def test_a_redirect_to_a_url_that_is_not_fetched_is_the_server_s_fault(location: str) -> None:
+def test_a_redirect_to_a_url_that_is_not_fetched_is_the_server_s_fault() -> None:
     with pytest.raises(FetchError, match="redirects to a URL that is not fetched") as caught:
-        play(redirect(location))
+        play(redirect("file:///proc/self/environ"))
     assert (caught.value.status, caught.value.code) == (502, "fetch_failed")
 
 
@@ -722,8 +685,3 @@ RESPONSES = st.one_of(
 def test_any_response_is_a_body_or_a_service_error(data: bytes) -> None:
     got = fetch_canned("http://shop.example/", data)
     assert isinstance(got, bytes | ServiceError)
-
-
-def test_the_attack_lists_have_no_duplicates() -> None:
-    for urls in (PRIVATE_URLS, MALFORMED_URLS):
-        assert not [url for url, group in itertools.groupby(sorted(urls)) if len(list(group)) > 1]

@@ -72,28 +72,6 @@ def assert_colour(found, expected, within: int = 2) -> None:
 # --- preprocess ----------------------------------------------------------------------------
 
 
-def test_tensor_is_rgb_scaled_to_minus_one_and_one():
-    image = Image.new("RGB", (3, 1))
-    image.putdata([RED, GREEN, (0, 51, 255)])
-
-    tensor = preprocess(image, InputSpec(height=1, width=3))
-
-    assert tensor.dtype == np.float32
-    assert tensor.shape == (1, 1, 3, 3)
-    np.testing.assert_allclose(tensor[0, 0], [[1, -1, -1], [-1, 1, -1], [-1, -0.6, 1]], atol=1e-6)
-
-
-def test_scaling_is_the_one_of_keras_xception():
-    levels = np.arange(256, dtype=np.uint8).reshape(16, 16)
-    image = Image.fromarray(np.stack([levels, 255 - levels, levels // 2], axis=-1))
-
-    tensor = preprocess(image, InputSpec(height=16, width=16))
-
-    # keras.applications.xception.preprocess_input, mode "tf": x / 127.5 - 1.
-    expected = np.asarray(image).copy().astype(np.float64) / 127.5 - 1.0
-    np.testing.assert_allclose(tensor[0], expected, atol=1e-6)
-
-
 def test_height_comes_before_width_and_the_whole_image_is_stretched():
     image = corners(height=40, width=400)
 
@@ -203,45 +181,61 @@ def test_animation_with_broken_frame_numbers_still_has_a_first_frame():
 # --- modes ---------------------------------------------------------------------------------
 
 
-def test_one_bit_is_black_and_white():
-    data = encode(Image.fromarray(np.array([[True, False]])), "PNG")
-
-    assert pixels(data).tolist() == [[list(WHITE), list(BLACK)]]
-
-
-@pytest.mark.parametrize(("bits", "byte", "expected"), [(2, 0b00011011, [0, 85, 170, 255])])
-def test_few_bits_of_grey_use_the_whole_range(bits, byte, expected):
-    data = png(np.array([[byte]], np.uint8), bits=bits)
-
-    assert pixels(data)[0, :, 0].tolist() == expected
+def indexed(*indices, colours=(BLUE, GREEN, RED)):
+    """Return one row of a palette image."""
+    image = Image.new("P", (len(indices), 1))
+    image.putpalette([level for colour in colours for level in colour])
+    image.putdata(indices)
+    return image
 
 
-def test_greyscale_has_three_equal_channels():
+def grey(*levels: int) -> list[tuple[int, int, int]]:
+    return [(level, level, level) for level in levels]
+
+
+# One row of pixels, and the colours that it must become.
+SAMPLES = {
+    "one bit": (encode(Image.fromarray(np.array([[True, False]]))), [WHITE, BLACK]),
+    "two bits": (png(np.array([[0b00011011]], np.uint8), bits=2), grey(0, 85, 170, 255)),
+    "16-bit grey, scaled and not clipped": (
+        png(np.array([[0, 255, 256, 32768, 40000, 65535]], np.uint16)),
+        grey(0, 0, 1, 128, 156, 255),
+    ),
+    "16-bit grey with a transparent level": (
+        png(
+            np.array([[30000, 30001]], np.uint16),
+            extra=chunk(b"tRNS", struct.pack(">H", 30000)),
+        ),
+        grey(255, 30001 >> 8),
+    ),
+    "16-bit colour": (
+        png(np.array([[[65535, 0, 0], [0, 32768, 65535]]], np.uint16)),
+        [RED, (0, 128, 255)],
+    ),
+    "transparent colour without alpha": (
+        png(np.array([[RED, GREEN]], np.uint8), extra=chunk(b"tRNS", struct.pack(">3H", *RED))),
+        [WHITE, GREEN],
+    ),
+    "palette of a PNG": (encode(indexed(2, 0)), [RED, BLUE]),
+    "palette of a BMP": (encode(indexed(2, 0), "BMP"), [RED, BLUE]),
+    "transparent entry of a PNG": (encode(indexed(2, 0), transparency=0), [RED, WHITE]),
+    "transparent entry of a GIF": (encode(indexed(2, 0), "GIF", transparency=0), [RED, WHITE]),
+    "partly transparent entries": (
+        encode(indexed(0, 1, 2, colours=(BLACK,) * 3), transparency=bytes((255, 51, 0))),
+        grey(0, 204, 255),
+    ),
+}
+
+
+@pytest.mark.parametrize(("data", "expected"), SAMPLES.values(), ids=SAMPLES)
+def test_samples_become_their_colours_on_white(data, expected):
+    assert pixels(data).tolist() == [[list(colour) for colour in expected]]
+
+
+def test_greyscale_jpeg_has_three_equal_channels():
     data = encode(Image.new("L", (4, 4), 99), "JPEG", quality=100)
 
     assert_colour(pixels(data)[2, 2], (99, 99, 99), within=1)
-
-
-def test_sixteen_bit_grey_is_scaled_not_clipped():
-    samples = np.array([[0, 255, 256, 32768, 40000, 65535]], np.uint16)
-
-    found = pixels(png(samples))
-
-    assert found[0, :, 0].tolist() == [0, 0, 1, 128, 156, 255]
-
-
-def test_sixteen_bit_grey_with_a_transparent_level_shows_white_there():
-    samples = np.array([[30000, 30001]], np.uint16)
-
-    found = pixels(png(samples, extra=chunk(b"tRNS", struct.pack(">H", 30000))))
-
-    assert found[0, :, 0].tolist() == [255, 30001 >> 8]
-
-
-def test_sixteen_bit_colour_is_scaled():
-    samples = np.array([[[65535, 0, 0], [0, 32768, 65535]]], np.uint16)
-
-    assert pixels(png(samples)).tolist() == [[[255, 0, 0], [0, 128, 255]]]
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
@@ -262,44 +256,6 @@ def test_hidden_colour_under_full_transparency_is_white():
     for kind in ("PNG", "WebP", "AVIF"):
         options = {"lossless": True, "exact": True} if kind == "WebP" else {}
         assert_colour(pixels(encode(image, kind, **options))[1, 1], WHITE, within=1)
-
-
-def test_palette_becomes_its_colours():
-    image = Image.new("P", (2, 1))
-    image.putpalette([*BLUE, *GREEN, *RED])
-    image.putdata([2, 0])
-
-    assert pixels(encode(image, "PNG")).tolist() == [[list(RED), list(BLUE)]]
-    assert pixels(encode(image, "BMP")).tolist() == [[list(RED), list(BLUE)]]
-
-
-@pytest.mark.parametrize("kind", ["PNG", "GIF"])
-def test_transparent_palette_entry_is_white(kind):
-    image = Image.new("P", (2, 1))
-    image.putpalette([*BLUE, *GREEN, *RED])
-    image.putdata([2, 0])
-
-    found = pixels(encode(image, kind, transparency=0))
-
-    assert found.tolist() == [[list(RED), list(WHITE)]]
-
-
-def test_partly_transparent_palette_entries_are_mixed_with_white():
-    image = Image.new("P", (3, 1))
-    image.putpalette([*BLACK, *BLACK, *BLACK])
-    image.putdata([0, 1, 2])
-
-    found = pixels(encode(image, "PNG", transparency=bytes((255, 51, 0))))
-
-    assert found[0, :, 0].tolist() == [0, 204, 255]
-
-
-def test_transparent_colour_of_a_png_without_alpha_is_white():
-    samples = np.array([[RED, GREEN]], np.uint8)
-
-    found = pixels(png(samples, extra=chunk(b"tRNS", struct.pack(">3H", *RED))))
-
-    assert found.tolist() == [[list(WHITE), list(GREEN)]]
 
 
 def test_bmp_with_alpha_is_flattened_on_white():
@@ -777,20 +733,6 @@ def test_process_settings_are_unchanged():
             decode_image(data)
 
     assert (Image.MAX_IMAGE_PIXELS, list(warnings.filters)) == before
-
-
-def test_run_length_bmp_is_read_up_to_a_size():
-    def bmp(body: bytes) -> bytes:
-        start = 14 + 40 + 1024
-        palette = b"".join(bytes((level, level, level, 0)) for level in range(256))
-        head = struct.pack("<2sIHHI", b"BM", start + len(body), 0, 0, start)
-        return (
-            head + struct.pack("<IiiHHIIiiII", 40, 2, 2, 1, 8, 1, 0, 0, 0, 256, 0) + palette + body
-        )
-
-    assert pixels(bmp(b"\2\x09\0\0\2\x63\0\1"))[..., 0].tolist() == [[99, 99], [9, 9]]
-    with pytest.raises(UndecodableImageError, match="Run-length"):
-        decode_image(bmp(b"\1\x09" * 2_200_000))
 
 
 # --- sizes ---------------------------------------------------------------------------------

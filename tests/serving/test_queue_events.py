@@ -14,6 +14,7 @@ from lambda_function.queue_events import ResultPlace, handle, lambda_handler, up
 from lambda_function.service import Service
 from lambda_function.settings import Settings
 from tests.conftest import Context, encode_image, recorded
+from tests.support.aws import invent_account
 
 if TYPE_CHECKING:
     from lambda_function.classifier import Classifier
@@ -139,13 +140,7 @@ def test_a_result_is_never_classified(tiny: Classifier) -> None:
 def test_the_handler_reads_and_writes_s3(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for name, value in {
-        "AWS_ACCESS_KEY_ID": "testing",
-        "AWS_SECRET_ACCESS_KEY": "testing",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "RESULT_BUCKET": "results",
-    }.items():
-        monkeypatch.setenv(name, value)
+    invent_account(monkeypatch, RESULT_BUCKET="results")
     s3 = boto3.client("s3")
     s3.create_bucket(Bucket="results")
     event = {"Records": [message(1, "classified/a.json", bucket="results"), message(2, "a.png")]}

@@ -13,7 +13,6 @@ from urllib.parse import parse_qs, urlsplit
 
 import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
 from lambda_function.errors import (
     AddressNotAllowedError,
@@ -25,6 +24,7 @@ from lambda_function.errors import (
 from lambda_function.fetching import s3
 from lambda_function.fetching.errors import UnusableResponseError
 from lambda_function.fetching.s3 import ModelDownloadError, download_model, read_object
+from tests.support.aws import invent_account, moto_server
 from tests.support.servers import LoopbackServer, Stage, answer, drip, endless, redirect, silent
 
 if TYPE_CHECKING:
@@ -42,17 +42,7 @@ SHA256 = hashlib.sha256(MODEL).hexdigest()
 @pytest.fixture
 def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
     """An environment with invented credentials and without cached clients."""
-    for name, value in {
-        "AWS_ACCESS_KEY_ID": "testing",
-        "AWS_SECRET_ACCESS_KEY": SECRET,
-        "AWS_DEFAULT_REGION": "eu-west-1",
-        "AWS_EC2_METADATA_DISABLED": "true",
-        "AWS_CONFIG_FILE": "/dev/null",
-        "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
-    }.items():
-        monkeypatch.setenv(name, value)
-    for name in ("AWS_PROFILE", "AWS_REGION", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL"):
-        monkeypatch.delenv(name, raising=False)
+    invent_account(monkeypatch, AWS_SECRET_ACCESS_KEY=SECRET, AWS_DEFAULT_REGION="eu-west-1")
     s3._clients.clear()
     yield monkeypatch
     s3._clients.clear()
@@ -60,11 +50,8 @@ def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
 
 @pytest.fixture(scope="module")
 def moto() -> Iterator[str]:
-    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+    with moto_server() as address:
+        yield address
 
 
 @pytest.fixture

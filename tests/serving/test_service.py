@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import boto3
 import numpy as np
 import pytest
 
@@ -18,6 +19,7 @@ from lambda_function.classifier import ArtifactError
 from lambda_function.service import Service, load_service
 from lambda_function.settings import Settings
 from tests.conftest import TINY_MODEL, encode_image
+from tests.support.aws import ACCOUNT, invent_account, moto_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -120,26 +122,15 @@ def test_an_object_of_s3_has_the_time_that_any_download_has(
 @pytest.fixture(scope="module")
 def s3() -> Iterator[str]:
     """moto's S3 server on loopback, with a bucket of models. Gives its address."""
-    moto_server = pytest.importorskip("moto.server")
-    boto3 = pytest.importorskip("boto3")
-    server = moto_server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    address = f"http://{host}:{port}"
-    client = boto3.client(
-        "s3",
-        endpoint_url=address,
-        region_name="us-east-1",
-        aws_access_key_id="test",
-        aws_secret_access_key="test",
-    )
-    client.create_bucket(Bucket="models")
     model = TINY_MODEL.read_bytes()
-    client.put_object(Bucket="models", Key=f"good-{digest(model)}.tflite", Body=model)
-    client.put_object(Bucket="models", Key=f"cut-{digest(b'other')}.tflite", Body=model[:-1])
-    yield address
-    client.close()
-    server.stop()
+    with moto_server() as address, pytest.MonkeyPatch.context() as monkeypatch:
+        invent_account(monkeypatch, AWS_ENDPOINT_URL_S3=address)
+        client = boto3.client("s3")
+        client.create_bucket(Bucket="models")
+        client.put_object(Bucket="models", Key=f"good-{digest(model)}.tflite", Body=model)
+        client.put_object(Bucket="models", Key=f"cut-{digest(b'other')}.tflite", Body=model[:-1])
+        yield address
+        client.close()
 
 
 def digest(data: bytes) -> str:
@@ -152,9 +143,7 @@ def init(address: str, key: str) -> subprocess.CompletedProcess[str]:
         "PATH": os.environ["PATH"],
         "AWS_LAMBDA_RUNTIME_API": "127.0.0.1:9",
         "AWS_ENDPOINT_URL_S3": address,
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
+        **ACCOUNT,
         "MODEL_URI": f"s3://models/{key}",
     }
     code = "from lambda_function import app; print(app.process_service().classifier.metadata.name)"

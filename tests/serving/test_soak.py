@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import base64
 import dataclasses
-import io
 import itertools
 import json
 import os
@@ -24,6 +23,7 @@ from PIL import Image
 from benchmarks.harness import origin, summarise, write_result
 from lambda_function import REPOSITORY
 from tests.support.emulator import require_emulator
+from tests.support.images import encode
 from tools.emulator import Emulator
 from tools.gateway import http_event
 from tools.image_server import ImageServer, Resource
@@ -134,17 +134,11 @@ def resources() -> dict[str, Resource]:
     whole = EXAMPLES[0].read_bytes()
     images["/truncated.jpg"] = Resource(whole[: len(whole) // 2])
     images["/page.html"] = Resource(b"<!doctype html>", "text/html")
-    images["/large.jpg"] = Resource(encoded("JPEG", (3000, 4000)))
-    images["/alpha.png"] = Resource(encoded("PNG", (600, 400), "RGBA"), "image/png")
-    images["/bomb.png"] = Resource(encoded("PNG", (12_000, 12_000), "1"), "image/png")
+    images["/large.jpg"] = Resource(encode(Image.new("RGB", (3000, 4000)), "JPEG"))
+    images["/alpha.png"] = Resource(encode(Image.new("RGBA", (600, 400))), "image/png")
+    images["/bomb.png"] = Resource(encode(Image.new("1", (12_000, 12_000))), "image/png")
     images["/gone.jpg"] = Resource(b"", "text/plain", 410)
     return images
-
-
-def encoded(kind: str, size: tuple[int, int], mode: str = "RGB") -> bytes:
-    buffer = io.BytesIO()
-    Image.new(mode, size, 1).save(buffer, kind)
-    return buffer.getvalue()
 
 
 def events(server: ImageServer) -> list[tuple[Any, int]]:

@@ -173,6 +173,10 @@ def test_international_names_become_punycode(host: str, expected: str) -> None:
         "dict://example.com:11211/",
         "jar:http://example.com!/",
         "http+unix://%2Fsocket/",
+        "ldap://127.0.0.1/",
+        "http://example.com#@127.0.0.1\\",
+        "http://127.0.0.1\t.example.com/",
+        "http://example.com/ HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
         "view-source:http://example.com/",
     ],
 )
@@ -223,6 +227,8 @@ def test_a_location_is_read_relative_to_its_base(location: str, expected: str) -
     [
         *("file:///etc/passwd", "http://[", "//[", "//user@other.example/", "/\r\n b", "/\u0100"),
         *("data:image/png;base64,AA", "//\u00e9.example/", "/" + "a" * 8192),
+        *("gopher://other.example/_x", "javascript:alert(1)", "s3://bucket/key", "http:///x"),
+        *("http://a b/", "//127.0.0.1\\@other.example/", "/\x01", "/\\"),
     ],
 )
 def test_a_location_that_is_not_fetched_is_the_server_s_fault(location: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import socket
@@ -13,8 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
+from tests.conftest import encode_image
 from tests.support.emulator import require_emulator
 from tests.support.paths import TESTS
 from tools.emulator import (
@@ -62,11 +61,9 @@ def own(tmp_path):
 @pytest.fixture(scope="module")
 def server():
     image = Resource(EXAMPLE.read_bytes())
-    red = io.BytesIO()
-    Image.new("RGB", (48, 32), "red").save(red, "PNG")
     resources = {
         "/pants.jpg": image,
-        "/red.png": Resource(red.getvalue(), "image/png"),
+        "/red.png": Resource(encode_image("red"), "image/png"),
         "/truncated.jpg": Resource(image.body[: len(image.body) // 2]),
         "/page.html": Resource(b"<!doctype html><title>no image</title>", "text/html"),
         "/noise.jpg": Resource(bytes(range(256)) * 40),
@@ -119,11 +116,8 @@ def test_a_get_request_is_answered_too(tiny, server):
 
 
 def test_a_raw_image_body_is_classified(tiny):
-    red = io.BytesIO()
-    Image.new("RGB", (48, 32), "red").save(red, "PNG")
-    event = http_event(
-        "POST", "/predict", body=red.getvalue(), headers={"Content-Type": "image/png"}
-    )
+    headers = {"Content-Type": "image/png"}
+    event = http_event("POST", "/predict", body=encode_image("red"), headers=headers)
     body = json.loads(tiny.invoke(event).body["body"])
     assert body["predictions"][0]["label"] == "red"
 
