@@ -20,19 +20,13 @@ import shutil
 import subprocess
 import sys
 import time
-import zipfile
 from pathlib import Path
-
-from packaging.requirements import Requirement
 
 from lambda_function import REPOSITORY
 
 PACKAGES = REPOSITORY / "requirements" / "arm64.debs"
 LOCKS = ("serving", "test")
-# Of the test lock, what pytest needs. All are wheels for any machine.
-TEST_PACKAGES = frozenset(
-    {"iniconfig", "packaging", "pluggy", "pygments", "pytest", "pytest-timeout"}
-)
+TEST_PACKAGES = ("pytest", "pytest-timeout")
 TESTS = tuple(
     f"tests/serving/test_{name}.py"
     for name in ("classifier", "decode", "golden", "metadata", "preprocess")
@@ -48,7 +42,7 @@ ARCHIVES = (
 )
 PROCESSOR = "neoverse-n1"
 PYTHON = "3.13"  # as Lambda's base image
-GLIBC_MINOR = 34  # of Lambda's base image
+PLATFORM = "aarch64-manylinux_2_34"  # glibc of Lambda's base image
 TIMEOUT_S = 480
 
 
@@ -139,7 +133,7 @@ def prepare() -> tuple[Path, Path]:
         shutil.rmtree(CACHE, ignore_errors=True)
         CACHE.mkdir(parents=True)
         unpack_packages(read_packages(PACKAGES.read_text()), root)
-        unpack_wheels([lock.read_text() for lock in locks], wheels)
+        unpack_wheels(wheels)
         stamp.write_text(state)
     return root, wheels
 
@@ -183,56 +177,18 @@ def sha256_of(file: Path) -> str:
         return hashlib.file_digest(content, "sha256").hexdigest()
 
 
-def lock_lines(lock: str) -> list[str]:
-    """Return a lock's lines that hold on Lambda's arm64, with hashes and without markers.
-
-    pip would judge the markers by the machine and Python that it runs on itself.
-    """
-    environment = {
-        "implementation_name": "cpython",
-        "platform_machine": "aarch64",
-        "platform_python_implementation": "CPython",
-        "python_full_version": f"{PYTHON}.0",
-        "python_version": PYTHON,
-        "sys_platform": "linux",
-    }
-    text = "\n".join(line for line in lock.splitlines() if not line.lstrip().startswith("#"))
-    lines = []
-    for line in text.replace("\\\n", " ").splitlines():
-        words, *hashes = line.split(" --hash=")
-        if words.strip():
-            requirement = Requirement(words)
-            if requirement.marker is None or requirement.marker.evaluate(environment):
-                requirement.marker = None
-                lines.append(" --hash=".join([str(requirement), *(h.strip() for h in hashes)]))
-    return lines
-
-
-def unpack_wheels(locks: list[str], folder: Path) -> None:
-    """Download the aarch64 wheels of the serving lock and those of pytest, and unpack them.
-
-    Args:
-        locks: texts of the serving and the test lock.
-        folder: for the wheels' files.
+def unpack_wheels(folder: Path) -> None:
+    """Install the aarch64 wheels of the serving lock, and pytest as the test lock has it.
 
     Raises:
-        UnavailableError: pip cannot download a wheel.
+        UnavailableError: a wheel cannot be downloaded.
     """
-    serving, test = (lock_lines(lock) for lock in locks)
-    test = [line for line in test if line.partition("==")[0] in TEST_PACKAGES]
-    requirements, downloads = CACHE / "requirements.txt", CACHE / "downloads"
-    requirements.write_text("\n".join([*serving, *test]) + "\n")
-    platforms = [f"manylinux_2_{minor}_aarch64" for minor in range(GLIBC_MINOR, 16, -1)]
-    options = [f"--platform={name}" for name in [*platforms, "manylinux2014_aarch64"]]
-    tags = [f"cp{PYTHON.replace('.', '')}", "abi3", "none"]
-    options += [f"--abi={tag}" for tag in tags]
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes"]
-    command += ["--disable-pip-version-check", "--only-binary=:all:", "--implementation=cp"]
-    command += [f"--python-version={PYTHON}", *options, "--dest", str(downloads)]
-    _run_or_skip([*command, "--requirement", str(requirements)])
-    for wheel in sorted(downloads.glob("*.whl")):
-        with zipfile.ZipFile(wheel) as archive:
-            archive.extractall(folder)
+    serving, test = (str(REPOSITORY / "requirements" / f"{name}.txt") for name in LOCKS)
+    install = [str(Path(sys.executable).with_name("uv")), "pip", "install", "--quiet"]
+    install += ["--target", str(folder), "--only-binary", ":all:"]
+    install += ["--python-platform", PLATFORM, "--python-version", PYTHON]
+    _run_or_skip([*install, "--require-hashes", "--no-deps", "--requirement", serving])
+    _run_or_skip([*install, *TEST_PACKAGES, "--constraint", test])  # its hashes hold too
 
 
 def _download(wanted: list[Package], architecture: str) -> list[tuple[Path, Package]]:

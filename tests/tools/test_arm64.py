@@ -18,26 +18,9 @@ from tools.arm64 import (
     Package,
     UnavailableError,
     check,
-    lock_lines,
     prepare,
     read_packages,
 )
-
-LOCK = """\
-# a comment
-numpy==2.4.6 ; python_full_version < '3.12' \\
-    --hash=sha256:aa
-numpy==2.5.5 ; python_full_version >= '3.12' \\
-    --hash=sha256:bb \\
-    --hash=sha256:cc
-    # via pillow
-colorama==0.4.6 ; sys_platform == 'win32' \\
-    --hash=sha256:dd
-"""
-
-
-def test_a_locks_lines_are_those_of_lambdas_python_on_arm64() -> None:
-    assert lock_lines(LOCK) == ["numpy==2.5.5 --hash=sha256:bb --hash=sha256:cc"]
 
 
 def test_every_package_is_pinned_by_version_and_sha256() -> None:
