@@ -1,6 +1,6 @@
 """What several test files share: a tiny real model, images on loopback, and the handler.
 
-The model is ``data/tiny.tflite`` (see make_tiny_model.py), which tells colours apart; the handler
+The model is ``data/tiny.tflite`` (see make_tiny_model.py), which tells colours apart. The handler
 is the real one, with a log that can be read. Nothing here reaches the network or AWS.
 """
 
@@ -115,7 +115,7 @@ def http_event(
         method: of the request.
         path: without a stage.
         query: percent-encoded.
-        body: of the request; passed on in base64 unless it is JSON.
+        body: of the request. The event has it in base64 unless it is JSON.
         content_type: of the body.
         event_format: one of ``FORMATS``.
     """

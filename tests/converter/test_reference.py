@@ -56,7 +56,7 @@ def test_reference_flattens_alpha_on_white_and_turns_upright():
     assert reference_tensor(buffer.getvalue(), InputSpec(4, 4)).min() == 1.0
 
     pixels = np.zeros((10, 20, 3), np.uint8)
-    pixels[:, :10] = 255  # left half white; orientation 6 turns it clockwise: upper half
+    pixels[:, :10] = 255  # left half white. Orientation 6 turns it clockwise: upper half
     exif = Image.Exif()
     exif[0x0112] = 6
     buffer = io.BytesIO()

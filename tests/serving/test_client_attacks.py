@@ -466,7 +466,7 @@ def test_three_gigabytes_are_cut_off_early_and_never_held(first: bytes, block: b
         assert caught.value.status == (502 if first == GZIP_HEAD else 413)
 
     assert peak_bytes(fetch) < 8 * LIMITS.max_bytes
-    assert sent[0] < 20 * 10**6  # what sockets buffer; the rest was never asked for
+    assert sent[0] < 20 * 10**6  # what sockets buffer. The rest was never asked for
 
 
 def test_a_length_over_the_limit_is_refused_without_waiting_for_the_body() -> None:

@@ -11,7 +11,7 @@ from tools.emulator import EmulatorError, emulator_binary
 
 
 def require_emulator() -> None:
-    """Skip with the reason where the emulator is not to be had; in CI that is a failure."""
+    """Skip with the reason where the emulator is missing. In CI that is a failure."""
     if importlib.util.find_spec("awslambdaric") is None:
         pytest.skip("this environment has no awslambdaric; requirements/test.txt brings it")
     try:

@@ -1,7 +1,7 @@
 """What AWS makes of a template: SAM's own translator, then CloudFormation's functions, offline.
 
 The translator is AWS's. The functions are resolved here, as far as the project's templates use
-them; what only AWS can know (an ARN, an id) becomes a readable token such as ``<Api>`` or
+them. What only AWS can know (an ARN, an id) becomes a readable token such as ``<Api>`` or
 ``<FunctionRole.Arn>``. A function that is not known here is an error, never skipped.
 """
 

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.training
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    """ImageNet's place is taken by random weights; a run differs in block 14 and the head."""
+    """Random weights stand for ImageNet's. A run differs in block 14 and the head."""
     root = tmp_path_factory.mktemp("release")
     keras.utils.set_random_seed(1)
     backbone = keras.applications.Xception(weights=None, include_top=False, input_shape=(71, 71, 3))

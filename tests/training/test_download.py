@@ -1,4 +1,4 @@
-"""What is fetched is checked by content, from a server on loopback; nothing half-done stays."""
+"""A download is checked by its content, and leaves nothing unfinished. The server is on loopback."""
 
 from __future__ import annotations
 

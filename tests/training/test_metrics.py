@@ -51,7 +51,7 @@ def test_confusion_matrix_has_the_label_in_its_rows() -> None:
 
 
 def test_macro_f1_counts_every_class_the_same() -> None:
-    # class 0: precision 1/2, recall 1; class 1: 1, 1/2; class 2: 1, 1
+    # precision and recall of class 0: 1/2 and 1, of class 1: 1 and 1/2, of class 2: 1 and 1
     assert metrics.macro_f1(PROBABILITIES, LABELS) == pytest.approx((2 / 3 + 2 / 3 + 1) / 3)
 
 
@@ -74,7 +74,7 @@ def test_brier_score_sums_squared_errors_over_classes() -> None:
 
 
 def test_calibration_error_weighs_each_bin_by_its_images() -> None:
-    # two answers at 0.95, one right: gap 0.45; two at 0.65, both right: gap 0.35
+    # two answers at 0.95, one right: gap 0.45. Two at 0.65, both right: gap 0.35
     probabilities = np.array([[0.95, 0.05], [0.95, 0.05], [0.65, 0.35], [0.65, 0.35]])
     labels = np.array([0, 1, 0, 0])
     found = metrics.expected_calibration_error(probabilities, labels)
