@@ -1,4 +1,4 @@
-"""A download is checked by its content, and leaves nothing unfinished. The server is on loopback."""
+"""A download is checked by its content and leaves nothing unfinished. The server is on loopback."""
 
 from __future__ import annotations
 
