@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import base64
-import dataclasses
 import hashlib
 import json
 import re
@@ -30,32 +29,17 @@ _DESTINATION = re.compile(r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 
 
-@dataclasses.dataclass(frozen=True)
-class Published:
-    """Where everything is.
-
-    Attributes:
-        model_uri: of the artifact, for the function's ``MODEL_URI``.
-        manifest_uri: of its description.
-        latest_uri: of the pointer.
-    """
-
-    model_uri: str
-    manifest_uri: str
-    latest_uri: str
-
-
 def main(arguments: list[str]) -> int:
     """Upload one artifact and print its address."""
     parser = argparse.ArgumentParser(prog="python -m converter publish")
     parser.add_argument("file", type=Path, nargs="?", default=SHIPPED_MODEL)
     parser.add_argument("--to", required=True, help="s3://bucket/prefix")
     options = parser.parse_args(arguments)
-    print(f"MODEL_URI={publish(options.file, options.to).model_uri}")
+    print(f"MODEL_URI={publish(options.file, options.to)}")
     return 0
 
 
-def publish(path: Path, destination: str, *, client: Any = None) -> Published:
+def publish(path: Path, destination: str, *, client: Any = None) -> str:
     """Upload an artifact under a name made of its content, then move ``latest`` to it.
 
     Args:
@@ -64,7 +48,8 @@ def publish(path: Path, destination: str, *, client: Any = None) -> Published:
         client: boto3's S3 client. Default: one from the environment's configuration.
 
     Returns:
-        The addresses. Publishing the same file again changes nothing but ``latest``.
+        The artifact's address, for the function's ``MODEL_URI``. Publishing the same file again
+        changes nothing but ``latest``.
 
     Raises:
         PublishError: the destination is malformed, the file has no report of a passed gate, or
@@ -78,9 +63,10 @@ def publish(path: Path, destination: str, *, client: Any = None) -> Published:
     report = passed_gate(path, digest)
     metadata = Classifier(content).metadata
     stem = f"{prefix}{_safe(metadata.name)}-{_safe(metadata.version)}-{digest}"
+    uri = f"s3://{bucket}/{stem}.tflite"
     manifest = _encode(
         {
-            "uri": f"s3://{bucket}/{stem}.tflite",
+            "uri": uri,
             "sha256": digest,
             "bytes": len(content),
             "model": metadata.to_dict(),
@@ -95,8 +81,7 @@ def publish(path: Path, destination: str, *, client: Any = None) -> Published:
     store = _Store(client or _default_client(), bucket)
     for key, body, content_type in uploads:
         store.put(key, body, content_type)
-    model, description, latest = (f"s3://{bucket}/{key}" for key, _, _ in uploads)
-    return Published(model, description, latest)
+    return uri
 
 
 class _Store:

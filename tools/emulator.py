@@ -78,11 +78,6 @@ class Reply:
     body: Any
     elapsed_s: float
 
-    @property
-    def crashed(self) -> bool:
-        """Whether the handler raised, ended or ran out of time instead of replying."""
-        return not isinstance(self.body, dict) or "errorType" in self.body
-
 
 class Emulator:
     """A handler running under the RIE on loopback, for the length of a ``with`` block.

@@ -59,27 +59,6 @@ def provenance() -> dict[str, Any]:
     }
 
 
-def read_provenance(result: dict[str, Any]) -> dict[str, Any]:
-    """Return the record of a result file. Older files are translated.
-
-    Args:
-        result: a result file. Older benchmarks wrote the record's keys beside the figures and
-            hardware below ``hardware``. Older runs wrote ``environment``.
-    """
-    record: dict[str, Any] = result.get("provenance") or result.get("environment") or result
-    hardware = record.get("hardware", {})
-    dirty = "-dirty" if record.get("uncommitted_changes") else ""
-    translated = {
-        "processor": hardware.get("cpu"),
-        "machine": hardware.get("machine"),
-        "cores": hardware.get("cores"),
-        "memory_gib": hardware.get("memory_gib"),
-        "load_average": record.get("load_before"),
-        "commit": f"{record['commit']}{dirty}",
-    }
-    return {**record, **{name: value for name, value in translated.items() if value is not None}}
-
-
 def commit() -> str:
     """Return the short hash of the checked-out commit, with ``-dirty`` if code differs.
 

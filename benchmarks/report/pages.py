@@ -154,13 +154,6 @@ def index(results: Path) -> str:
     return "\n".join(lines) + "\n"
 
 
-def current_block(text: str) -> str | None:
-    """Return what is between the markers now, or None where there are none."""
-    rest = text.partition(BEGIN)[2]
-    block, end, _ = rest.partition(END)
-    return block.strip("\n") if end else None
-
-
 def _cells(path: Path) -> list[str]:
     result = _read(path)
     origin = result["provenance"]

