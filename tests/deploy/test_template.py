@@ -652,28 +652,31 @@ def test_cross_origin_requests_are_for_the_listed_pages() -> None:
 # --- outputs --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("parameters", [{}, {"ApiAuth": "iam"}, JWT], ids=["none", "iam", "jwt"])
-def test_curl_can_be_pasted_into_a_shell(parameters: dict[str, str], tmp_path: Path) -> None:
-    """Runs the output in a real shell, with a curl that prints its arguments."""
-    command = service(**parameters)["Outputs"]["Curl"]["Value"].replace("<Api>", "abc123")
-    fake = tmp_path / "curl"
-    fake.write_text('#!/bin/sh\nfor word; do echo "$word"; done\n')
+def run_pasted(command: str, program: str, script: str, folder: Path, **environment: str) -> str:
+    """Run an output in a real shell, with a program that prints what it was given."""
+    fake = folder / program
+    fake.write_text(f"#!/bin/sh\n{script}\n")
     fake.chmod(0o755)
     ran = subprocess.run(
         ["sh", "-eu", "-c", command],
         cwd=REPOSITORY,
-        env={
-            "PATH": f"{tmp_path}:{os.environ['PATH']}",
-            "TOKEN": "t0k",
-            "AWS_ACCESS_KEY_ID": "id",
-            "AWS_SECRET_ACCESS_KEY": "secret",
-            "AWS_SESSION_TOKEN": "session",
-        },
+        env={"PATH": f"{folder}:{os.environ['PATH']}", **environment},
         capture_output=True,
         text=True,
         check=True,
     )
-    words = ran.stdout.splitlines()
+    return ran.stdout
+
+
+@pytest.mark.parametrize("parameters", [{}, {"ApiAuth": "iam"}, JWT], ids=["none", "iam", "jwt"])
+def test_curl_can_be_pasted_into_a_shell(parameters: dict[str, str], tmp_path: Path) -> None:
+    command = service(**parameters)["Outputs"]["Curl"]["Value"].replace("<Api>", "abc123")
+    secrets = {"TOKEN": "t0k", "AWS_ACCESS_KEY_ID": "id", "AWS_SESSION_TOKEN": "session"}
+    secrets["AWS_SECRET_ACCESS_KEY"] = "secret"
+
+    printed = run_pasted(command, "curl", 'for word; do echo "$word"; done', tmp_path, **secrets)
+
+    words = printed.splitlines()
     assert words[-1] == "https://abc123.execute-api.eu-central-1.amazonaws.com/predict"
     assert f"@examples/{example_image().name}" in words
     assert example_image().is_file()
@@ -683,17 +686,11 @@ def test_curl_can_be_pasted_into_a_shell(parameters: dict[str, str], tmp_path: P
 
 def test_invoke_command_carries_the_image_as_json(tmp_path: Path) -> None:
     command = service()["Outputs"]["Invoke"]["Value"].replace("<Function>", "f")
-    fake = tmp_path / "aws"
-    fake.write_text('#!/bin/sh\nwhile [ "$1" != --payload ]; do shift; done\nprintf %s "$2"\n')
-    fake.chmod(0o755)
-    ran = subprocess.run(
-        ["sh", "-eu", "-c", command],
-        cwd=REPOSITORY,
-        env={"PATH": f"{tmp_path}:{os.environ['PATH']}"},
-        capture_output=True,
-        check=True,
-    )
-    assert len(json.loads(ran.stdout)["image"]) > 1000
+    script = 'while [ "$1" != --payload ]; do shift; done\nprintf %s "$2"'
+
+    printed = run_pasted(command, "aws", script, tmp_path)
+
+    assert len(json.loads(printed)["image"]) > 1000
 
 
 def test_every_address_is_an_output() -> None:
