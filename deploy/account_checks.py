@@ -11,15 +11,16 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, UnknownRegionError
 
-from deploy.findings import CheckFailed, Finding
-from deploy.stack import DeployedStack, reason_of
+from deploy.findings import CheckFailed, Finding, short_reason
+from deploy.stack import DeployedStack
 
 # An account keeps 10, 50 or 100 for functions without a reservation. No API tells which. Accounts
 # with the usual quota of 1,000 and more keep 100.
 # https://docs.aws.amazon.com/lambda/latest/dg/configuration-concurrency.html
 USUAL_QUOTA, UNRESERVED_USUALLY, UNRESERVED_AT_LEAST = 1000, 100, 10
 FEW_AT_ONCE = 50  # new accounts begin with 10
-CEILING = 20  # proposed: at 0.4 s a request it serves 50 requests a second
+USUAL_REQUEST_S = 0.4  # with the download of an image
+CEILING = 20  # proposed: it serves 50 such requests a second
 CAN_BE_UPDATED = {
     "CREATE_COMPLETE",
     "UPDATE_COMPLETE",
@@ -28,9 +29,10 @@ CAN_BE_UPDATED = {
     "IMPORT_ROLLBACK_COMPLETE",
 }
 STUCK = {
-    "CREATE_FAILED": "its creation failed. Run `make destroy`, then deploy again",
-    "ROLLBACK_COMPLETE": "its first deployment failed, so it cannot be updated. Run `make destroy`",
-    "ROLLBACK_FAILED": "it cannot be updated. Run `make destroy`",
+    "CREATE_FAILED": "its creation failed. Run `make destroy STACK={stack}`, then deploy again",
+    "ROLLBACK_COMPLETE": "its first deployment failed, so it cannot be updated. "
+    "Run `make destroy STACK={stack}`",
+    "ROLLBACK_FAILED": "it cannot be updated. Run `make destroy STACK={stack}`",
     "DELETE_FAILED": "its deletion failed. Look at its events in the CloudFormation console",
     "UPDATE_FAILED": "an update stopped half-way. Roll it back: `aws cloudformation rollback-stack "
     "--stack-name {stack}`",
@@ -59,6 +61,9 @@ class Quota:
         return max(0, self.free - keeps)
 
 
+UNKNOWN_QUOTA = Quota(USUAL_QUOTA, USUAL_QUOTA)  # of an account that never asked for more
+
+
 def check_credentials(session: Any) -> str:
     """Check that AWS accepts the credentials, and say who they are."""
     if not session.region_name:
@@ -71,7 +76,7 @@ def check_credentials(session: Any) -> str:
             "AWS_PROFILE."
         ) from error
     except ClientError as error:
-        raise CheckFailed(f"AWS refused the credentials ({reason_of(error)}).") from error
+        raise CheckFailed(f"AWS refused the credentials ({short_reason(error)}).") from error
     except (BotoCoreError, ValueError) as error:
         raise CheckFailed(
             f"AWS cannot be reached: {str(error).rstrip('.')}. Check the network, the region "
@@ -80,23 +85,27 @@ def check_credentials(session: Any) -> str:
     return f"account {identity['Account']} as {identity['Arn'].rpartition(':')[2]}"
 
 
-def check_region(session: Any) -> str:
-    """Check that Lambda exists in the region."""
-    region = session.region_name
+def partition_of(session: Any) -> str:
+    """Return the partition of the session's region: ``"aws"``, ``"aws-cn"``, ``"aws-us-gov"``."""
     try:
-        partition = session.get_partition_for_region(region)
+        return str(session.get_partition_for_region(session.region_name))
     except UnknownRegionError:
-        partition = "aws"
+        return "aws"
+
+
+def check_region(session: Any) -> str | Finding:
+    """Check that Lambda exists in the region."""
+    region, partition = session.region_name, partition_of(session)
     known = session.get_available_regions("lambda", partition_name=partition)
     if region not in known:
         raise CheckFailed(
             f"Lambda is not known in the region {region!r}. Known: {', '.join(known)}."
         )
     if partition != "aws":
-        raise CheckFailed(
-            f"The region {region} is in the partition {partition}. public.ecr.aws is out of reach "
-            "there, and template.yaml names S3 buckets of the partition aws. "
-            "docs/deploy-reference.md says what to change."
+        return Finding(
+            "note",
+            f"The region {region} is in the partition {partition}. See docs/deploy-reference.md, "
+            "Other partitions. Nobody has deployed there yet.",
         )
     return f"region {region}"
 
@@ -122,14 +131,17 @@ def check_alias(session: Any, deployed: DeployedStack) -> str | Finding:
     INVALID_LAMBDA_CONFIGURATION (https://github.com/aws/serverless-application-model/issues/291).
     """
     if not deployed.function:
-        return Finding("note", "the stack has no output FunctionAlias, so its alias is not checked")
+        raise CheckFailed(
+            f"The stack {deployed.name} is not this service: it has no output FunctionAlias. "
+            "Choose another name: STACK=..."
+        )
     try:
         alias = session.client("lambda").get_alias(FunctionName=deployed.function, Name="live")
         resources = session.client("cloudformation").describe_stack_resources(
             StackName=deployed.name
         )["StackResources"]
     except (BotoCoreError, ClientError) as error:
-        return Finding("note", f"the alias live cannot be checked ({_short(error)})")
+        return Finding("note", f"the alias live cannot be checked ({short_reason(error)})")
     at_alias = alias["FunctionVersion"]
     if (alias.get("RoutingConfig") or {}).get("AdditionalVersionWeights"):
         raise CheckFailed(
@@ -159,9 +171,10 @@ def read_quota(session: Any, deployed: DeployedStack | None) -> Quota | str:
     try:
         limits = session.client("lambda").get_account_settings()["AccountLimit"]
     except (BotoCoreError, ClientError) as error:
-        return _short(error)
-    own = int(deployed.parameters.get("ReservedConcurrency", 0)) if deployed else 0
-    return Quota(limits["ConcurrentExecutions"], limits["UnreservedConcurrentExecutions"] + own)
+        return short_reason(error)
+    own = deployed.parameters.get("ReservedConcurrency", "") if deployed else ""
+    free = limits["UnreservedConcurrentExecutions"] + (int(own) if own.isdecimal() else 0)
+    return Quota(limits["ConcurrentExecutions"], free)
 
 
 def check_concurrency(quota: Quota | str, parameters: Mapping[str, str]) -> Finding:
@@ -206,10 +219,23 @@ def check_concurrency(quota: Quota | str, parameters: Mapping[str, str]) -> Find
     return Finding("ok", f"{quota.total} requests at once, {quota.free} of them not reserved")
 
 
-def propose_ceiling(quota: Quota | str) -> int:
-    """Return the reserved concurrency to propose for an open API, 0 if the account allows none."""
-    return 0 if isinstance(quota, str) else min(CEILING, quota.reservable)
+def propose_ceiling(quota: Quota | str, defaults: Mapping[str, str]) -> dict[str, str]:
+    """Return the parameters that keep a new stack's bill below a ceiling.
 
+    Args:
+        quota: what ``read_quota`` returned.
+        defaults: all parameters of the template.
 
-def _short(error: Exception) -> str:
-    return reason_of(error) if isinstance(error, ClientError) else str(error).rstrip(".")
+    Returns:
+        Only what differs from the defaults. Nothing where the quota is not known.
+    """
+    if isinstance(quota, str):
+        return {}
+    reserved = min(CEILING, quota.reservable)
+    at_once = reserved or quota.total
+    proposed = {
+        "ReservedConcurrency": reserved,
+        "ThrottleRate": min(int(defaults["ThrottleRate"]), int(at_once / USUAL_REQUEST_S) or 1),
+        "ThrottleBurst": min(int(defaults["ThrottleBurst"]), at_once or 1),
+    }
+    return {name: str(value) for name, value in proposed.items() if str(value) != defaults[name]}

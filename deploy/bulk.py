@@ -1,7 +1,7 @@
 """Deploy deploy/bulk.yaml beside a deployed service, and repeat lost batches: `make bulk`, or::
 
-    python -m deploy.bulk --stack clothing-classifier ImageBucket=photos ResultBucket=answers
-    python -m deploy.bulk --stack clothing-classifier --retry RUN
+    python -m deploy.bulk --stack clothes ImageBucket=photos ResultBucket=answers
+    python -m deploy.bulk --stack clothes --retry RUN
 
 Before it deploys, it checks that the service exists and that its function may read the bucket. A
 retry prints how many batches the run lost and their images. Then it redrives the run. AWS redrives
@@ -17,23 +17,18 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from deploy.findings import CheckFailed, Finding, show
-from deploy.local_checks import Run, check_rules
-from deploy.stack import (
-    DeployedStack,
-    command_line,
-    describe,
-    load_template,
-    open_session,
-    read_target,
-)
-from deploy.up import side_stack_command
+from deploy import side_stack
+from deploy.findings import CheckFailed, run_command, short_reason
+from deploy.local_checks import Run
+from deploy.stack import DeployedStack, command_line, describe, open_session, read_target
 from lambda_function import REPOSITORY
 
 TEMPLATE = REPOSITORY / "deploy" / "bulk.yaml"
 SHOWN_KEYS = 10
+READ_TIMEOUT_S = 310  # above the longest function: template.yaml allows 280 s, and Lambda adds init
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,43 +51,27 @@ class LostBatches:
         return [item["Key"] for batch in self.inputs for item in batch["Items"]]
 
 
-def find_service(session: Any, stack: str) -> DeployedStack:
-    """Return the service's stack.
-
-    Raises:
-        CheckFailed: there is no such stack, or it has no function.
-    """
-    deployed = describe(session, stack)
-    if deployed is None or not deployed.function:
-        raise CheckFailed(
-            f"The service's stack {stack} does not exist. Deploy it first (`make deploy`), or name "
-            "it: STACK=..."
-        )
-    return deployed
-
-
-def complete_parameters(given: Mapping[str, str], service: DeployedStack) -> dict[str, str]:
+def complete_parameters(
+    given: Mapping[str, str], service: DeployedStack, deployed: DeployedStack | None = None
+) -> dict[str, str]:
     """Return all parameters of the bulk stack.
 
     Args:
         given: of the command line.
         service: the stack whose function classifies.
+        deployed: the bulk stack, or None if it is new.
 
     Raises:
         CheckFailed: a parameter is missing, unknown or not allowed, or the function may not read
             the bucket.
     """
-    template = load_template(TEMPLATE)
-    parameters = {
-        "Function": service.outputs["FunctionAlias"],
-        "AlarmEmail": service.parameters.get("AlarmEmail", ""),
-        **given,
-    }
-    check_rules(parameters, template)
-    declared = template["Parameters"].items()
-    missing = [n for n, rule in declared if "Default" not in rule and n not in parameters]
-    if missing:
-        raise CheckFailed(f"Set PARAMS='{' '.join(f'{name}=...' for name in missing)}'.")
+    parameters = side_stack.complete_parameters(
+        TEMPLATE,
+        given=given,
+        of_service={"Function": service.outputs["FunctionAlias"]},
+        deployed=deployed,
+        alarm_email=service.parameters.get("AlarmEmail", ""),
+    )
     buckets = [bucket for bucket in service.parameters.get("ImageBuckets", "").split(",") if bucket]
     if parameters["ImageBucket"] not in buckets:
         allowed = ",".join([*buckets, parameters["ImageBucket"]])
@@ -104,7 +83,12 @@ def complete_parameters(given: Mapping[str, str], service: DeployedStack) -> dic
 
 
 def deploy_bulk(
-    given: Mapping[str, str], *, stack: str, session: Any, run: Run = subprocess.run
+    given: Mapping[str, str],
+    *,
+    stack: str,
+    session: Any,
+    ask: bool = True,
+    run: Run = subprocess.run,
 ) -> int:
     """Check, then deploy the bulk stack.
 
@@ -112,13 +96,18 @@ def deploy_bulk(
         given: parameters of the bulk stack.
         stack: the service's stack.
         session: a ``boto3.Session`` in its region.
+        ask: whether SAM shows the changes and asks to go ahead.
         run: ``subprocess.run``, or a test's.
 
     Returns:
         An exit status.
     """
-    parameters = complete_parameters(given, find_service(session, stack))
-    command = side_stack_command(TEMPLATE, f"{stack}-bulk", parameters, region=session.region_name)
+    name = f"{stack}-bulk"
+    service = side_stack.find_service(session, stack)
+    parameters = complete_parameters(given, service, side_stack.find_side_stack(session, name))
+    command = side_stack.side_stack_command(
+        TEMPLATE, name, parameters, region=session.region_name, ask=ask
+    )
     return run(command, cwd=REPOSITORY).returncode
 
 
@@ -142,32 +131,53 @@ def retry(name: str, *, stack: str, session: Any) -> int:
     bulk = describe(session, f"{stack}-bulk")
     if bulk is None or "StateMachine" not in bulk.outputs:
         raise CheckFailed(f"There is no stack {stack}-bulk. Deploy it first: make bulk.")
+    name = name.rpartition(":")[2]  # people paste the whole ARN
     execution = bulk.outputs["StateMachine"].replace(":stateMachine:", ":execution:") + f":{name}"
     steps = session.client("stepfunctions")
     try:
         state = steps.describe_execution(executionArn=execution)
         maps = steps.list_map_runs(executionArn=execution)["mapRuns"]
     except (BotoCoreError, ClientError) as error:
-        raise CheckFailed(f"The run {name} cannot be read: {error}") from error
+        raise CheckFailed(
+            f"The run {name} cannot be read: {short_reason(error)}. RETRY is the name of a run, "
+            "the last part of its ARN."
+        ) from error
     if state["status"] == "RUNNING":
         raise CheckFailed(f"The run {name} is not over. Wait until it is.")
     if not maps:
         raise CheckFailed(f"The run {name} ended before its first batch: {state.get('cause', '')}")
-    lost = read_lost(session, bulk, maps[0]["mapRunArn"].rpartition(":")[2])
-    print(f"{len(lost.inputs)} batches with {len(lost.keys)} images were lost.")
-    for key in lost.keys[:SHOWN_KEYS]:
-        print(f"  {key}")
-    if len(lost.keys) > SHOWN_KEYS:
-        print(f"  and {len(lost.keys) - SHOWN_KEYS} more")
-    if state.get("redriveStatus") == "REDRIVABLE":
-        steps.redrive_execution(executionArn=execution)
+    can_redrive = state.get("redriveStatus") == "REDRIVABLE"
+    try:
+        lost = read_lost(session, bulk, maps[0]["mapRunArn"].rpartition(":")[2])
+    except CheckFailed as failed:
+        if not can_redrive:
+            raise
+        print(f"What was lost cannot be counted. {failed}")
+    else:
+        print_lost(lost)
+    if can_redrive:
+        try:
+            steps.redrive_execution(executionArn=execution)
+        except (BotoCoreError, ClientError) as error:
+            raise CheckFailed(
+                f"The run {name} cannot be redriven: {short_reason(error)}."
+            ) from error
         print(f"The run {name} goes on with its lost batches.")
         return 0
     return _repeat(lost, session, bulk.parameters["Function"]) if lost.inputs else 0
 
 
+def print_lost(lost: LostBatches) -> None:
+    """Print how many batches and images were lost, and the first keys."""
+    print(f"{len(lost.inputs)} batches with {len(lost.keys)} images were lost.")
+    for key in lost.keys[:SHOWN_KEYS]:
+        print(f"  {key}")
+    if len(lost.keys) > SHOWN_KEYS:
+        print(f"  and {len(lost.keys) - SHOWN_KEYS} more")
+
+
 def read_lost(session: Any, bulk: DeployedStack, map_run: str) -> LostBatches:
-    """Read the batches that a run has lost from its result folder.
+    """Read the batches that a run has lost from its result folder, those that never began included.
 
     Args:
         session: a ``boto3.Session``.
@@ -184,45 +194,79 @@ def read_lost(session: Any, bulk: DeployedStack, map_run: str) -> LostBatches:
         return json.loads(s3.get_object(Bucket=bucket, Key=key)["Body"].read())
 
     try:
-        failed = read(f"{folder}manifest.json")["ResultFiles"]["FAILED"]
-        executions = [execution for file in failed for execution in read(file["Key"])]
-    except (BotoCoreError, ClientError, KeyError, ValueError) as error:
-        raise CheckFailed(f"s3://{bucket}/{folder} cannot be read: {error}") from error
-    return LostBatches(bucket, folder, [json.loads(execution["Input"]) for execution in executions])
+        files = read(f"{folder}manifest.json")["ResultFiles"]
+        lost = [*files["FAILED"], *files.get("PENDING", [])]
+        executions = [execution for file in lost for execution in read(file["Key"])]
+        inputs = [json.loads(execution["Input"]) for execution in executions]
+        result = LostBatches(bucket, folder, inputs)
+        _ = result.keys  # as the machine writes them
+    except (BotoCoreError, ClientError, LookupError, TypeError, ValueError) as error:
+        raise CheckFailed(f"s3://{bucket}/{folder} cannot be read: {_reason(error)}.") from error
+    return result
 
 
 def _repeat(lost: LostBatches, session: Any, function: str) -> int:
     """Classify lost batches from here and write RETRIED.jsonl beside the other results."""
-    client, lines, failures = session.client("lambda"), [], 0
+    # A second call would classify a batch twice, so boto3 waits and tries nothing again.
+    config = Config(read_timeout=READ_TIMEOUT_S, retries={"total_max_attempts": 1})
+    client = session.client("lambda", config=config)
+    lines, failures = [], 0
     for batch in lost.inputs:
-        response = client.invoke(FunctionName=function, Payload=json.dumps(batch))
-        body = json.loads(response["Payload"].read())
-        if "FunctionError" in response:
+        try:
+            results = _invoke(client, function, batch)
+        except CheckFailed as failed:
             failures += 1
-            print(f"  lost again: {len(batch['Items'])} images from {batch['Items'][0]['Key']} on")
+            first = batch["Items"][0]["Key"] if batch["Items"] else "none"
+            print(f"  lost again: {len(batch['Items'])} images from {first} on ({failed})")
         else:
-            lines += [json.dumps(result, ensure_ascii=False) for result in body["results"]]
+            lines += [json.dumps(result, ensure_ascii=False) for result in results]
     key = f"{lost.folder}RETRIED.jsonl"
     text = "".join(f"{line}\n" for line in lines)
-    session.client("s3").put_object(Bucket=lost.bucket, Key=key, Body=text.encode())
+    try:
+        session.client("s3").put_object(Bucket=lost.bucket, Key=key, Body=text.encode())
+    except (BotoCoreError, ClientError) as error:
+        raise CheckFailed(
+            f"The results cannot be written to s3://{lost.bucket}/{key}: {short_reason(error)}. "
+            "The images were classified, so correct the rights and repeat."
+        ) from error
     print(f"Wrote {len(lines)} results to s3://{lost.bucket}/{key}.")
     return 1 if failures else 0
+
+
+def _invoke(client: Any, function: str, batch: Mapping[str, Any]) -> list[Any]:
+    """Return the function's results of a batch, or raise ``CheckFailed`` with the reason."""
+    try:
+        response = client.invoke(FunctionName=function, Payload=json.dumps(batch))
+        body = json.loads(response["Payload"].read())
+    except (BotoCoreError, ClientError, ValueError) as error:
+        raise CheckFailed(_reason(error)) from error
+    if "FunctionError" in response or not isinstance(body, dict) or "results" not in body:
+        said = body.get("errorType", "") if isinstance(body, dict) else ""
+        raise CheckFailed(said or "the function returned no results")
+    results: list[Any] = body["results"]
+    return results
+
+
+def _reason(error: Exception) -> str:
+    aws = isinstance(error, (BotoCoreError, ClientError))
+    return short_reason(error) if aws else f"{type(error).__name__}: {error}"
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Deploy the bulk stack or repeat a run's lost batches. Returns an exit status."""
     parser = command_line("bulk", __doc__)
     parser.add_argument("--retry", metavar="RUN", help="repeat the lost batches of this run")
+    parser.add_argument("--yes", action="store_true", help="ask nothing")
     options = parser.parse_args(arguments)
-    try:
+
+    def run() -> int:
         target = read_target(options)
         session = open_session(target.region)
         if options.retry:
             return retry(options.retry, stack=target.stack, session=session)
-        return deploy_bulk(target.given, stack=target.stack, session=session)
-    except CheckFailed as failed:
-        show([Finding("stop", str(failed))])
-        return 1
+        return deploy_bulk(target.given, stack=target.stack, session=session, ask=not options.yes)
+
+    return run_command(run)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 """Deploy deploy/events.yaml beside a deployed service: `make events`, or::
 
-    python -m deploy.events --stack clothing-classifier ImageBucket=uploads ResultBucket=answers
+    python -m deploy.events --stack clothes ImageBucket=uploads ResultBucket=answers
 
-The function runs the service's image. After the stack exists, the bucket of the uploads gets a
-notification. Other notifications of the bucket stay.
+The function runs the service's image and its model. After the stack exists, the bucket of the
+uploads gets a notification. Other notifications of the bucket stay. `make destroy` removes it.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from deploy.bulk import find_service
-from deploy.findings import CheckFailed, Finding, show
-from deploy.local_checks import Run, check_rules, with_defaults
+from deploy import side_stack
+from deploy.findings import CheckFailed, run_command, short_reason
+from deploy.local_checks import Run, with_defaults
 from deploy.stack import (
     DeployedStack,
     command_line,
@@ -26,14 +26,18 @@ from deploy.stack import (
     open_session,
     read_target,
 )
-from deploy.up import side_stack_command
 from lambda_function import REPOSITORY
 
 TEMPLATE = REPOSITORY / "deploy" / "events.yaml"
+# Parameters of the service that decide what a prediction is.
+OF_SERVICE = ("Architecture", "ModelUri", "MinScore")
 
 
 def complete_parameters(
-    given: Mapping[str, str], service: DeployedStack, image_uri: str
+    given: Mapping[str, str],
+    service: DeployedStack,
+    image_uri: str,
+    deployed: DeployedStack | None = None,
 ) -> dict[str, str]:
     """Return all parameters of the events stack.
 
@@ -41,23 +45,20 @@ def complete_parameters(
         given: of the command line.
         service: the stack whose image runs.
         image_uri: of its function.
+        deployed: the events stack, or None if it is new.
 
     Raises:
         CheckFailed: a parameter is missing, unknown or not allowed, or results would be uploads.
     """
-    template = load_template(TEMPLATE)
-    parameters = {
-        "ImageUri": image_uri,
-        "Architecture": service.parameters.get("Architecture", "x86_64"),
-        "AlarmEmail": service.parameters.get("AlarmEmail", ""),
-        **given,
-    }
-    check_rules(parameters, template)
-    declared = template["Parameters"].items()
-    missing = [n for n, rule in declared if "Default" not in rule and n not in parameters]
-    if missing:
-        raise CheckFailed(f"Set PARAMS='{' '.join(f'{name}=...' for name in missing)}'.")
-    check_no_loop(with_defaults(parameters, template))
+    of_service = {n: service.parameters[n] for n in OF_SERVICE if n in service.parameters}
+    parameters = side_stack.complete_parameters(
+        TEMPLATE,
+        given=given,
+        of_service={"ImageUri": image_uri, **of_service},
+        deployed=deployed,
+        alarm_email=service.parameters.get("AlarmEmail", ""),
+    )
+    check_no_loop(parameters)
     return parameters
 
 
@@ -84,7 +85,12 @@ def check_no_loop(parameters: Mapping[str, str]) -> None:
 
 
 def deploy_events(
-    given: Mapping[str, str], *, stack: str, session: Any, run: Run = subprocess.run
+    given: Mapping[str, str],
+    *,
+    stack: str,
+    session: Any,
+    ask: bool = True,
+    run: Run = subprocess.run,
 ) -> int:
     """Check, deploy the events stack, and add the bucket's notification.
 
@@ -92,27 +98,37 @@ def deploy_events(
         given: parameters of the events stack.
         stack: the service's stack.
         session: a ``boto3.Session`` in its region.
+        ask: whether SAM shows the changes and asks to go ahead.
         run: ``subprocess.run``, or a test's.
 
     Returns:
         An exit status.
     """
-    service = find_service(session, stack)
+    name = f"{stack}-events"
+    service = side_stack.find_service(session, stack)
+    before = side_stack.find_side_stack(session, name)
     try:
         code = session.client("lambda").get_function(FunctionName=service.function)["Code"]
     except (BotoCoreError, ClientError) as error:
-        raise CheckFailed(f"The function's image cannot be read: {error}") from error
-    parameters = complete_parameters(given, service, code["ImageUri"])
-    command = side_stack_command(
-        TEMPLATE, f"{stack}-events", parameters, region=session.region_name
+        raise CheckFailed(f"The function's image cannot be read: {short_reason(error)}.") from error
+    parameters = complete_parameters(given, service, code["ImageUri"], before)
+    command = side_stack.side_stack_command(
+        TEMPLATE, name, parameters, region=session.region_name, ask=ask
     )
     status = run(command, cwd=REPOSITORY).returncode
-    deployed = None if status else describe(session, f"{stack}-events")
-    if deployed is None:
-        return status or 1
-    effective = with_defaults(parameters, load_template(TEMPLATE))
+    if status:
+        return status
+    deployed = describe(session, name)
+    if deployed is None or "QueueArn" not in deployed.outputs:
+        print("The change set was not executed. Nothing was deployed.")
+        return 1
+    # The stack's own parameters, because the user may have declined the change set.
+    effective = with_defaults(deployed.parameters, load_template(TEMPLATE))
+    bucket = effective["ImageBucket"]
+    if before and before.parameters.get("ImageBucket", bucket) != bucket:
+        remove_notification(session, before)
     add_notification(session, effective, deployed)
-    print(f"Uploads to s3://{effective['ImageBucket']}/{effective['ImagePrefix']} are classified.")
+    print(f"Uploads to s3://{bucket}/{effective['ImagePrefix']} are classified.")
     return 0
 
 
@@ -127,7 +143,6 @@ def add_notification(session: Any, parameters: Mapping[str, str], deployed: Depl
     Raises:
         CheckFailed: the bucket refused, with its reason.
     """
-    s3, bucket = session.client("s3"), parameters["ImageBucket"]
     ours = {
         "Id": deployed.name,
         "QueueArn": deployed.outputs["QueueArn"],
@@ -136,28 +151,60 @@ def add_notification(session: Any, parameters: Mapping[str, str], deployed: Depl
             "Key": {"FilterRules": [{"Name": "prefix", "Value": parameters["ImagePrefix"]}]}
         },
     }
+    bucket = parameters["ImageBucket"]
     try:
-        found = s3.get_bucket_notification_configuration(Bucket=bucket)
-        others = {key: value for key, value in found.items() if key != "ResponseMetadata"}
-        queues = [q for q in others.get("QueueConfigurations", []) if q.get("Id") != deployed.name]
-        s3.put_bucket_notification_configuration(
-            Bucket=bucket,
-            NotificationConfiguration={**others, "QueueConfigurations": [*queues, ours]},
-        )
+        _replace_notification(session, bucket, deployed.name, [ours])
     except (BotoCoreError, ClientError) as error:
-        raise CheckFailed(f"The bucket {bucket} takes no notification: {error}") from error
+        raise CheckFailed(
+            f"The stack {deployed.name} is deployed, and the bucket {bucket} takes no "
+            f"notification: {short_reason(error)}. Correct that, then run make events again."
+        ) from error
+
+
+def remove_notification(session: Any, deployed: DeployedStack) -> None:
+    """Remove the notification of an events stack from its bucket, and print what was done.
+
+    Args:
+        session: a ``boto3.Session``.
+        deployed: the events stack.
+    """
+    bucket = deployed.parameters["ImageBucket"]
+    try:
+        _replace_notification(session, bucket, deployed.name, [])
+    except (BotoCoreError, ClientError) as error:
+        print(
+            f"The bucket {bucket} may keep the notification {deployed.name} "
+            f"({short_reason(error)}). Remove it in the S3 console (Properties)."
+        )
+    else:
+        print(f"The bucket {bucket} has no notification {deployed.name} any more.")
+
+
+def _replace_notification(
+    session: Any, bucket: str, name: str, queues: list[dict[str, Any]]
+) -> None:
+    s3 = session.client("s3")
+    found = s3.get_bucket_notification_configuration(Bucket=bucket)
+    kept = {key: value for key, value in found.items() if key != "ResponseMetadata"}
+    others = [q for q in kept.get("QueueConfigurations", []) if q.get("Id") != name]
+    s3.put_bucket_notification_configuration(
+        Bucket=bucket,
+        NotificationConfiguration={**kept, "QueueConfigurations": [*others, *queues]},
+    )
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Deploy the events stack. Returns an exit status."""
-    options = command_line("events", __doc__).parse_args(arguments)
-    try:
+    parser = command_line("events", __doc__)
+    parser.add_argument("--yes", action="store_true", help="ask nothing")
+    options = parser.parse_args(arguments)
+
+    def run() -> int:
         target = read_target(options)
         session = open_session(target.region)
-        return deploy_events(target.given, stack=target.stack, session=session)
-    except CheckFailed as failed:
-        show([Finding("stop", str(failed))])
-        return 1
+        return deploy_events(target.given, stack=target.stack, session=session, ask=not options.yes)
+
+    return run_command(run)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from botocore.exceptions import BotoCoreError, ClientError
+
 
 class CheckFailed(Exception):  # noqa: N818 - it is a result on its way, not an error of the program
     """A reason not to deploy. Carries one sentence with the value and the next step."""
@@ -31,6 +33,37 @@ def run_check(check: Callable[..., str | Finding], *arguments: Any, **named: Any
     except CheckFailed as failed:
         return Finding("stop", str(failed))
     return result if isinstance(result, Finding) else Finding("ok", result)
+
+
+def run_command(command: Callable[[], int]) -> int:
+    """Run a command of the terminal and return its exit status. What stops it becomes a sentence.
+
+    Args:
+        command: returns an exit status. It may raise ``CheckFailed``.
+    """
+    try:
+        return command()
+    except CheckFailed as failed:
+        show([Finding("stop", str(failed))])
+        return 1
+    except (BotoCoreError, ClientError) as error:
+        show([Finding("stop", f"AWS refused: {short_reason(error)}.")])
+        return 1
+    except EOFError:
+        print("\nThere is no terminal that could answer. YES=1 asks nothing.")
+        return 1
+    except KeyboardInterrupt:
+        print("\nInterrupted. Nothing more is changed.")
+        return 130
+
+
+def short_reason(error: Exception) -> str:
+    """Return AWS's code and message of an error on one line, without a full stop."""
+    if not isinstance(error, ClientError):
+        return " ".join(str(error).split()).rstrip(".")
+    said = error.response.get("Error", {})
+    message = " ".join(str(said.get("Message", "")).split())
+    return f"{said.get('Code', 'unknown')}: {message}".rstrip(": .")
 
 
 def show(findings: Iterable[Finding]) -> bool:

@@ -9,12 +9,13 @@ import subprocess
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
 from deploy.costs import USD_PER_GB_SECOND
 from deploy.findings import CheckFailed
-from deploy.stack import DeployedStack
+from deploy.stack import TEMPLATE, DeployedStack
 from lambda_function import REPOSITORY
 from lambda_function.metadata import MetadataError, read_metadata
 from lambda_function.settings import Settings, SettingsError
@@ -210,6 +211,24 @@ def _parameter_in(value: Any) -> str:
     return str(value["Ref"] if "Ref" in value else value["Fn::Join"][1]["Ref"])
 
 
+def check_partition(parameters: Mapping[str, str], partition: str) -> str:
+    """Refuse ImageBuckets outside the partition that template.yaml names.
+
+    CloudFormation takes literal separators only, so the template cannot use AWS::Partition there.
+
+    Args:
+        parameters: all of the template's.
+        partition: of the region.
+    """
+    if partition != "aws" and parameters["ImageBuckets"] and "arn:aws:s3" in TEMPLATE.read_text():
+        raise CheckFailed(
+            f"ImageBuckets={parameters['ImageBuckets']} needs arn:{partition}:s3 instead of "
+            f"arn:aws:s3 in template.yaml, because the region is in the partition {partition}. See "
+            "docs/deploy-reference.md, Other partitions."
+        )
+    return f"partition {partition}"
+
+
 def check_stack_name(stack: str) -> str:
     """Check that a new stack's name is short enough for the functions that carry it."""
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9-]*", stack) or len(stack) > MAX_STACK_NAME:
@@ -262,7 +281,7 @@ def check_issuer(issuer: str, *, open_url: Callable[..., Any] = urllib.request.u
         with open_url(url, timeout=DISCOVERY_TIMEOUT_S) as response:
             document = json.loads(response.read(1_000_000))
         stated, keys = document["issuer"], document["jwks_uri"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, HTTPException, ValueError, KeyError, TypeError) as error:
         raise CheckFailed(
             f"JwtIssuer={issuer}: {url} is no discovery document ({error!r}). API Gateway needs it."
         ) from error
@@ -272,16 +291,12 @@ def check_issuer(issuer: str, *, open_url: Callable[..., Any] = urllib.request.u
 
 
 def notes_on_parameters(
-    parameters: Mapping[str, str],
-    *,
-    concurrency: int = DEFAULT_CONCURRENCY,
-    machine: str = platform.machine(),
+    parameters: Mapping[str, str], *, machine: str = platform.machine()
 ) -> Iterator[str]:
     """Yield what is allowed but may surprise.
 
     Args:
         parameters: all of the template's.
-        concurrency: requests that the account runs at once.
         machine: the processor that builds the image.
     """
     here = "arm64" if machine in ("arm64", "aarch64") else "x86_64"
@@ -305,23 +320,28 @@ def notes_on_parameters(
         yield "FetchTimeoutSeconds is not below TimeoutSeconds. The request's deadline comes first."
     if parameters["RollbackAlarms"] == "off":
         yield "RollbackAlarms=off: no alarm stops this deployment. Set it to on afterwards."
-    yield from _note_on_bill(parameters, concurrency)
 
 
-def _note_on_bill(parameters: Mapping[str, str], concurrency: int) -> Iterator[str]:
-    if parameters["ApiAuth"] != "none":
-        return
+def bill_at_worst(parameters: Mapping[str, str], *, concurrency: int, reservable: int) -> str:
+    """Say what a day costs on which every call lasts until its timeout, and what would limit it.
+
+    Args:
+        parameters: all of the template's.
+        concurrency: requests that the account runs at once.
+        reservable: the part of them that can be reserved.
+    """
+    kind = parameters["ApiAuth"]
+    who = "everybody who knows the address can call it" if kind == "none" else "its callers"
     at_once, usd = worst_day(parameters, concurrency)
     capped = worst_day({**parameters, "ReservedConcurrency": "10"}, concurrency)[1]
-    ceiling = (
-        f"ReservedConcurrency=10 would limit it to {capped:,.0f}."
-        if int(parameters["ReservedConcurrency"]) != 10 and concurrency > 10
-        else "Set ApiAuth to decide who may call."
-    )
-    yield (
-        "ApiAuth=none: everybody who knows the address can call it, and you pay. At "
+    if reservable >= 10 and capped < usd:
+        advice = f" ReservedConcurrency=10 would limit it to {capped:,.0f}."
+    else:
+        advice = " Set ApiAuth to decide who may call." if kind == "none" else ""
+    return (
+        f"The bill at worst (ApiAuth={kind}: {who}, and you pay): with "
         f"ThrottleRate={parameters['ThrottleRate']} a second and calls that last until their "
-        f"timeout, {at_once:,} run at once. That is up to {usd:,.0f} USD a day. {ceiling}"
+        f"timeout, {at_once:,} run at once. That is up to {usd:,.0f} USD a day.{advice}"
     )
 
 

@@ -1,6 +1,6 @@
 """Check for problems that would make the deployment fail: `make preflight`, or::
 
-    python -m deploy.preflight --stack clothing-classifier MemoryMb=3008 ApiAuth=iam
+    python -m deploy.preflight --stack clothes MemoryMb=3008 ApiAuth=iam
 
 Nothing is created or changed. `make deploy` runs the same checks first, with the same parameters.
 """
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from deploy import account_checks, local_checks
-from deploy.findings import CheckFailed, Finding, run_check, show
+from deploy.findings import CheckFailed, Finding, run_check, run_command, show
 from deploy.local_checks import MODEL, Run, with_defaults
 from deploy.stack import (
     DeployedStack,
@@ -29,6 +29,12 @@ from deploy.stack import (
     read_target,
 )
 
+CHOSEN_BECAUSE = {
+    "ReservedConcurrency": "the ceiling of its bill. PARAMS='ReservedConcurrency=0' removes it.",
+    "ThrottleRate": "the API refuses more with 429 before Lambda would refuse them with 503.",
+    "ThrottleBurst": "the API refuses more at once before Lambda would.",
+}
+
 
 @dataclasses.dataclass(frozen=True)
 class Account:
@@ -38,12 +44,14 @@ class Account:
         findings: one for each check.
         deployed: the stack, or None if it is new or cannot be read.
         quota: Lambda's concurrency, or why it is not known.
+        partition: of the region, such as ``"aws"`` or ``"aws-cn"``.
         is_reachable: whether AWS accepted the credentials.
     """
 
     findings: list[Finding]
     deployed: DeployedStack | None = None
     quota: account_checks.Quota | str = "not asked"
+    partition: str = "aws"
     is_reachable: bool = False
 
 
@@ -58,7 +66,7 @@ def look_at_account(session: Any, stack: str) -> Account:
     if findings[-1].level != "ok":
         return Account(findings)
     findings.append(run_check(account_checks.check_region, session))
-    if findings[-1].level != "ok":
+    if findings[-1].level == "stop":
         return Account(findings)
     try:
         deployed = describe(session, stack)
@@ -69,17 +77,23 @@ def look_at_account(session: Any, stack: str) -> Account:
         findings.append(run_check(local_checks.check_stack_name, stack))
     elif findings[-1].level == "ok":
         findings.append(run_check(account_checks.check_alias, session, deployed))
-    quota = account_checks.read_quota(session, deployed)
-    return Account(findings, deployed, quota, is_reachable=True)
+    return Account(
+        findings,
+        deployed,
+        quota=account_checks.read_quota(session, deployed),
+        partition=account_checks.partition_of(session),
+        is_reachable=True,
+    )
 
 
 def choose_parameters(
     target: Target, account: Account, template: Mapping[str, Any]
-) -> tuple[dict[str, str], list[Finding]]:
-    """Return the parameters to deploy with, and what was chosen for them.
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the parameters to deploy with, and those of them that were chosen here.
 
     A new stack gets a ceiling of concurrent requests, if the account allows one and nobody named
-    it. Without a ceiling a stranger decides about the bill of an open API.
+    it. Without a ceiling a stranger decides about the bill of an open API. The API lets no more
+    requests through than the function can run.
 
     Args:
         target: the command line.
@@ -87,15 +101,29 @@ def choose_parameters(
         template: template.yaml, parsed.
     """
     parameters = effective_parameters(target, account.deployed, template["Parameters"])
-    ceiling = account_checks.propose_ceiling(account.quota)
-    is_new = account.is_reachable and account.deployed is None
-    if not is_new or "ReservedConcurrency" in parameters or not ceiling:
-        return parameters, []
-    note = (
-        f"ReservedConcurrency={ceiling} is chosen as a ceiling of the bill of this new stack. "
-        "PARAMS='ReservedConcurrency=0' removes it."
-    )
-    return {**parameters, "ReservedConcurrency": str(ceiling)}, [Finding("note", note)]
+    if not account.is_reachable or account.deployed is not None:
+        return parameters, {}
+    defaults = with_defaults({}, template)
+    chosen = {
+        name: value
+        for name, value in account_checks.propose_ceiling(account.quota, defaults).items()
+        if name not in parameters
+    }
+    return {**parameters, **chosen}, chosen
+
+
+def notes_on_chosen(chosen: Mapping[str, str], parameters: Mapping[str, str]) -> list[Finding]:
+    """Return a note on each chosen parameter that the user has not changed since.
+
+    Args:
+        chosen: of ``choose_parameters``.
+        parameters: to deploy with.
+    """
+    return [
+        Finding("note", f"{name}={value} is chosen for this new stack: {CHOSEN_BECAUSE[name]}")
+        for name, value in chosen.items()
+        if parameters.get(name) == value
+    ]
 
 
 def check_all(
@@ -137,25 +165,31 @@ def check_all(
     if effective["ApiAuth"] == "jwt":
         issuer = effective["JwtIssuer"]
         findings.append(run_check(local_checks.check_issuer, issuer, open_url=open_url))
-    concurrency = local_checks.DEFAULT_CONCURRENCY
+    findings.append(run_check(local_checks.check_partition, effective, account.partition))
+    quota = account.quota
     if account.is_reachable:
-        findings.append(run_check(account_checks.check_concurrency, account.quota, effective))
-        if not isinstance(account.quota, str):
-            concurrency = account.quota.total
-    notes = local_checks.notes_on_parameters(effective, concurrency=concurrency)
+        findings.append(run_check(account_checks.check_concurrency, quota, effective))
+    if isinstance(quota, str):
+        quota = account_checks.UNKNOWN_QUOTA
+    bill = local_checks.bill_at_worst(
+        effective, concurrency=quota.total, reservable=quota.reservable
+    )
+    notes = [*local_checks.notes_on_parameters(effective), bill]
     return [*findings, *(Finding("note", note) for note in notes)]
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the checks, print them, and return 1 if something would make the deployment fail."""
     options = command_line("preflight", __doc__).parse_args(arguments)
-    try:
+
+    def run() -> int:
         target = read_target(options)
         account = look_at_account(open_session(target.region), target.stack)
-    except CheckFailed as failed:
-        return 0 if show([Finding("stop", str(failed))]) else 1
-    parameters, chosen = choose_parameters(target, account, load_template())
-    return 0 if show([*check_all(parameters, account), *chosen]) else 1
+        parameters, chosen = choose_parameters(target, account, load_template())
+        findings = check_all(parameters, account)
+        return 0 if show([*findings, *notes_on_chosen(chosen, parameters)]) else 1
+
+    return run_command(run)
 
 
 if __name__ == "__main__":

@@ -1,20 +1,23 @@
 """Test a deployed endpoint with real requests: `make smoke`, or::
 
-    python -m deploy.smoke --stack clothing-classifier
+    python -m deploy.smoke --stack clothes
     python -m deploy.smoke https://abc123.execute-api.eu-central-1.amazonaws.com
 
-Without a URL it reads address and authorisation from the stack's outputs, and names the version of
-the function that responded. It sends an example image in every way that the API takes, and requests
-that the API must refuse. It checks bodies, the form of errors, and latency. ``TOKEN`` in the
-environment authorises for ApiAuth=jwt. ApiAuth=iam is signed with the AWS credentials. Without
-either, a protected API must respond with 401 or 403. Exit status 1 if a check failed.
+Without a URL it reads address and authorisation from the stack's outputs. It names the version of
+the function that responded, which each response carries in a header. It sends an example image in
+every way that the API takes, and requests that the API must refuse. It checks bodies, the form of
+errors, and latency. ``TOKEN`` in the environment authorises for ApiAuth=jwt. ApiAuth=iam is signed
+with the AWS credentials. Without either, a protected API must respond with 401 or 403. Exit status
+1 if a check failed.
 """
 
 from __future__ import annotations
 
 import argparse
 import base64
+import collections
 import dataclasses
+import http.client
 import json
 import os
 import sys
@@ -29,11 +32,12 @@ from typing import Any
 import boto3
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError
 
-from deploy.findings import CheckFailed
+from deploy.findings import CheckFailed, run_command
 from deploy.stack import DeployedStack, command_line, describe, open_session, read_target
 from lambda_function import example_image
+from lambda_function.app import VERSION_HEADER
 
 EXAMPLE = example_image()
 # One vCPU needs 0.3 s for a prediction. The limit is for a network, and for a cold neighbour.
@@ -67,11 +71,20 @@ class Endpoint:
         """Remember the address. ``sign`` adds what authorises a request."""
         self._url = url.rstrip("/")
         self._sign = sign
+        self._versions: collections.Counter[str] = collections.Counter()
 
     @property
     def is_public(self) -> bool:
         """Whether the function can fetch from this address. A local server has no https."""
         return self._url.startswith("https://")
+
+    @property
+    def versions(self) -> str:
+        """The versions of the function that responded, as a sentence."""
+        if not self._versions:
+            return f"no response named a version of the function ({VERSION_HEADER})"
+        counted = sorted(self._versions.items())
+        return ", ".join(f"version {name} of the function: {n} responses" for name, n in counted)
 
     def url(self, path: str) -> str:
         """Return the URL of a path."""
@@ -92,6 +105,8 @@ class Endpoint:
             with error:
                 status, kind, body = error.code, error.headers, error.read()
         elapsed_s = time.perf_counter() - start
+        if kind.get(VERSION_HEADER):
+            self._versions[kind[VERSION_HEADER]] += 1
         media_type = kind.get("content-type", "").partition(";")[0]
         text = body.decode("utf-8", "replace")
         decoded = json.loads(text) if media_type.endswith("json") else text
@@ -126,6 +141,10 @@ def expect_problem(reply: Reply, status: int, code: str) -> None:
 
 
 Check = tuple[str, Callable[[], str | None]]
+# A server that is not there, cuts the response, or sends JSON of another form. No credentials.
+UNEXPECTED = (
+    OSError, http.client.HTTPException, BotoCoreError, ValueError, LookupError, TypeError,
+)  # fmt: skip
 
 
 def checks(endpoint: Endpoint, image: Path) -> Iterator[Check]:
@@ -173,7 +192,7 @@ def _prediction_checks(endpoint: Endpoint, data: bytes) -> Iterator[Check]:
 def _page_checks(endpoint: Endpoint) -> Iterator[Check]:
     def health() -> None:
         reply = endpoint.send("GET", "/health")
-        if reply.status != 200 or reply.body.get("status") != "ok":
+        if reply.status != 200 or dict(reply.body).get("status") != "ok":
             raise CheckFailed(str(reply.body)[:200])
 
     def documents() -> None:
@@ -228,15 +247,20 @@ def run_checks(checked: Iterator[Check]) -> int:
     for name, check in checked:
         try:
             print(f"  ok    {name}  {check() or ''}".rstrip())
-        except (CheckFailed, OSError, ValueError, KeyError, TypeError) as problem:
+        except CheckFailed as problem:
             failures += 1
             print(f"  FAIL  {name}: {problem}")
+        except UNEXPECTED as problem:
+            failures += 1
+            print(f"  FAIL  {name}: {type(problem).__name__}: {problem}")
     return failures
 
 
 def smoke(endpoint: Endpoint, image: Path = EXAMPLE) -> int:
     """Run all checks of an endpoint, print a line for each, and return how many failed."""
-    return run_checks(checks(endpoint, image))
+    failures = run_checks(checks(endpoint, image))
+    print(f"  {endpoint.versions}")
+    return failures
 
 
 def smoke_stack(session: Any, deployed: DeployedStack, *, token: str = "") -> int:
@@ -252,33 +276,21 @@ def smoke_stack(session: Any, deployed: DeployedStack, *, token: str = "") -> in
         print(f"  FAIL  the stack {deployed.name} has no output Endpoint")
         return 1
     print(f"{url} (ApiAuth={kind})")
-    print(f"  version {responding_version(session, deployed)}")
     failures = 0
     if kind != "none":
         failures += run_checks(protection_checks(Endpoint(url)))
     if kind == "jwt" and not token:
         print("  note  TOKEN is not set, so only the open routes are checked")
-        return failures + run_checks(_open_checks(Endpoint(url)))
+        endpoint = Endpoint(url)
+        failures += run_checks(_open_checks(endpoint))
+        print(f"  {endpoint.versions}")
+        return failures
     sign = signer(token if kind == "jwt" else "", iam=kind == "iam", session=session)
     return failures + smoke(Endpoint(url, sign=sign))
 
 
 def _open_checks(endpoint: Endpoint) -> Iterator[Check]:
     return (check for check in _page_checks(endpoint) if check[0] != "health")
-
-
-def responding_version(session: Any, deployed: DeployedStack) -> str:
-    """Return the version of the function that responds to a direct invoke of the alias."""
-    try:
-        response = session.client("lambda").invoke(
-            FunctionName=deployed.function,
-            Qualifier="live",
-            Payload=json.dumps({"image": base64.b64encode(EXAMPLE.read_bytes()).decode()}),
-        )
-    except (BotoCoreError, ClientError) as error:
-        return f"unknown ({error})"
-    failed = f", which failed: {response['FunctionError']}" if "FunctionError" in response else ""
-    return f"{response.get('ExecutedVersion', 'unknown')}{failed}"
 
 
 def signer(token: str, *, iam: bool, session: Any = None) -> Sign:
@@ -318,18 +330,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--stack", help="default: the stack that was deployed from here")
     parser.add_argument("--iam", action="store_true", help="sign requests to the URL")
     options = parser.parse_args(arguments)
-    token = os.environ.get("TOKEN", "")
+    return run_command(lambda: _run(options, os.environ.get("TOKEN", "")))
+
+
+def _run(options: argparse.Namespace, token: str) -> int:
     if options.url and not options.url.startswith(("https://", "http://")):
-        print(f"A URL must start with https://. Received: {options.url!r}.")
-        return 1
-    try:
-        if options.url:
-            failures = smoke(Endpoint(options.url, sign=signer(token, iam=options.iam)))
-        else:
-            failures = _smoke_target(options.stack, token)
-    except CheckFailed as failed:
-        print(failed)
-        return 1
+        raise CheckFailed(f"A URL must start with https://. Received: {options.url!r}.")
+    if options.url:
+        failures = smoke(Endpoint(options.url, sign=signer(token, iam=options.iam)))
+    else:
+        failures = _smoke_target(options.stack, token)
     print("All checks passed." if not failures else f"{failures} checks failed.")
     return 1 if failures else 0
 

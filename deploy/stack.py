@@ -1,7 +1,5 @@
 """Which stack a command means, and what CloudFormation knows about it.
 
-    python -m deploy.stack      # prints --stack-name and --region, as `sam delete` takes them
-
 A value of the command line wins over the stack's file (deploy/stacks/NAME.toml), and that over the
 parameters that the stack has. So a parameter that nobody names keeps its value, whichever machine
 deploys. samconfig.toml, which git ignores, has name and region of the last deployment from here.
@@ -23,7 +21,7 @@ import boto3
 from botocore.exceptions import BotoCoreError, ClientError, ProfileNotFound
 from samtranslator.yaml_helper import yaml_parse
 
-from deploy.findings import CheckFailed
+from deploy.findings import CheckFailed, short_reason
 from deploy.image.names import default_name
 from lambda_function import REPOSITORY
 
@@ -111,11 +109,11 @@ def read_target(
     file = folder / f"{options.stack}.toml"
     if options.stack and file.is_file():
         content = _read_toml(file)
-        parameters = {name: str(value) for name, value in content.get("parameters", {}).items()}
-        stack = content.get("stack", options.stack)
-        return Target(stack, content.get("region"), given, parameters, is_remembered=True)
+        parameters = _table(file, content, "parameters")
+        stack = content.get("stack", f"{default_name()}-{options.stack}")
+        return Target(str(stack), content.get("region"), given, parameters, is_remembered=True)
     last = _read_toml(config) if config.is_file() else {}
-    answers = last.get("default", {}).get("deploy", {}).get("parameters", {})
+    answers = _table(config, last, "default", "deploy", "parameters")
     name = options.stack or answers.get("stack_name")
     return Target(name or default_name(), answers.get("region"), given, is_remembered=bool(name))
 
@@ -189,8 +187,17 @@ def effective_parameters(
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text())
-    except tomllib.TOMLDecodeError as error:
+    except (OSError, ValueError) as error:
         raise CheckFailed(f"{path.name} cannot be read: {error}. Correct or remove it.") from error
+
+
+def _table(path: Path, content: Any, *names: str) -> dict[str, str]:
+    """Return a table of a file with its values as text. Without such a table it is empty."""
+    for name in names:
+        content = content.get(name, {})
+        if not isinstance(content, dict):
+            raise CheckFailed(f"{path.name}: {name} must be a table. Received: {content!r}.")
+    return {name: str(value) for name, value in content.items()}
 
 
 # --- AWS ------------------------------------------------------------------------------------------
@@ -235,9 +242,13 @@ def describe(session: Any, stack: str) -> DeployedStack | None:
         said = error.response["Error"]
         if "does not exist" in said.get("Message", ""):
             return None
-        raise CheckFailed(f"The stack {stack} cannot be read: {reason_of(error)}.") from error
+        denied = "AccessDenied" in said.get("Code", "")
+        rights = " See docs/deploy-reference.md, The deployer's rights." if denied else ""
+        raise CheckFailed(
+            f"The stack {stack} cannot be read: {short_reason(error)}.{rights}"
+        ) from error
     except (BotoCoreError, ValueError) as error:
-        raise CheckFailed(f"CloudFormation cannot be reached: {error}.") from error
+        raise CheckFailed(f"CloudFormation cannot be reached: {short_reason(error)}.") from error
     if found["StackStatus"] == NEVER_CREATED:
         return None
     parameters = {p["ParameterKey"]: p["ParameterValue"] for p in found.get("Parameters", [])}
@@ -250,23 +261,3 @@ def load_template(path: Path = TEMPLATE) -> dict[str, Any]:
     """Return a template of the repository as it is written. Do not change it."""
     template: dict[str, Any] = yaml_parse(path.read_text())
     return template
-
-
-def reason_of(error: ClientError) -> str:
-    """Return AWS's code and message of an error on one line."""
-    said = error.response.get("Error", {})
-    return f"{said.get('Code', 'unknown')}: {said.get('Message', '')}".rstrip(": .")
-
-
-def main(arguments: list[str] | None = None) -> None:
-    """Print the stack that a command line means, for `sam delete`."""
-    target = read_target(command_line("stack", __doc__).parse_args(arguments))
-    region = target.region or open_session().region_name
-    print("--stack-name", target.stack, *(["--region", region] if region else []))
-
-
-if __name__ == "__main__":
-    try:
-        main()
-    except CheckFailed as failed:
-        raise SystemExit(str(failed)) from failed

@@ -1,6 +1,6 @@
 """Check, build and deploy: `make deploy`, or::
 
-    python -m deploy.up --stack clothing-classifier MemoryMb=3008 AlarmEmail=me@example.com
+    python -m deploy.up --stack clothes MemoryMb=3008 AlarmEmail=me@example.com
 
 A first deployment asks for name, region and parameters. It ends with the smoke test, because AWS
 runs no check before traffic when the alias is created. Later deployments change the parameters that
@@ -22,9 +22,15 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from deploy import smoke
 from deploy.ask import Ask, ask_parameters, ask_target
-from deploy.findings import CheckFailed, Finding, run_check, show
+from deploy.findings import Finding, run_check, run_command, short_reason, show
 from deploy.local_checks import Run, check_image, with_defaults
-from deploy.preflight import Account, check_all, choose_parameters, look_at_account
+from deploy.preflight import (
+    Account,
+    check_all,
+    choose_parameters,
+    look_at_account,
+    notes_on_chosen,
+)
 from deploy.stack import (
     CONFIG,
     DeployedStack,
@@ -66,23 +72,6 @@ class Tools:
     smoke: Callable[[Any, DeployedStack], int] = smoke.smoke_stack
     config: Path = CONFIG
     built: Path = BUILT
-
-
-def side_stack_command(
-    template: Path, name: str, parameters: Mapping[str, str], *, region: str
-) -> list[str]:
-    """Return the command that deploys a stack beside the service's.
-
-    Args:
-        template: of the stack.
-        name: of the stack.
-        parameters: of the template.
-        region: of the service.
-    """
-    command = [*SAM, "deploy", "--template", str(template), "--stack-name", name]
-    command += ["--region", region, "--capabilities", "CAPABILITY_IAM"]
-    command += ["--resolve-s3", "--confirm-changeset", "--no-fail-on-empty-changeset"]
-    return [*command, "--parameter-overrides", to_overrides(parameters)]
 
 
 def sam_deploy_command(
@@ -127,7 +116,8 @@ def deploy(target: Target, session: Any, tools: Tools = Tools()) -> int:
         named = {**target.from_file, **target.given}
         parameters = ask_parameters(parameters, template, named=named, ask=tools.ask)
     parameters |= nonce_for(account.deployed)
-    if not show([*tools.check(parameters, account, run=tools.run), *chosen]):
+    findings = tools.check(parameters, account, run=tools.run)
+    if not show([*findings, *notes_on_chosen(chosen, parameters)]):
         print("Nothing was built or deployed.")
         return 1
     if not _build(parameters, with_defaults(parameters, template)["Architecture"], tools):
@@ -198,7 +188,9 @@ def keep_images(session: Any, deployed: DeployedStack) -> Finding:
                 repositoryName=repository, lifecyclePolicyText=json.dumps({"rules": [rule]})
             )
     except (BotoCoreError, ClientError, KeyError) as error:
-        return Finding("note", f"no lifecycle policy for the image repository ({error})")
+        return Finding(
+            "note", f"no lifecycle policy for the image repository ({short_reason(error)})"
+        )
     return Finding("ok", f"the repository {repository} keeps the newest {KEPT_IMAGES} images")
 
 
@@ -207,18 +199,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser = command_line("up", __doc__)
     parser.add_argument("--yes", action="store_true", help="ask nothing")
     options = parser.parse_args(arguments)
-    try:
+
+    def run() -> int:
         target = read_target(options)
         if not options.yes and not target.is_remembered:
             target = ask_target(target, open_session().region_name)
         tools = Tools(ask=None if options.yes else input)
         return deploy(target, open_session(target.region), tools)
-    except CheckFailed as failed:
-        show([Finding("stop", str(failed))])
-        return 1
-    except (KeyboardInterrupt, EOFError):
-        print("\nInterrupted. Nothing more is changed.")
-        return 130
+
+    return run_command(run)
 
 
 if __name__ == "__main__":

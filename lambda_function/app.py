@@ -130,6 +130,8 @@ def static(request: Request, context: RequestContext) -> Response:
     return pages.serve(request.path, context.service.classifier.metadata)
 
 
+# Of the function. During a deployment the alias has two versions, and only a response tells which.
+VERSION_HEADER = "x-function-version"
 Handler = Callable[[Request, RequestContext], Response]
 ROUTES: dict[str, dict[str, Handler]] = {
     "/": {"GET": static},
@@ -165,7 +167,9 @@ def _respond_http(event: dict[str, Any], context: RequestContext) -> dict[str, A
     except Exception as error:
         response = _problem_response(error, route, context)
     context.log.fields.update(status=response.status)
-    return response.to_event(with_body=route.method != "HEAD")
+    sent = response.to_event(with_body=route.method != "HEAD")
+    sent["headers"][VERSION_HEADER] = context.service.settings.function_version
+    return sent
 
 
 def _respond_to_route(event: dict[str, Any], route: Route, context: RequestContext) -> Response:

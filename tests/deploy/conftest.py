@@ -42,6 +42,7 @@ class FakeSession:
     def __init__(self, region: str | None = "eu-central-1", **prepared: Any) -> None:
         self.region_name = region
         self.calls: list[tuple[str, dict[str, Any]]] = []
+        self.configs: dict[str, Any] = {}
         self.prepared = {
             "get_caller_identity": {"Account": "123456789012", "Arn": "arn:aws:iam::1:user/me"},
             "describe_stacks": client_error("ValidationError", "Stack with id s does not exist"),
@@ -54,7 +55,8 @@ class FakeSession:
             **prepared,
         }
 
-    def client(self, name: str) -> Any:
+    def client(self, name: str, config: Any = None) -> Any:
+        self.configs[name] = config
         return _FakeClient(self, name)
 
     def get_partition_for_region(self, region: str) -> str:
@@ -112,6 +114,20 @@ def stack_description(
             }
         ]
     }
+
+
+def stacks(**descriptions: Any) -> Any:
+    """Return a ``describe_stacks`` that knows stacks by name, with ``_`` for ``-``."""
+
+    def describe_stacks(StackName: str) -> Any:  # noqa: N803 - boto3's name
+        found = descriptions.get(StackName.replace("-", "_"))
+        if found is None:
+            raise client_error("ValidationError", f"Stack with id {StackName} does not exist")
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    return describe_stacks
 
 
 def deployed_account(

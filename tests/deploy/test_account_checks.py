@@ -11,7 +11,7 @@ from deploy.account_checks import Quota
 from deploy.findings import CheckFailed, Finding
 from deploy.local_checks import with_defaults
 from deploy.stack import DeployedStack, describe, load_template
-from tests.deploy.conftest import FakeSession, client_error, deployed_account
+from tests.deploy.conftest import FakeSession, client_error, deployed_account, stack_description
 
 DEFAULTS = with_defaults({}, load_template())
 UNREACHABLE = EndpointConnectionError(endpoint_url="https://sts.example")
@@ -50,13 +50,21 @@ def test_credentials_that_do_not_work_are_a_sentence(account: FakeSession, sente
 @pytest.mark.parametrize(
     ("region", "sentence"),
     [
-        ("mars-north-1", "not known in the region 'mars-north-1'.*eu-central-1"),
-        ("cn-north-1", "aws-cn"),
+        ("cn-north-1", "in the partition aws-cn"),
+        ("us-gov-west-1", "in the partition aws-us-gov"),
     ],
 )
-def test_a_region_without_lambda_or_in_another_partition_stops(region: str, sentence: str) -> None:
-    with pytest.raises(CheckFailed, match=sentence):
-        checks.check_region(FakeSession(region=region))
+def test_a_region_of_another_partition_is_noted(region: str, sentence: str) -> None:
+    found = checks.check_region(FakeSession(region=region))
+
+    assert isinstance(found, Finding)
+    assert found.level == "note"
+    assert sentence in found.text and "Other partitions" in found.text
+
+
+def test_a_region_without_lambda_stops() -> None:
+    with pytest.raises(CheckFailed, match=r"not known in the region 'mars-north-1'.*eu-central-1"):
+        checks.check_region(FakeSession(region="mars-north-1"))
 
 
 # --- the stack --------------------------------------------------------------------------------
@@ -83,7 +91,7 @@ def test_only_a_complete_stack_can_be_updated(status: str) -> None:
 @pytest.mark.parametrize(
     ("status", "remedy"),
     [
-        ("ROLLBACK_COMPLETE", "make destroy"),
+        ("ROLLBACK_COMPLETE", "make destroy STACK=s"),
         ("UPDATE_ROLLBACK_FAILED", "continue-update-rollback --stack-name s"),
         ("UPDATE_IN_PROGRESS", "Wait until it is done"),
     ],
@@ -190,11 +198,26 @@ def test_what_the_stack_has_reserved_itself_is_free_for_it() -> None:
 
     assert checks.read_quota(account, stack(ReservedConcurrency="500")) == Quota(1000, 1000)
     assert checks.read_quota(account, None) == Quota(1000, 500)
+    assert checks.read_quota(account, stack(ReservedConcurrency="odd")) == Quota(1000, 500)
 
 
 @pytest.mark.parametrize(
     ("quota", "ceiling"),
-    [(Quota(1000, 1000), 20), (Quota(1000, 110), 10), (Quota(10, 10), 0), ("denied", 0)],
+    [
+        (Quota(1000, 1000), {"ReservedConcurrency": "20", "ThrottleBurst": "20"}),
+        (Quota(1000, 110), {"ReservedConcurrency": "10", "ThrottleBurst": "10"}),
+        (Quota(1000, 102), {"ReservedConcurrency": "2", "ThrottleRate": "5", "ThrottleBurst": "2"}),
+        (Quota(50, 50), {}),  # the default throttle lets less through
+        (Quota(10, 10), {"ThrottleBurst": "10"}),  # nothing can be reserved
+        ("denied", {}),
+    ],
 )
-def test_the_proposed_ceiling_fits_the_account(quota: Quota | str, ceiling: int) -> None:
-    assert checks.propose_ceiling(quota) == ceiling
+def test_the_proposed_ceiling_fits_the_account(quota: Quota | str, ceiling: dict[str, str]) -> None:
+    assert checks.propose_ceiling(quota, DEFAULTS) == ceiling
+
+
+def test_a_stack_of_something_else_is_not_updated() -> None:
+    account = deployed_account(describe_stacks=stack_description(outputs={"QueueArn": "arn"}))
+
+    with pytest.raises(CheckFailed, match="clothes is not this service"):
+        checked_alias(account)

@@ -8,41 +8,134 @@ import boto3
 import pytest
 from moto import mock_aws
 
-from deploy.events import add_notification, deploy_events
+from deploy.events import add_notification, deploy_events, main, remove_notification
 from deploy.findings import CheckFailed
 from deploy.stack import DeployedStack
-from tests.deploy.conftest import FakeSession, client_error, deployed_account, stack_description
+from tests.deploy.conftest import (
+    FakeSession,
+    client_error,
+    deployed_account,
+    stack_description,
+    stacks,
+)
+from tests.deploy.test_bulk import given_to_sam
 from tests.deploy.test_up import FakeCommands
 
 BUCKETS = {"ImageBucket": "uploads", "ResultBucket": "results"}
 QUEUE = "arn:aws:sqs:eu-central-1:123456789012:queue"
 PARAMETERS = {**BUCKETS, "ImagePrefix": "2026/"}
-STACK = DeployedStack("s-events", "CREATE_COMPLETE", {}, {"QueueArn": QUEUE})
+STACK = DeployedStack("s-events", "CREATE_COMPLETE", PARAMETERS, {"QueueArn": QUEUE})
+MODEL = f"s3://models/clothing-{'0f' * 32}.tflite"
 
 
-def service(**parameters: str) -> FakeSession:
+def events_stack(status: str = "UPDATE_COMPLETE", **parameters: str) -> Any:
+    return stack_description(status, {**BUCKETS, **parameters}, {"QueueArn": QUEUE})
+
+
+def service(*, events: Any = None, after: Any = None, **parameters: str) -> FakeSession:
+    """Return an account with a service.
+
+    Args:
+        events: the events stack before the deployment, or None.
+        after: the events stack afterwards.
+        parameters: of the service.
+    """
     standing = {"Architecture": "arm64", "AlarmEmail": "a@b.c", **parameters}
-    outputs = {"FunctionAlias": "arn:aws:lambda:r:1:function:f:live", "QueueArn": QUEUE}
+    descriptions = iter([events, after or events_stack()])
+
+    def describe_stacks(StackName: str) -> Any:  # noqa: N803 - boto3's name
+        if StackName == "s-events":
+            return stacks(s_events=next(descriptions))(StackName)
+        return stacks(s=stack_description(parameters=standing))(StackName)
+
     return deployed_account(
-        describe_stacks=stack_description(parameters=standing, outputs=outputs),
+        describe_stacks=describe_stacks,
         get_bucket_notification_configuration={},
         put_bucket_notification_configuration={},
     )
 
 
-def test_it_runs_the_service_s_image_with_its_processor_and_mail() -> None:
-    commands, session = FakeCommands(), service()
+def notified(session: FakeSession) -> list[tuple[str, list[Any]]]:
+    """Return (bucket, notifications) of each change."""
+    return [
+        (given["Bucket"], given["NotificationConfiguration"]["QueueConfigurations"])
+        for name, given in session.calls
+        if name == "put_bucket_notification_configuration"
+    ]
+
+
+def test_it_runs_the_service_s_image_and_model_with_its_processor_and_mail() -> None:
+    commands, session = FakeCommands(), service(ModelUri=MODEL, MinScore="0.3")
 
     assert deploy_events(BUCKETS, stack="s", session=session, run=commands) == 0
 
     (command,) = commands.ran
     assert command[command.index("--stack-name") + 1] == "s-events"
-    assert commands.overrides == [
-        'ImageUri="1.dkr.ecr.eu-central-1.amazonaws.com/repo:t" Architecture="arm64" '
-        'AlarmEmail="a@b.c" ImageBucket="uploads" ResultBucket="results"'
-    ]
-    given = session.arguments("put_bucket_notification_configuration")
-    assert given["Bucket"] == "uploads"
+    expected = {
+        **BUCKETS,
+        "ImageUri": "1.dkr.ecr.eu-central-1.amazonaws.com/repo:t",
+        "Architecture": "arm64",
+        "AlarmEmail": "a@b.c",
+        "ModelUri": MODEL,
+        "MinScore": "0.3",
+    }
+    assert expected.items() <= given_to_sam(commands).items()
+    assert [bucket for bucket, _ in notified(session)] == ["uploads"]
+
+
+def test_what_nobody_names_keeps_its_value_and_the_image_is_the_newest() -> None:
+    standing = events_stack(ImagePrefix="in/", ImageUri="old", AlarmEmail="mine@b.c")
+    commands, session = FakeCommands(), service(events=standing, after=standing)
+
+    assert deploy_events({}, stack="s", session=session, run=commands) == 0
+
+    given = given_to_sam(commands)
+    assert (given["ImagePrefix"], given["AlarmEmail"]) == ("in/", "mine@b.c")
+    assert given["ImageUri"] == "1.dkr.ecr.eu-central-1.amazonaws.com/repo:t"
+
+
+def test_the_loop_check_sees_what_the_stack_has() -> None:
+    """The command line names neither prefix, and their defaults would be fine together."""
+    standing = events_stack(ImageBucket="one", ResultBucket="one", ImagePrefix="in/")
+    session = service(events=standing)
+
+    with pytest.raises(CheckFailed, match="would be classified as uploads of 'in/'"):
+        deploy_events({"ResultPrefix": "in/out/"}, stack="s", session=session, run=FakeCommands())
+
+
+def test_the_notification_is_that_of_the_deployed_stack() -> None:
+    """Who declines the change set keeps the stack, whatever the command line said."""
+    standing = events_stack(ImagePrefix="in/")
+    session = service(events=standing, after=standing)
+
+    deploy_events({"ImagePrefix": "other/"}, stack="s", session=session, run=FakeCommands())
+
+    ((_, (notification,)),) = notified(session)
+    assert notification["Filter"]["Key"]["FilterRules"][0]["Value"] == "in/"
+
+
+def test_another_bucket_takes_the_notification_from_the_one_before() -> None:
+    session = service(events=events_stack(ImageBucket="before"), after=events_stack())
+
+    deploy_events(BUCKETS, stack="s", session=session, run=FakeCommands())
+
+    (before, gone), (now, added) = notified(session)
+    assert (before, gone, now, len(added)) == ("before", [], "uploads", 1)
+
+
+def test_a_declined_change_set_is_no_deployment(capsys: pytest.CaptureFixture[str]) -> None:
+    session = service(after=stack_description("REVIEW_IN_PROGRESS", outputs={}))
+
+    assert deploy_events(BUCKETS, stack="s", session=session, run=FakeCommands()) == 1
+    assert "Nothing was deployed" in capsys.readouterr().out
+    assert notified(session) == []
+
+
+def test_an_events_stack_that_is_stuck_stops() -> None:
+    session = service(events=events_stack("UPDATE_ROLLBACK_FAILED"))
+
+    with pytest.raises(CheckFailed, match="continue-update-rollback --stack-name s-events"):
+        deploy_events(BUCKETS, stack="s", session=session, run=FakeCommands())
 
 
 @pytest.mark.parametrize(
@@ -76,7 +169,7 @@ def test_a_failed_deployment_adds_no_notification() -> None:
     session = service()
 
     assert deploy_events(BUCKETS, stack="s", session=session, run=FakeCommands("deploy")) == 1
-    assert "put_bucket_notification_configuration" not in [name for name, _ in session.calls]
+    assert notified(session) == []
 
 
 @mock_aws
@@ -89,20 +182,41 @@ def test_other_notifications_of_the_bucket_stay() -> None:
         Bucket="uploads", NotificationConfiguration={"QueueConfigurations": [other]}
     )
 
+    def notifications() -> list[Any]:
+        found = s3.get_bucket_notification_configuration(Bucket="uploads")
+        queues: list[Any] = found["QueueConfigurations"]
+        return queues
+
     for _ in range(2):  # a second deployment changes nothing
         add_notification(boto3, PARAMETERS, STACK)
-
-    found = s3.get_bucket_notification_configuration(Bucket="uploads")["QueueConfigurations"]
-    assert [queue["Id"] for queue in found] == ["other", "s-events"]
-    assert found[1]["Events"] == ["s3:ObjectCreated:*"]
-    (rule,) = found[1]["Filter"]["Key"]["FilterRules"]
+    assert [queue["Id"] for queue in notifications()] == ["other", "s-events"]
+    assert notifications()[1]["Events"] == ["s3:ObjectCreated:*"]
+    (rule,) = notifications()[1]["Filter"]["Key"]["FilterRules"]
     assert (rule["Name"].lower(), rule["Value"]) == ("prefix", "2026/")
 
+    remove_notification(boto3, STACK)
+    assert [queue["Id"] for queue in notifications()] == ["other"]
 
-def test_a_bucket_that_refuses_is_a_sentence() -> None:
+
+def test_a_bucket_that_refuses_is_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
     refusing: Any = FakeSession(
         get_bucket_notification_configuration=client_error("NoSuchBucket", "no such bucket")
     )
 
-    with pytest.raises(CheckFailed, match=r"The bucket uploads takes no notification: .*NoSuchB"):
+    with pytest.raises(CheckFailed, match=r"bucket uploads takes no notification: NoSuchBucket"):
         add_notification(refusing, PARAMETERS, STACK)
+    remove_notification(refusing, STACK)
+    assert "may keep the notification s-events" in capsys.readouterr().out
+
+
+def test_an_image_that_may_not_be_read_is_a_sentence() -> None:
+    session = service()
+    session.prepared["get_function"] = client_error("AccessDeniedException", "not you")
+
+    with pytest.raises(CheckFailed, match="image cannot be read: AccessDeniedException: not you"):
+        deploy_events(BUCKETS, stack="s", session=session, run=FakeCommands())
+
+
+def test_words_that_are_no_parameters_are_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--stack", "s", "oops"]) == 1
+    assert "Name=value" in capsys.readouterr().out

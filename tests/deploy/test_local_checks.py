@@ -246,7 +246,6 @@ def test_usual_parameters_need_no_note() -> None:
         {"TimeoutSeconds": "60"},
         {"FetchTimeoutSeconds": "29"},
         {"RollbackAlarms": "off"},
-        {"ApiAuth": "none"},
     ],
     ids=lambda changed: next(iter(changed)),
 )
@@ -274,7 +273,12 @@ def test_the_worst_day_is_every_call_held_until_its_timeout() -> None:
 def test_the_worst_bill_is_that_of_the_account() -> None:
     open_api = QUIET | {"ApiAuth": "none", "MemoryMb": "1024", "Architecture": "arm64"}
 
-    (note,) = checks.notes_on_parameters(open_api, concurrency=10, machine="arm64")
+    note = checks.bill_at_worst(open_api, concurrency=10, reservable=0)
 
     assert "10 run at once" in note
     assert "up to 12 USD a day" in note  # 10 x 86,400 s x 1 GB x 0.0000133334
+
+
+def test_an_issuer_that_is_no_address_is_a_sentence() -> None:
+    with pytest.raises(CheckFailed, match="is no discovery document"):
+        checks.check_issuer("https://a b")

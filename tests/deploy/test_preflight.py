@@ -16,7 +16,7 @@ from botocore.exceptions import (
 )
 
 from deploy.findings import show
-from deploy.preflight import check_all, choose_parameters, look_at_account, main
+from deploy.preflight import check_all, choose_parameters, look_at_account, main, notes_on_chosen
 from deploy.stack import Target, load_template
 from tests.conftest import TINY_MODEL
 from tests.deploy.conftest import FakeSession, client_error, deployed_account, stack_description
@@ -80,7 +80,8 @@ def checked(account: FakeSession, **given: str) -> list[Any]:
     found = look_at_account(account, "clothes")
     target = Target("clothes", given=given)
     parameters, chosen = choose_parameters(target, found, load_template())
-    return [*check_all(parameters, found, model=TINY_MODEL, run=FakeDocker()), *chosen]
+    findings = check_all(parameters, found, model=TINY_MODEL, run=FakeDocker())
+    return [*findings, *notes_on_chosen(chosen, parameters)]
 
 
 @pytest.mark.parametrize("name", accounts())
@@ -100,15 +101,22 @@ def test_every_account_gives_sentences(name: str, given: dict[str, str]) -> None
         *(f"identity {name}" for name in IDENTITY_PROBLEMS),
         *(f"stack {status}" for status in STUCK),
         "moved by hand",
+        "no outputs",
         "region None",
-        "region cn-north-1",
+        "region mars-north-1",
     ],
 )
 def test_a_deployment_that_would_fail_is_stopped(name: str) -> None:
     assert [finding for finding in checked(accounts()[name]) if finding.level == "stop"]
 
 
-@pytest.mark.parametrize("name", ["new", "deployed", "only a change set", "get_alias denied"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("new", "deployed", "only a change set", "get_alias denied"),
+        *("region cn-north-1", "region us-gov-west-1"),
+    ],
+)
 def test_a_deployment_that_works_is_not_stopped(name: str) -> None:
     assert show(checked(accounts()[name], ApiAuth="iam"))
 
@@ -134,24 +142,59 @@ def chosen(account: FakeSession, **given: str) -> dict[str, str]:
 
 
 def test_a_new_stack_gets_a_ceiling() -> None:
-    assert chosen(FakeSession()) == {"ReservedConcurrency": "20"}
+    assert chosen(FakeSession()) == {"ReservedConcurrency": "20", "ThrottleBurst": "20"}
 
 
 def test_a_ceiling_that_was_named_or_is_deployed_stays() -> None:
-    assert chosen(FakeSession(), ReservedConcurrency="0") == {"ReservedConcurrency": "0"}
+    assert chosen(FakeSession(), ReservedConcurrency="0", ThrottleBurst="9") == {
+        "ReservedConcurrency": "0",
+        "ThrottleBurst": "9",
+    }
     assert chosen(deployed_account(parameters={"ReservedConcurrency": "0"})) == {
         "ReservedConcurrency": "0"
     }
 
 
 def test_an_account_that_can_reserve_nothing_gets_no_ceiling() -> None:
-    assert chosen(accounts()["new, quota 10"]) == {}
+    assert chosen(accounts()["new, quota 10"]) == {"ThrottleBurst": "10"}
 
 
-def test_the_note_names_the_bill_of_this_account() -> None:
-    notes = [f.text for f in checked(accounts()["new, quota 10"]) if "ApiAuth=none" in f.text]
+def test_a_choice_that_the_user_changed_is_not_announced() -> None:
+    proposed = {"ReservedConcurrency": "20", "ThrottleBurst": "20"}
+    answered = {"ReservedConcurrency": "5", "ThrottleBurst": "20"}
 
-    assert "10 run at once" in notes[0]
+    (note,) = notes_on_chosen(proposed, answered)
+    assert note.text.startswith("ThrottleBurst=20 is chosen")
+
+
+def bill(account: FakeSession, **given: str) -> str:
+    (note,) = [f.text for f in checked(account, **given) if "The bill at worst" in f.text]
+    return note
+
+
+def test_the_bill_is_that_of_this_account() -> None:
+    """By hand: 86,400 s at 1,769/1,024 GB and 0.0000166667 USD are 2.4877 USD for each call."""
+    ten = bill(accounts()["new, quota 10"])
+    assert "10 run at once" in ten and "up to 25 USD a day" in ten
+    assert "ReservedConcurrency=10" not in ten  # which this account cannot reserve
+
+    twenty = bill(accounts()["new"])
+    assert "20 run at once" in twenty and "up to 50 USD a day" in twenty
+    assert "ReservedConcurrency=10 would limit it to 25" in twenty
+
+
+def test_a_protected_api_has_a_bill_too() -> None:
+    assert "its callers" in bill(accounts()["new"], ApiAuth="iam")
+
+
+def test_buckets_of_another_partition_stop_until_the_template_names_it() -> None:
+    stops = [
+        f.text
+        for f in checked(accounts()["region cn-north-1"], ImageBuckets="photos")
+        if f.level == "stop"
+    ]
+    assert len(stops) == 1
+    assert "ImageBuckets=photos needs arn:aws-cn:s3 instead of arn:aws:s3" in stops[0]
 
 
 # --- the command ------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from deploy.stack import DeployedStack
 from lambda_function import app
 from lambda_function.service import Service
 from lambda_function.settings import Settings
-from tests.deploy.conftest import FakeSession, client_error
+from tests.deploy.conftest import FakeSession
 from tools.serve import LocalServer
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ def test_the_real_handler_passes_every_check(
     assert smoke(Endpoint(serve(handler))) == 0
     said = capsys.readouterr().out
     assert said.count("  ok  ") == 12 and "FAIL" not in said
+    assert re.search(r"  version local of the function: \d+ responses\n", said)
 
 
 def test_a_gateway_that_answers_for_itself_is_noticed(
@@ -159,7 +161,7 @@ def protected(handler: Any, *, opens_with: str) -> Any:
     return gateway
 
 
-INVOKED = FakeSession(invoke={"ExecutedVersion": "8", "Payload": None})
+ACCOUNT = FakeSession()
 
 
 @pytest.mark.parametrize(
@@ -175,18 +177,18 @@ def test_a_protected_stack_is_tested_without_and_with_authorisation(
 ) -> None:
     url = serve(protected(handler, opens_with=opens_with))
 
-    assert smoking.smoke_stack(INVOKED, deployed(url, kind), token=token) == 0
+    assert smoking.smoke_stack(ACCOUNT, deployed(url, kind), token=token) == 0
 
     printed = capsys.readouterr().out
     assert "  ok    without authorisation  401" in printed
-    assert "  version 8\n" in printed
+    assert "  version local of the function: " in printed
     assert printed.count("  ok  ") == 13
 
 
 def test_a_stack_that_lets_everybody_in_fails(
     serve: Any, handler: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert smoking.smoke_stack(INVOKED, deployed(serve(handler), "iam")) == 1
+    assert smoking.smoke_stack(ACCOUNT, deployed(serve(handler), "iam")) == 1
     assert "FAIL  without authorisation: expected 401 or 403" in capsys.readouterr().out
 
 
@@ -195,23 +197,69 @@ def test_without_a_token_only_the_open_routes_are_tested(
 ) -> None:
     url = serve(protected(handler, opens_with="Bearer"))
 
-    assert smoking.smoke_stack(INVOKED, deployed(url, "jwt")) == 0
+    assert smoking.smoke_stack(ACCOUNT, deployed(url, "jwt")) == 0
     assert "TOKEN is not set" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(
-    ("invoke", "said"),
-    [
-        ({"ExecutedVersion": "8", "FunctionError": "Unhandled"}, "8, which failed: Unhandled"),
-        (client_error("AccessDeniedException"), "unknown"),
-    ],
-)
-def test_the_version_that_responds_is_named(invoke: Any, said: str) -> None:
-    session = FakeSession(invoke=invoke)
+def test_both_versions_of_a_deployment_under_way_are_counted(serve: Any, handler: Any) -> None:
+    """The alias sends some requests to each, and only a response tells which version it had."""
+    versions = iter("7787")
 
-    assert said in smoking.responding_version(session, deployed("https://x.example", "none"))
+    def two(event: Any, context: Any) -> dict[str, Any]:
+        response: dict[str, Any] = handler(event, context)
+        response["headers"]["x-function-version"] = next(versions)
+        return response
+
+    endpoint = Endpoint(serve(two))
+    for _ in range(4):
+        endpoint.send("GET", "/health")
+    assert endpoint.versions == (
+        "version 7 of the function: 3 responses, version 8 of the function: 1 responses"
+    )
+
+
+def test_an_endpoint_that_names_no_version_says_so(serve: Any, handler: Any) -> None:
+    def other(event: Any, context: Any) -> dict[str, Any]:
+        response: dict[str, Any] = handler(event, context)
+        del response["headers"]["x-function-version"]
+        return response
+
+    endpoint = Endpoint(serve(other))
+    endpoint.send("GET", "/health")
+    assert "no response named a version" in endpoint.versions
+
+
+@pytest.mark.parametrize(
+    "body", ["[]", "null", '"text"', '{"predictions": 1}', "no JSON", "{}", '{"model": []}']
+)
+def test_json_of_another_form_fails_and_never_ends_the_test(
+    serve: Any, body: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def odd(*_: Any) -> dict[str, Any]:
+        return {"statusCode": 200, "headers": {"content-type": "application/json"}, "body": body}
+
+    assert smoke(Endpoint(serve(odd))) == 12
+    assert capsys.readouterr().out.count("FAIL") == 12
+
+
+def test_a_signature_without_credentials_fails_and_never_ends_the_test(
+    serve: Any, handler: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+
+    assert smoke(Endpoint(serve(handler), sign=signer("", iam=True))) == 12
+    assert "NoCredentialsError" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("url", ["https://", "http://[", "https://a b/", "http://x.invalid:99999"])
+def test_an_address_that_cannot_be_read_is_a_failure(
+    url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert smoking.main([url]) == 1
+    assert re.search("1[23] checks failed", capsys.readouterr().out)
 
 
 def test_a_stack_without_an_endpoint_fails(capsys: pytest.CaptureFixture[str]) -> None:
-    assert smoking.smoke_stack(INVOKED, DeployedStack("s", "UPDATE_COMPLETE", {}, {})) == 1
+    assert smoking.smoke_stack(ACCOUNT, DeployedStack("s", "UPDATE_COMPLETE", {}, {})) == 1
     assert "no output Endpoint" in capsys.readouterr().out

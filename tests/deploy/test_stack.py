@@ -16,7 +16,6 @@ from deploy.stack import (
     describe,
     effective_parameters,
     load_template,
-    main,
     open_session,
     read_parameters,
     read_target,
@@ -86,7 +85,7 @@ def test_the_stack_files_of_this_repository_fit_the_template(name: str) -> None:
 
     target = target_of("--stack", name, config=STACK_FILES / "none", folder=STACK_FILES)
 
-    assert target.stack == f"clothing-{name}"
+    assert target.stack == f"{default_name()}-{name}"
     assert check_parameters(target.from_file, load_template())
 
 
@@ -95,6 +94,21 @@ def test_a_file_that_is_no_toml_is_named(tmp_path: Path) -> None:
 
     with pytest.raises(CheckFailed, match=r"samconfig\.toml cannot be read"):
         target_of(config=tmp_path / "samconfig.toml", folder=tmp_path)
+
+
+@pytest.mark.parametrize("text", ["default = 1", "[default]\ndeploy = []", "\xff"])
+def test_a_file_of_another_form_is_named(tmp_path: Path, text: str) -> None:
+    (tmp_path / "samconfig.toml").write_bytes(text.encode("latin-1"))
+
+    with pytest.raises(CheckFailed, match=r"samconfig\.toml"):
+        target_of(config=tmp_path / "samconfig.toml", folder=tmp_path)
+
+
+def test_a_stack_file_whose_parameters_are_no_table_is_named(tmp_path: Path) -> None:
+    (tmp_path / "dev.toml").write_text("parameters = 3\n")
+
+    with pytest.raises(CheckFailed, match=r"dev\.toml: parameters must be a table. Received: 3"):
+        target_of("--stack", "dev", config=tmp_path / "none", folder=tmp_path)
 
 
 def test_command_line_wins_over_file_and_file_over_stack() -> None:
@@ -134,7 +148,9 @@ def test_a_stack_that_was_never_created_is_none(account: FakeSession) -> None:
 def test_a_stack_that_may_not_be_read_is_a_sentence() -> None:
     account = FakeSession(describe_stacks=client_error("AccessDenied", "you may not"))
 
-    with pytest.raises(CheckFailed, match="The stack s cannot be read: AccessDenied: you may not"):
+    with pytest.raises(
+        CheckFailed, match=r"s cannot be read: AccessDenied: you may not.*The deployer's rights"
+    ):
         describe(account, "s")
 
 
@@ -166,9 +182,3 @@ def test_a_profile_that_does_not_exist_is_a_sentence(monkeypatch: pytest.MonkeyP
 
     with pytest.raises(CheckFailed, match="There is no AWS profile 'typo'"):
         open_session(environ={"AWS_PROFILE": "typo"})
-
-
-def test_the_stack_to_delete_is_printed_for_sam(capsys: pytest.CaptureFixture[str]) -> None:
-    main(["--stack", "clothes-bulk"])
-
-    assert capsys.readouterr().out == "--stack-name clothes-bulk --region eu-central-1\n"

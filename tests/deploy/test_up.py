@@ -181,10 +181,22 @@ def test_a_first_deployment_asks_then_checks_what_was_answered_and_ends_with_the
     assert deploy(Target("clothes"), new_account(), tools) == 0
 
     answered = {"ApiAuth": "iam", "ReservedConcurrency": "20", "AlarmEmail": "me@example.com"}
-    assert deployment.checked == [answered]
+    assert deployment.checked == [{**answered, "ThrottleBurst": "20"}]
     assert deployment.smoked == ["clothes"]
     assert "--guided" not in deployment.commands.ran[-1]
     assert "--confirm-changeset" in deployment.commands.ran[-1]
+
+
+def test_another_answer_than_the_proposed_ceiling_is_not_announced_as_chosen(
+    deployment: Deployment, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tools = dataclasses.replace(deployment.tools, ask=answers("iam", "5", "", "n"))
+
+    assert deploy(Target("clothes"), new_account(), tools) == 0
+
+    assert deployment.checked[0]["ReservedConcurrency"] == "5"
+    printed = capsys.readouterr().out
+    assert "ReservedConcurrency=20" not in printed and "ThrottleBurst=20 is chosen" in printed
 
 
 def test_a_pipeline_is_asked_nothing(deployment: Deployment) -> None:
