@@ -7,7 +7,7 @@ A bucket's notification goes to a queue, and Lambda sends the queue's messages h
 Each image gives one JSON object in the result bucket, under the key of the image and ``.json``. It
 is the body that a direct invoke returns: a prediction, or a problem that another try would repeat.
 A message whose images may succeed later is reported as failed, so that the queue sends it again.
-After three tries it goes to the dead-letter queue. A message that succeeded is not sent again.
+After five tries it goes to the dead-letter queue. A message that succeeded is not sent again.
 """
 
 from __future__ import annotations

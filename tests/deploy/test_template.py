@@ -153,6 +153,12 @@ def test_every_parameter_says_what_it_does_and_is_used(name: str) -> None:
         assert f'{{"Ref": "{key}"}}' in text or f"${{{key}}}" in text, key
 
 
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_no_template_names_what_the_shipped_model_knows(name: str) -> None:
+    """A team with an adopted model deploys the same templates."""
+    assert "cloth" not in (REPOSITORY / name).read_text().lower()
+
+
 def test_every_parameter_of_the_service_has_a_default_and_a_place_in_the_console() -> None:
     template = load(SERVICE)
     groups = template["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]
@@ -706,8 +712,8 @@ def test_every_address_is_an_output() -> None:
 # --- uploads --------------------------------------------------------------------------------
 
 
-def events() -> dict[str, Any]:
-    return deploy("deploy/events.yaml", ImageUri="image", **BUCKETS)
+def events(**parameters: str) -> dict[str, Any]:
+    return deploy("deploy/events.yaml", ImageUri="image", **BUCKETS, **parameters)
 
 
 def test_uploads_have_a_function_of_their_own_with_the_queue_s_handler() -> None:
@@ -719,13 +725,37 @@ def test_uploads_have_a_function_of_their_own_with_the_queue_s_handler() -> None
     assert "CodeDeploy" not in json.dumps(events())
 
 
+@pytest.mark.parametrize("uri", ["", EVERYTHING_ON["ModelUri"]], ids=["image's own", "in S3"])
+def test_uploads_are_classified_by_the_service_s_model(uri: str) -> None:
+    template = events(ModelUri=uri, MinScore="0.3")
+    (properties,) = resources(template, "Lambda::Function").values()
+    variables = properties["Environment"]["Variables"]
+    assert (variables["MODEL_URI"], variables["MIN_SCORE"]) == (uri, "0.3")
+    readable = [s["Resource"] for s in statements(template) if s["Action"] == "s3:GetObject"]
+    assert readable == ["arn:aws:s3:::photos/*", *(["arn:aws:s3:::models/*"] if uri else [])]
+
+
+def test_the_rules_of_shared_parameters_are_those_of_the_service() -> None:
+    for name in ("ModelUri", "MinScore", "Architecture", "AlarmEmail"):
+        ours = load("deploy/events.yaml")["Parameters"][name]
+        theirs = load(SERVICE)["Parameters"][name]
+        for rule in ("AllowedPattern", "AllowedValues", "Default"):
+            assert ours.get(rule) == theirs.get(rule), (name, rule)
+
+
+def test_an_image_that_ends_the_function_takes_no_other_message_along() -> None:
+    """Lambda reports no single message of a call that crashed, so each has a call of its own."""
+    (trigger,) = resources(events(), "Lambda::EventSourceMapping").values()
+    assert trigger["BatchSize"] == 1
+
+
 def test_the_queue_sends_failed_messages_again_and_then_aside() -> None:
     (trigger,) = resources(events(), "Lambda::EventSourceMapping").values()
     assert trigger["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
     queues = resources(events(), "SQS::Queue")
     assert queues["Queue"]["RedrivePolicy"] == {
         "deadLetterTargetArn": "<DeadLetters.Arn>",
-        "maxReceiveCount": 3,
+        "maxReceiveCount": 5,  # AWS advises at least 5
     }
     (properties,) = resources(events(), "Lambda::Function").values()
     # AWS: at least six times the function's timeout.

@@ -10,6 +10,7 @@ import pytest
 from moto import mock_aws
 
 from lambda_function.errors import FetchError, TooLargeError
+from lambda_function.fetching.urls import parse_s3_uri
 from lambda_function.queue_events import ResultPlace, handle, lambda_handler, uploads
 from lambda_function.service import Service
 from lambda_function.settings import Settings
@@ -84,6 +85,79 @@ def test_a_recorded_event_is_read_with_its_encoded_key(tiny: Classifier) -> None
     assert (list(written), again) == (["classified/2026/sub dir/red+é.png.json"], [])
 
 
+# As S3 encodes them in a notification: https://docs.aws.amazon.com/AmazonS3/latest/userguide/
+# notification-content-structure.html (form encoding, so a space is a plus sign)
+ODD_KEYS = [
+    ("a+b.png", "a b.png"),
+    ("a%2Bb.png", "a+b.png"),
+    ("100%2525.png", "100%25.png"),
+    ("%F0%9F%91%95/%E5%B8%BD.png", "\N{T-SHIRT}/\u5e3d.png"),
+    ("what%3Fx%3D1%23y.png", "what?x=1#y.png"),
+    ("a//../b%26c%3Bd.png", "a//../b&c;d.png"),
+    ("line%0Abreak.png", "line\nbreak.png"),
+    ("%22quoted%22%5C.png", '"quoted"\\.png'),
+]
+
+
+@pytest.fixture
+def _s3(monkeypatch: pytest.MonkeyPatch) -> None:
+    invent_account(monkeypatch, RESULT_BUCKET="results")
+
+
+@mock_aws
+@pytest.mark.parametrize(("encoded", "key"), ODD_KEYS)
+@pytest.mark.usefixtures("_s3")
+def test_a_key_of_any_characters_gives_a_result_of_its_name(
+    tiny: Classifier, encoded: str, key: str
+) -> None:
+    """The names that S3 was asked for come from S3 itself, here moto's."""
+    s3 = boto3.client("s3")
+    for bucket in ("uploads", "results"):
+        s3.create_bucket(Bucket=bucket)
+    s3.put_object(Bucket="uploads", Key=key, Body=encode_image("red"))
+
+    def read(uri: str, **_: Any) -> bytes:
+        bucket, name = parse_s3_uri(uri)
+        body: bytes = s3.get_object(Bucket=bucket, Key=name)["Body"].read()
+        return body
+
+    service = Service(SETTINGS, tiny, read_object=read)
+    event = {"Records": [message(1, encoded)]}
+    response = handle(event, Context(), service, place=PLACE, put=s3.put_object)
+
+    assert response == {"batchItemFailures": []}
+    stored = s3.get_object(Bucket="results", Key=f"classified/{key}.json")["Body"].read()
+    assert json.loads(stored)["key"] == key
+    assert json.loads(stored)["predictions"][0]["label"] == "red"
+
+
+@pytest.mark.parametrize(
+    "body",
+    ["", "null", "[]", "3", "{}", '{"Records": 1}', '{"Records": [{}]}', '{"Records": [null]}',
+     '{"Records": [{"s3": {"bucket": {"name": "b"}, "object": {"key": 5}}}]}', "\ud800"],
+)  # fmt: skip
+def test_a_poisoned_message_goes_back_alone(tiny: Classifier, body: str) -> None:
+    poison = {"messageId": "1", "body": body}
+
+    written, again = respond(tiny, poison, message(2, "a.png"))
+
+    assert (list(written), again) == (["classified/a.png.json"], ["1"])
+
+
+def test_a_key_too_long_for_a_result_is_tried_again_and_ends_among_the_dead_letters(
+    tiny: Classifier,
+) -> None:
+    key = "k" * 1020 + ".png"
+
+    class Strict(Results):
+        def put(self, *, Key: str, **more: Any) -> None:  # noqa: N803
+            if len(Key.encode()) > 1024:
+                raise ValueError("KeyTooLongError")
+            super().put(Key=Key, **more)
+
+    assert respond(tiny, message(1, key), message(2, "a.png"), results=Strict())[1] == ["1"]
+
+
 def test_the_test_event_and_folders_have_no_uploads() -> None:
     test = {"Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": "uploads"}
     folder = {"s3": {"bucket": {"name": "uploads"}, "object": {"key": "2026/", "size": 0}}}
@@ -137,10 +211,8 @@ def test_a_result_is_never_classified(tiny: Classifier) -> None:
 
 
 @mock_aws
-def test_the_handler_reads_and_writes_s3(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    invent_account(monkeypatch, RESULT_BUCKET="results")
+@pytest.mark.usefixtures("_s3")
+def test_the_handler_reads_and_writes_s3(capsys: pytest.CaptureFixture[str]) -> None:
     s3 = boto3.client("s3")
     s3.create_bucket(Bucket="results")
     event = {"Records": [message(1, "classified/a.json", bucket="results"), message(2, "a.png")]}
