@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import json
 import re
 from typing import Any
@@ -9,11 +10,19 @@ from typing import Any
 import pytest
 import yaml
 
-from lambda_function import REPOSITORY
+from deploy.image.names import default_name
+from lambda_function import REPOSITORY, SHIPPED_MODEL
+from lambda_function.metadata import read_metadata
 from tests.deploy.test_template import EVERYTHING_ON, as_list
 from tests.support.template import deploy, load, translate
 
-POLICY = json.loads((REPOSITORY / "deploy/iam-policy.json").read_text())["Statement"]
+SERVICE, OPTIONS = (
+    json.loads((REPOSITORY / "deploy" / name).read_text())["Statement"]
+    for name in ("iam-policy.json", "iam-policy-options.json")
+)
+POLICY = [*SERVICE, *OPTIONS]
+# https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html (without whitespace)
+MAX_MANAGED_POLICY = 6144
 TRUST = json.loads((REPOSITORY / "deploy/github-trust-policy.json").read_text())["Statement"]
 WORKFLOW = yaml.safe_load((REPOSITORY / ".github/workflows/deploy.yml").read_text())
 TEMPLATES = ("template.yaml", "deploy/bulk.yaml", "deploy/domain.yaml", "deploy/events.yaml")
@@ -62,7 +71,9 @@ CREATING = {  # what creating a resource needs at least
 UNSCOPED = {
     "TemplateSummaryOfANewStack": "the stack does not exist yet",
     "LoginToEcr": "ECR defines no resource for it",
-    "QueueTriggersAndQuotas": "a trigger's id is not known before, and quotas have no resource",
+    "Quotas": "the account's settings have no resource",
+    "QueueTriggers": "a trigger's id is not known before",
+    "NetworkOfTheFunction": "EC2 defines no resource for Describe actions",
     "AccessLogDelivery": "CloudWatch Logs: vended logs need Resource *",
     "AlarmsAreListedAsAWhole": "CloudWatch defines no narrower resource for it",
 }
@@ -82,8 +93,66 @@ def types_of(name: str) -> set[str]:
     }
 
 
-def actions() -> set[str]:
-    return {action for statement in POLICY for action in as_list(statement["Action"])}
+def actions(policy: list[Any] = POLICY) -> set[str]:
+    return {action for statement in policy for action in as_list(statement["Action"])}
+
+
+@pytest.mark.parametrize("name", ["iam-policy.json", "iam-policy-options.json"])
+def test_each_policy_fits_a_managed_policy(name: str) -> None:
+    text = (REPOSITORY / "deploy" / name).read_text()
+    assert len(re.sub(r"\s", "", text)) <= MAX_MANAGED_POLICY
+
+
+def test_the_first_policy_is_enough_for_a_service_without_options() -> None:
+    for resource in deploy("template.yaml")["Resources"].values():
+        assert CREATING[resource["Type"].removeprefix("AWS::")] in actions(SERVICE)
+
+
+def test_no_action_stands_in_both_policies_for_the_same_resource() -> None:
+    pairs = [
+        (action, resource)
+        for statement in POLICY
+        for action in as_list(statement["Action"])
+        for resource in as_list(statement["Resource"])
+    ]
+    twice = {pair for pair in pairs if pairs.count(pair) > 1}
+    assert twice == {("iam:PassRole", "arn:aws:iam::*:role/clothing*")}  # to other services
+
+
+# What SAM and CloudFormation call the parts of a stack "my-screws-v2".
+PARTS = (
+    "arn:aws:cloudformation:eu-central-1:1:stack/my-screws-v2-events/0123",
+    "arn:aws:cloudformation:eu-central-1:1:stack/my-screws-v2-01234567-CompanionStack/0123",
+    "arn:aws:ecr:eu-central-1:1:repository/myscrewsv201234567/function01234567repo",
+    "arn:aws:lambda:eu-central-1:1:function:my-screws-v2-Function-0123",
+    "arn:aws:lambda:eu-central-1:1:function:CodeDeployHook_my-screws-v2",
+    "arn:aws:iam::1:role/my-screws-v2-FunctionRole-0123",
+    "arn:aws:logs:eu-central-1:1:log-group:/aws/lambda/my-screws-v2",
+    "arn:aws:cloudwatch:eu-central-1:1:alarm:my-screws-v2-latency-v7",
+    "arn:aws:sns:eu-central-1:1:my-screws-v2-AlarmTopic-0123",
+    "arn:aws:sqs:eu-central-1:1:my-screws-v2-events-Queue-0123",
+    "arn:aws:states:eu-central-1:1:stateMachine:my-screws-v2-bulk",
+    "arn:aws:codedeploy:eu-central-1:1:application:my-screws-v2-ServerlessDeploymentApplication-0",
+)
+
+
+@pytest.mark.parametrize("arn", PARTS)
+def test_the_first_word_of_another_stack_s_name_fits_the_policies_to_it(arn: str) -> None:
+    """docs/deploy-reference.md says to replace "clothing" by that word."""
+    patterns = [
+        resource.replace("clothing", "my")
+        for statement in POLICY
+        for resource in as_list(statement["Resource"])
+        if "clothing" in resource
+    ]
+    assert any(fnmatch.fnmatchcase(arn, pattern) for pattern in patterns)
+
+
+@pytest.mark.parametrize("name", [default_name(), f"{default_name()}-dev"])
+def test_the_default_names_begin_as_the_policies_say(name: str) -> None:
+    if read_metadata(SHIPPED_MODEL).name != "clothing-xception":
+        pytest.skip("the shipped model is another one, so its policies are another's")
+    assert name.startswith("clothing")
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
@@ -94,7 +163,8 @@ def test_the_deployer_may_create_every_resource_of_a_template(name: str) -> None
 
 def test_the_deployer_may_use_no_service_that_no_template_needs() -> None:
     needed = {PREFIXES[kind.partition("::")[0]] for name in TEMPLATES for kind in types_of(name)}
-    tools = {"cloudformation", "s3", "ecr", "execute-api"}  # SAM, and the smoke test
+    # SAM, the smoke test, and Lambda's look at the subnets of a function in a VPC
+    tools = {"cloudformation", "s3", "ecr", "execute-api", "ec2"}
     assert {action.partition(":")[0] for action in actions()} == needed | tools
 
 
@@ -107,15 +177,16 @@ def test_no_action_and_no_resource_is_open_without_a_reason() -> None:
 def test_roles_are_limited_to_ours_and_to_the_services_that_take_them() -> None:
     for statement in POLICY:
         if any(action.startswith("iam:") for action in as_list(statement["Action"])):
-            assert statement["Resource"] == "arn:aws:iam::*:role/clothing-*"
-    (passing,) = [s for s in POLICY if s["Action"] == "iam:PassRole"]
+            assert statement["Resource"] == "arn:aws:iam::*:role/clothing*"
+    passing = [s for s in POLICY if s["Action"] == "iam:PassRole"]
     roles = [
         r["Properties"]["AssumeRolePolicyDocument"]["Statement"][0]["Principal"]["Service"]
         for r in deploy("template.yaml")["Resources"].values()
         if r["Type"] == "AWS::IAM::Role"
     ]
     named = {service for role in roles for service in as_list(role)} | {"states.amazonaws.com"}
-    assert set(passing["Condition"]["StringEquals"]["iam:PassedToService"]) == named
+    allowed = [s["Condition"]["StringEquals"]["iam:PassedToService"] for s in passing]
+    assert {service for services in allowed for service in as_list(services)} == named
 
 
 def test_only_this_repository_s_protected_environment_may_take_the_role() -> None:
