@@ -32,7 +32,7 @@ def sbom(deps: Path, model: Path) -> dict[str, Any]:
         "bomFormat": "CycloneDX",
         "specVersion": "1.6",
         "version": 1,
-        "metadata": {"component": {"type": "application", "name": "clothing-classifier"}},
+        "metadata": {"component": {"type": "application", "name": "image-classifier"}},
         "components": [*_packages(deps), *_native_libraries(deps), _model(model)],
     }
 

@@ -5,7 +5,7 @@
 
 terraform {
   required_providers {
-    aws = { source = "hashicorp/aws", version = "~> 5.0" }
+    aws = { source = "hashicorp/aws", version = "~> 6.29" }
   }
 }
 
@@ -37,6 +37,15 @@ resource "aws_lambda_function" "classifier" {
 resource "aws_lambda_function_url" "public" {
   function_name      = aws_lambda_function.classifier.function_name
   authorization_type = "NONE" # everybody who knows the address can call it. AWS_IAM needs signatures
+}
+
+# Function URLs made since October 2025 need this too. The provider adds lambda:InvokeFunctionUrl itself:
+# https://docs.aws.amazon.com/lambda/latest/dg/urls-auth.html
+resource "aws_lambda_permission" "through_the_url" {
+  function_name            = aws_lambda_function.classifier.function_name
+  action                   = "lambda:InvokeFunction"
+  principal                = "*"
+  invoked_via_function_url = true # since provider 6.29. Without it every AWS account may invoke directly
 }
 
 output "endpoint" { value = aws_lambda_function_url.public.function_url }
