@@ -175,10 +175,10 @@ smoke: $(VENVS)/sam/.ok ## test a deployed stack: STACK=name, or URL=https://...
 	@$(call python,sam) -m deploy.smoke $(STACK_OPTION) $${IAM:+--iam} $${URL:+"$$URL"}
 
 bulk: $(VENVS)/sam/.ok ## deploy bulk runs: PARAMS='ImageBucket=photos ResultBucket=results', or repeat lost batches: RETRY=run
-	@SAM_CLI_TELEMETRY=0 $(call python,sam) -m deploy.bulk $(STACK_OPTION) $${YES:+--yes} $${RETRY:+--retry "$$RETRY"} $(PARAMETERS)
+	@SAM_CLI_TELEMETRY=0 $(call python,sam) -m deploy.side.bulk $(STACK_OPTION) $${YES:+--yes} $${RETRY:+--retry "$$RETRY"} $(PARAMETERS)
 
 events: $(VENVS)/sam/.ok ## deploy the classification of uploads: PARAMS='ImageBucket=uploads ResultBucket=results'
-	@SAM_CLI_TELEMETRY=0 $(call python,sam) -m deploy.events $(STACK_OPTION) $${YES:+--yes} $(PARAMETERS)
+	@SAM_CLI_TELEMETRY=0 $(call python,sam) -m deploy.side.events $(STACK_OPTION) $${YES:+--yes} $(PARAMETERS)
 
 destroy: $(VENVS)/sam/.ok ## remove the stack and its images from AWS; asks first: STACK=name
 	@SAM_CLI_TELEMETRY=0 $(call python,sam) -m deploy.destroy $(STACK_OPTION) $${YES:+--yes}

@@ -15,11 +15,10 @@ from typing import Any
 
 from deploy.account_checks import check_credentials
 from deploy.ask import Ask
-from deploy.events import remove_notification
+from deploy.bucket_notification import remove_notification
 from deploy.findings import CheckFailed, run_command
 from deploy.local_checks import Run
-from deploy.side_stack import SUFFIXES
-from deploy.stack import command_line, describe, open_session, read_target
+from deploy.stack import SIDE_STACKS, command_line, describe, open_session, read_target
 from deploy.up import SAM
 from lambda_function import REPOSITORY
 
@@ -41,7 +40,7 @@ def destroy(stack: str, session: Any, *, ask: Ask | None = input, run: Run = sub
     """
     who = check_credentials(session)
     deployed = describe(session, stack)
-    for name in (stack + suffix for suffix in SUFFIXES):
+    for name in (stack + suffix for suffix in SIDE_STACKS):
         if describe(session, name) is not None:
             raise CheckFailed(
                 f"The stack {name} needs {stack}. Remove it first: make destroy STACK={name}"

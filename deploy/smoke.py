@@ -37,7 +37,7 @@ from botocore.exceptions import BotoCoreError
 from deploy.findings import CheckFailed, run_command
 from deploy.stack import DeployedStack, command_line, describe, open_session, read_target
 from lambda_function import example_image
-from lambda_function.app import VERSION_HEADER
+from lambda_function.http.events import VERSION_HEADER
 
 EXAMPLE = example_image()
 # One vCPU needs 0.3 s for a prediction. The limit is for a network, and for a cold neighbour.

@@ -30,6 +30,8 @@ CONFIG = REPOSITORY / "samconfig.toml"
 STACK_FILES = REPOSITORY / "deploy" / "stacks"
 # A change set was made for the stack and never executed: nothing exists yet.
 NEVER_CREATED = "REVIEW_IN_PROGRESS"
+# Of the stacks beside a service, after its name.
+SIDE_STACKS = ("-bulk", "-events")
 
 
 @dataclasses.dataclass(frozen=True)

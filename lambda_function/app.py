@@ -32,6 +32,7 @@ from lambda_function.errors import (
 from lambda_function.fetching.identity import is_own_request
 from lambda_function.http import pages
 from lambda_function.http.events import (
+    VERSION_HEADER,
     QueueEventError,
     Request,
     Response,
@@ -130,8 +131,6 @@ def static(request: Request, context: RequestContext) -> Response:
     return pages.serve(request.path, context.service.classifier.metadata)
 
 
-# Of the function. During a deployment the alias has two versions, and only a response tells which.
-VERSION_HEADER = "x-function-version"
 Handler = Callable[[Request, RequestContext], Response]
 ROUTES: dict[str, dict[str, Handler]] = {
     "/": {"GET": static},

@@ -63,6 +63,7 @@ MAY_IMPORT = {
         "lambda_function/fetching",
     },
     "deploy/image": {"lambda_function"},
+    "deploy/side": {"deploy", "lambda_function"},
     "deploy": {
         "deploy/image",
         "lambda_function",

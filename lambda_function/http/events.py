@@ -23,6 +23,8 @@ _GATEWAY_KEYS = frozenset({"requestContext", "httpMethod", "rawPath", "routeKey"
 _QUEUE_KEYS = frozenset({"Records", "records", "messages", "rmqMessagesByQueue", "detail-type"})
 _BINARY_TYPES = ("image/", "multipart/", "application/octet-stream")
 _DEFAULT_STAGE = "$default"
+# Of the function. During a deployment the alias has two versions, and only a response tells which.
+VERSION_HEADER = "x-function-version"
 QUEUE_HANDLER = "lambda_function.queue_events.lambda_handler"
 MAX_QUERY_LENGTH = 100_000  # a URL of 8,192 characters, each percent-encoded in up to 12
 _DAMAGED = (

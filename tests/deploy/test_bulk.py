@@ -12,8 +12,8 @@ import pytest
 from botocore.exceptions import ReadTimeoutError
 from moto import mock_aws
 
-from deploy.bulk import READ_TIMEOUT_S, deploy_bulk, main, retry
 from deploy.findings import CheckFailed
+from deploy.side.bulk import READ_TIMEOUT_S, deploy_bulk, main, retry
 from deploy.stack import load_template
 from tests.deploy.conftest import (
     ALIAS,

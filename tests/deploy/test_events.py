@@ -8,8 +8,9 @@ import boto3
 import pytest
 from moto import mock_aws
 
-from deploy.events import add_notification, deploy_events, main, remove_notification
+from deploy.bucket_notification import add_notification, remove_notification
 from deploy.findings import CheckFailed
+from deploy.side.events import deploy_events, main
 from deploy.stack import DeployedStack
 from tests.deploy.conftest import (
     FakeSession,

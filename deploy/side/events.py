@@ -1,6 +1,6 @@
 """Deploy deploy/events.yaml beside a deployed service: `make events`, or::
 
-    python -m deploy.events --stack clothes ImageBucket=uploads ResultBucket=answers
+    python -m deploy.side.events --stack clothes ImageBucket=uploads ResultBucket=answers
 
 The function runs the service's image and its model. After the stack exists, the bucket of the
 uploads gets a notification. Other notifications of the bucket stay. `make destroy` removes it.
@@ -15,9 +15,10 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from deploy import side_stack
+from deploy.bucket_notification import add_notification, remove_notification
 from deploy.findings import CheckFailed, run_command, short_reason
 from deploy.local_checks import Run, with_defaults
+from deploy.side import stack as side_stack
 from deploy.stack import (
     DeployedStack,
     command_line,
@@ -132,70 +133,9 @@ def deploy_events(
     return 0
 
 
-def add_notification(session: Any, parameters: Mapping[str, str], deployed: DeployedStack) -> None:
-    """Let the bucket tell the queue about new objects. Other notifications of the bucket stay.
-
-    Args:
-        session: a ``boto3.Session``.
-        parameters: all of deploy/events.yaml.
-        deployed: the events stack. Its name is the notification's id.
-
-    Raises:
-        CheckFailed: the bucket refused, with its reason.
-    """
-    ours = {
-        "Id": deployed.name,
-        "QueueArn": deployed.outputs["QueueArn"],
-        "Events": ["s3:ObjectCreated:*"],
-        "Filter": {
-            "Key": {"FilterRules": [{"Name": "prefix", "Value": parameters["ImagePrefix"]}]}
-        },
-    }
-    bucket = parameters["ImageBucket"]
-    try:
-        _replace_notification(session, bucket, deployed.name, [ours])
-    except (BotoCoreError, ClientError) as error:
-        raise CheckFailed(
-            f"The stack {deployed.name} is deployed, and the bucket {bucket} takes no "
-            f"notification: {short_reason(error)}. Correct that, then run make events again."
-        ) from error
-
-
-def remove_notification(session: Any, deployed: DeployedStack) -> None:
-    """Remove the notification of an events stack from its bucket, and print what was done.
-
-    Args:
-        session: a ``boto3.Session``.
-        deployed: the events stack.
-    """
-    bucket = deployed.parameters["ImageBucket"]
-    try:
-        _replace_notification(session, bucket, deployed.name, [])
-    except (BotoCoreError, ClientError) as error:
-        print(
-            f"The bucket {bucket} may keep the notification {deployed.name} "
-            f"({short_reason(error)}). Remove it in the S3 console (Properties)."
-        )
-    else:
-        print(f"The bucket {bucket} has no notification {deployed.name} any more.")
-
-
-def _replace_notification(
-    session: Any, bucket: str, name: str, queues: list[dict[str, Any]]
-) -> None:
-    s3 = session.client("s3")
-    found = s3.get_bucket_notification_configuration(Bucket=bucket)
-    kept = {key: value for key, value in found.items() if key != "ResponseMetadata"}
-    others = [q for q in kept.get("QueueConfigurations", []) if q.get("Id") != name]
-    s3.put_bucket_notification_configuration(
-        Bucket=bucket,
-        NotificationConfiguration={**kept, "QueueConfigurations": [*others, *queues]},
-    )
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Deploy the events stack. Returns an exit status."""
-    parser = command_line("events", __doc__)
+    parser = command_line("side.events", __doc__)
     parser.add_argument("--yes", action="store_true", help="ask nothing")
     options = parser.parse_args(arguments)
 

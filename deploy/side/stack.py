@@ -1,4 +1,4 @@
-"""Stacks beside the service's: bulk runs (deploy/bulk.py) and uploads (deploy/events.py)."""
+"""What bulk runs (bulk.py) and uploads (events.py) share: parameters and the command."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ from deploy.findings import CheckFailed
 from deploy.local_checks import check_rules, with_defaults
 from deploy.stack import DeployedStack, describe, load_template, to_overrides
 from deploy.up import SAM
-
-SUFFIXES = ("-bulk", "-events")
 
 
 def find_service(session: Any, stack: str) -> DeployedStack:

@@ -1,7 +1,7 @@
 """Deploy deploy/bulk.yaml beside a deployed service, and repeat lost batches: `make bulk`, or::
 
-    python -m deploy.bulk --stack clothes ImageBucket=photos ResultBucket=answers
-    python -m deploy.bulk --stack clothes --retry RUN
+    python -m deploy.side.bulk --stack clothes ImageBucket=photos ResultBucket=answers
+    python -m deploy.side.bulk --stack clothes --retry RUN
 
 Before it deploys, it checks that the service exists and that its function may read the bucket. A
 retry prints how many batches the run lost and their images. Then it redrives the run. AWS redrives
@@ -20,9 +20,9 @@ from typing import Any
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from deploy import side_stack
 from deploy.findings import CheckFailed, run_command, short_reason
 from deploy.local_checks import Run
+from deploy.side import stack as side_stack
 from deploy.stack import DeployedStack, command_line, describe, open_session, read_target
 from lambda_function import REPOSITORY
 
@@ -254,7 +254,7 @@ def _reason(error: Exception) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Deploy the bulk stack or repeat a run's lost batches. Returns an exit status."""
-    parser = command_line("bulk", __doc__)
+    parser = command_line("side.bulk", __doc__)
     parser.add_argument("--retry", metavar="RUN", help="repeat the lost batches of this run")
     parser.add_argument("--yes", action="store_true", help="ask nothing")
     options = parser.parse_args(arguments)

@@ -1,0 +1,1 @@
+"""Stacks beside the service's: bulk runs and uploads."""
