@@ -75,7 +75,7 @@ test: $(VENVS)/test/.ok ## test everything that is deployed (3 min)
 model: $(VENVS)/training/.ok ## train, convert, check (1 h, resumable): DATASET=folder RUN=name CONFIG=file.toml TRAIN='--size 224'
 	@set -e; run="runs/$${RUN:-rebuilt}"; output="$${OUTPUT:-$$run/model.tflite}"; \
 	$(call python,training) -m training train --name "$${RUN:-rebuilt}" $(SOURCES) $${CONFIG:+--config "$$CONFIG"} $(TRAIN); \
-	$(call python,training) -m converter "$$run/model.keras" --recipe "$${RECIPE:-int8_float_head}" --output "$$output" $(DATA); \
+	$(call python,training) -m converter "$$run/model.keras" --recipe "$${RECIPE:-int8_float_head}" --activation-map --output "$$output" $(DATA); \
 	$(call python,training) -m training evaluate "$$output" "$$run" --split validation --out "$$run/evaluation" $(DATA); \
 	$(call python,training) -m training card "$$run/evaluation/report.json" --out "$$run/card.md"; \
 	echo "wrote $$output, $$run/evaluation/report.html and $$run/card.md"

@@ -16,7 +16,8 @@ from converter import parity
 from converter.calibration import DEFAULT_IMAGES, DEFAULT_SEED, CalibrationRanges, choose_images
 from converter.errors import ConversionError
 from converter.recipes import RECIPES, find_recipe
-from converter.reference import keras_probabilities
+from converter.reference import keras_predictions
+from converter.sources.pooled_head import describe_map
 from converter.sources.run_folder import open_source
 from converter.tflite import quantise, to_float32
 from lambda_function import SHIPPED_MODEL
@@ -24,6 +25,10 @@ from training.data.dataset import find_dataset, load_split
 from training.files import replacing
 
 GATE_FAILED = 3
+MAP_HELP = (
+    "add a second output that shows where the model sees each class. A model without global "
+    "average pooling and one dense layer at its end gets none"
+)
 
 
 def main(arguments: list[str]) -> int:
@@ -44,13 +49,14 @@ def main(arguments: list[str]) -> int:
         if options.images
         else parity.fixed_images(dataset, source.labels)
     )
+    if options.activation_map:
+        source = describe_map(source)
     print(f"converting {options.model} to TFLite", flush=True)
     float_model = to_float32(source)
     print(f"applying {options.recipe}", flush=True)
     artifact = quantise(source, float_model, recipe, CalibrationRanges(float_model, calibration))
-    reference = parity.ReferencePredictions(
-        source.labels, source.spec, keras_probabilities(source, images.split.paths)
-    )
+    probabilities, maps = keras_predictions(source, images.split.paths)
+    reference = parity.ReferencePredictions(source.labels, source.spec, probabilities, maps=maps)
     report = parity.compare(artifact, reference, images)
     return finish(options.output, artifact, report)
 
@@ -90,6 +96,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("model", type=Path, help="model.keras of a run folder")
     parser.add_argument("--recipe", required=True, help=f"one of {', '.join(RECIPES)}")
+    parser.add_argument("--activation-map", action="store_true", help=MAP_HELP)
     parser.add_argument(
         "--output", type=Path, default=SHIPPED_MODEL, help="default: the shipped model"
     )

@@ -20,11 +20,12 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from converter import parity
-from converter.convert import finish, require_tflite_name
+from converter.convert import MAP_HELP, finish, require_tflite_name
 from converter.errors import SourceError
 from converter.recipes import RECIPES, find_recipe
-from converter.reference import complete, keras_probabilities, read_tensor
+from converter.reference import complete, keras_predictions, read_tensor
 from converter.sources.keras_file import check_size, load_keras
+from converter.sources.pooled_head import NoActivationMapError, describe_map
 from converter.sources.source import Source
 from converter.sources.tflite_file import IDENTIFIER, TfliteFile, open_tflite
 from lambda_function import REPOSITORY
@@ -57,6 +58,10 @@ HELP = {
 NOT_CHECKED = (
     "conversion was not checked: the TFLite file itself is the reference for decoding, resizing "
     "and scaling"
+)
+NO_MAP_OF_TFLITE = (
+    "an activation map needs the Keras model, and this is a TFLite file. Import the .keras or .h5 "
+    "file, or leave out --activation-map"
 )
 SMOKE_TEST = (
     f"no images were given: {GENERATED_IMAGES} generated ones are a smoke test, accuracy was not "
@@ -94,6 +99,8 @@ def main(arguments: list[str]) -> int:
         check_size(options.model)
     is_tflite = options.model.is_file() and _starts_as_tflite(options.model)
     model: Any = open_tflite(options.model) if is_tflite else load_keras(options.model)
+    if is_tflite and options.activation_map:
+        raise NoActivationMapError(NO_MAP_OF_TFLITE)
     findings = look_at(model)
     print(findings, flush=True)
     metadata = _describe(options, findings)
@@ -104,15 +111,18 @@ def main(arguments: list[str]) -> int:
         notes += [NOT_CHECKED] if is_tflite else []
         gate = {"images": images.description, "notes": notes}
         metadata = dataclasses.replace(metadata, conversion={**metadata.conversion, "gate": gate})
+        maps = None
         if is_tflite:
             artifact, probabilities = _take_tflite(model, metadata, images.split.paths)
         else:
             source = Source(options.model, metadata, lambda: model)
+            if options.activation_map:
+                source = describe_map(source)
             calibration = _calibration_images(options.dataset, metadata.labels)
             artifact = _convert(source, recipe.name, calibration)
-            probabilities = keras_probabilities(source, images.split.paths)
+            probabilities, maps = keras_predictions(source, images.split.paths)
         reference = parity.ReferencePredictions(
-            metadata.labels, metadata.input, probabilities, tuple(notes)
+            metadata.labels, metadata.input, probabilities, tuple(notes), maps
         )
         return finish(output, artifact, parity.compare(artifact, reference, images))
 
@@ -228,6 +238,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
         "--dataset", type=Path, help="images for the gate: class folders, or splits of them"
     )
     parser.add_argument("--recipe", default="float32", help=f"one of {', '.join(RECIPES)}")
+    parser.add_argument("--activation-map", action="store_true", help=MAP_HELP)
     parser.add_argument("--output", type=Path, help="default: runs/imported/NAME/model.tflite")
     return parser.parse_args(arguments)
 

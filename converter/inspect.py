@@ -9,7 +9,7 @@ from pathlib import Path
 
 from converter.sources.tflite_file import Graph, Tensor, read_graph
 from lambda_function import SHIPPED_MODEL
-from lambda_function.metadata import ModelMetadata, read_metadata
+from lambda_function.metadata import MAP_OUTPUT, ModelMetadata, read_metadata
 
 
 def main(arguments: list[str]) -> int:
@@ -54,7 +54,7 @@ def describe(path: Path) -> str:
 def _metadata_lines(metadata: ModelMetadata) -> list[str]:
     fields = metadata.to_dict()
     nested = [name for name, value in fields.items() if isinstance(value, dict) and name != "input"]
-    lines = []
+    lines = [] if metadata.activation_map else [f"{MAP_OUTPUT:<16} none"]
     for name in sorted(set(fields) - set(nested)):
         value = fields[name]
         if isinstance(value, list):

@@ -18,11 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from converter.reference import reference_tensor
+from converter.reference import ReferenceMaps, reference_tensor
 from lambda_function.classifier import Classifier
 from lambda_function.images.decode import decode_image, preprocess
-from lambda_function.metadata import InputSpec, ModelMetadata
+from lambda_function.metadata import InputSpec, MapSpec, ModelMetadata
 from training.data.dataset import Split, load_folder, load_split
+from training.evaluation.activation_maps import map_correlations, map_error
 from training.evaluation.metrics import mcnemar_exact, wilson_interval
 
 TRAIN_IMAGES = 1000
@@ -47,6 +48,10 @@ class Thresholds:
         max_input_difference: mean difference of an image's tensor for the worst image, as a share
             of the input's range.
         max_sum_error: of an image's probabilities from 1. Integer softmaxes give steps of 1/256.
+        max_map_error: of a logit that follows from the activation map, for the worst image.
+        least_probability: of a class whose logit is compared. Logits follow from probabilities,
+            and integer softmaxes round small ones.
+        min_map_correlation: mean correlation of the activation maps with the original model's.
     """
 
     max_disagreement: float
@@ -55,14 +60,17 @@ class Thresholds:
     max_accuracy_loss: float
     max_input_difference: float = HALF_A_GREY_LEVEL
     max_sum_error: float = 0.02
+    max_map_error: float = 1e-3
+    least_probability: float = 1e-20
+    min_map_correlation: float = 0.95
 
 
-_QUANTISED = Thresholds(0.02, 0.02, 1.0, 0.01)
+_QUANTISED = Thresholds(0.02, 0.02, 1.0, 0.01, max_map_error=0.05)
 THRESHOLDS = {
     "float32": Thresholds(0.0, 1e-4, 1e-3, 0.0),
     "float16": Thresholds(0.005, 1e-3, 0.05, 0.005),
     "dynamic": _QUANTISED,
-    "int8": _QUANTISED,
+    "int8": dataclasses.replace(_QUANTISED, least_probability=0.1),
     "int8_float_head": _QUANTISED,
     "imported": Thresholds(0.005, 1e-3, 0.05, 0.005),  # a TFLite file, compared with itself
 }
@@ -93,12 +101,29 @@ class ReferencePredictions:
         spec: of the original model.
         probabilities: float32, (images, classes).
         notes: sentences for the report, such as what the comparison cannot show.
+        maps: the activation maps, if the artifact must have them.
     """
 
     labels: tuple[str, ...]
     spec: InputSpec
     probabilities: NDArray[np.float32]
     notes: tuple[str, ...] = ()
+    maps: ReferenceMaps | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class ServedPredictions:
+    """What the artifact says of the images, in the reference's label order.
+
+    Attributes:
+        probabilities: float32, (images, classes).
+        maps: float32, (images, height, width, classes). Empty if the artifact has none.
+        input_differences: of each image's tensor from the reference's, as a share of its range.
+    """
+
+    probabilities: NDArray[np.float32]
+    maps: NDArray[np.float32]
+    input_differences: list[float]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,6 +154,7 @@ class ParityReport:
         figures: plain JSON types.
         checks: one per limit.
         worst: the images whose predictions differ most, the worst first.
+        worst_maps: the images whose activation maps correlate least, the worst first.
         notes: what the comparison cannot show.
     """
 
@@ -138,6 +164,7 @@ class ParityReport:
     figures: dict[str, Any]
     checks: tuple[Check, ...]
     worst: tuple[dict[str, Any], ...]
+    worst_maps: tuple[dict[str, Any], ...]
     notes: tuple[str, ...]
 
     @property
@@ -155,6 +182,9 @@ class ParityReport:
         for check in self.checks:
             mark = "ok    " if check.passed else "FAILED"
             lines.append(f"  {mark} {check.name:<34} {check.found:<42} {check.limit}")
+        if self.worst_maps:
+            lines.append("  activation maps that correlate least:")
+            lines += [f"    {w['correlation']:.3f}  {w['image']}" for w in self.worst_maps]
         if not self.passed:
             lines.append("  worst images (reference, then served):")
             lines += [
@@ -210,11 +240,33 @@ def compare(
     checks = _description_checks(metadata, reference)
     figures: dict[str, Any] = {}
     worst: tuple[dict[str, Any], ...] = ()
+    worst_maps: tuple[dict[str, Any], ...] = ()
     if sorted(metadata.labels) == sorted(reference.labels):
-        served, differences = _serve(classifier, reference, images.split.paths, preprocess)
-        figures = _figures(reference.probabilities, served, images, float(np.max(differences)))
-        checks += _checks(figures, THRESHOLDS.get(metadata.recipe, _QUANTISED))
-        worst = _worst(reference, served, images.split)
+        limits = THRESHOLDS.get(metadata.recipe, _QUANTISED)
+        served = _serve(classifier, reference, images.split.paths, preprocess)
+        figures = _figures(
+            reference.probabilities,
+            served.probabilities,
+            images,
+            float(np.max(served.input_differences)),
+        )
+        checks += _checks(figures, limits)
+        worst = _worst(reference, served.probabilities, images.split)
+        if reference.maps and _has_maps_like(metadata, reference.maps):
+            best = reference.probabilities.argmax(axis=1)
+            correlations = map_correlations(reference.maps.maps, served.maps, best)
+            figures |= {
+                "map_correlation": float(correlations.mean()),
+                "map_error": map_error(
+                    served.maps,
+                    reference.maps.bias,
+                    served.probabilities,
+                    temperature=metadata.temperature,
+                    least_probability=limits.least_probability,
+                ),
+            }
+            checks += _map_checks(figures, limits)
+            worst_maps = _worst_maps(correlations, images.split)
     return ParityReport(
         metadata.recipe,
         hashlib.sha256(artifact).hexdigest(),
@@ -222,6 +274,7 @@ def compare(
         figures,
         checks,
         worst,
+        worst_maps,
         reference.notes,
     )
 
@@ -231,21 +284,28 @@ def _serve(
     reference: ReferencePredictions,
     paths: Sequence[Path],
     preprocess: Preprocess,
-) -> tuple[NDArray[np.float32], list[float]]:
-    """Return the served probabilities in the reference's label order, and input differences."""
+) -> ServedPredictions:
+    """Return what the artifact says of the images, in the reference's label order."""
     spec, names = classifier.metadata.input, classifier.metadata.labels
     order = [names.index(label) for label in reference.labels]
-    served, differences = [], []
+    served, maps, differences = [], [], []
     for path in tqdm(paths, desc=f"served {classifier.metadata.recipe}", unit="image"):
         data = path.read_bytes()
         tensor = preprocess(decode_image(data, target=spec), spec)
-        served.append(classifier.predict(tensor)[order])
+        if classifier.metadata.activation_map:
+            probabilities, activation_map = classifier.predict_with_map(tensor)
+            maps.append(activation_map[..., order])
+        else:
+            probabilities = classifier.predict(tensor)
+        served.append(probabilities[order])
         expected = reference_tensor(data, reference.spec)
         # Tensors of other shapes cannot be compared, and never pass.
         same_shape = expected.shape == tensor.shape[1:]
         difference = np.abs(tensor[0] - expected).mean() if same_shape else np.inf
         differences.append(float(difference) / INPUT_RANGE[reference.spec.normalisation])
-    return np.stack(served), differences
+    return ServedPredictions(
+        np.stack(served), np.stack(maps) if maps else np.zeros(0, np.float32), differences
+    )
 
 
 def _description_checks(
@@ -254,11 +314,20 @@ def _description_checks(
     def equal(name: str, found: Any, expected: Any, show: Callable[[Any], str]) -> Check:
         return Check(name, show(found), f"= {show(expected)}", bool(found == expected))
 
-    return (
+    checks = (
         equal("label names", sorted(metadata.labels), sorted(reference.labels), _short),
         equal("label order", metadata.labels, reference.labels, _short),
         equal("input", metadata.input, reference.spec, _input_text),
     )
+    if reference.maps is None and metadata.activation_map is None:
+        return checks
+    expected = MapSpec(*reference.maps.maps.shape[1:3]) if reference.maps else None
+    return (*checks, equal("activation map", metadata.activation_map, expected, _grid_text))
+
+
+def _has_maps_like(metadata: ModelMetadata, expected: ReferenceMaps) -> bool:
+    grid = metadata.activation_map
+    return grid is not None and (grid.height, grid.width) == expected.maps.shape[1:3]
 
 
 def _figures(
@@ -354,6 +423,32 @@ def _checks(figures: dict[str, Any], limits: Thresholds) -> tuple[Check, ...]:
     return (*checks, loss)
 
 
+def _map_checks(figures: dict[str, Any], limits: Thresholds) -> tuple[Check, ...]:
+    """Compare the figures of the maps with their limits. A NaN fails every comparison."""
+    correlation, error = figures["map_correlation"], figures["map_error"]
+    least, most = limits.min_map_correlation, limits.max_map_error
+    return (
+        Check(
+            "activation maps, mean correlation",
+            f"{correlation:.5f}",
+            f">= {least:g}",
+            bool(correlation >= least),
+        ),
+        Check("activation maps, logit error", f"{error:.5f}", f"<= {most:g}", bool(error <= most)),
+    )
+
+
+def _worst_maps(correlations: NDArray[np.float64], split: Split) -> tuple[dict[str, Any], ...]:
+    order = np.argsort(np.nan_to_num(correlations, nan=-np.inf), kind="stable")[:WORST_IMAGES]
+    return tuple(
+        {"image": _image_name(split, i), "correlation": float(correlations[i])} for i in order
+    )
+
+
+def _image_name(split: Split, index: int) -> str:
+    return f"{split.paths[index].parent.name}/{split.paths[index].name}"
+
+
 def _worst(
     reference: ReferencePredictions, served: NDArray[np.float32], split: Split
 ) -> tuple[dict[str, Any], ...]:
@@ -362,7 +457,7 @@ def _worst(
     order = np.argsort(-np.nan_to_num(largest, nan=np.inf), kind="stable")[:WORST_IMAGES]
     return tuple(
         {
-            "image": f"{split.paths[i].parent.name}/{split.paths[i].name}",
+            "image": _image_name(split, i),
             "difference": float(largest[i]),
             "reference": _best(expected[i], reference.labels),
             "served": _best(served[i], reference.labels),
@@ -383,6 +478,10 @@ def _percent(accuracy: dict[str, Any]) -> str:
 
 def _short(labels: Sequence[str]) -> str:
     return ",".join(label[:3] for label in labels)
+
+
+def _grid_text(grid: MapSpec | None) -> str:
+    return f"{grid.height}x{grid.width}" if grid else "none"
 
 
 def _input_text(spec: InputSpec) -> str:

@@ -8,6 +8,7 @@ normalisation come from the model's description, not from the artifact.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import io
 from collections.abc import Callable, Sequence
@@ -21,6 +22,7 @@ from PIL import Image, ImageCms, ImageOps
 from tqdm import tqdm
 
 from converter.errors import SourceError
+from converter.sources.pooled_head import find_pooled_head
 from converter.sources.source import Source
 from lambda_function.metadata import InputSpec
 from training.files import replacing
@@ -38,13 +40,29 @@ NORMALISE: dict[str, Callable[[Any], Any]] = {
 }
 
 
-def keras_probabilities(
+@dataclasses.dataclass(frozen=True)
+class ReferenceMaps:
+    """The original model's activation maps.
+
+    Attributes:
+        maps: float32, (images, height, width, classes).
+        bias: float32, (classes,). A map's mean over the cells plus the bias gives the logits.
+    """
+
+    maps: NDArray[np.float32]
+    bias: NDArray[np.float32]
+
+
+def keras_predictions(
     source: Source, paths: Sequence[Path], *, cache: Path = CACHE
-) -> NDArray[np.float32]:
-    """Return the Keras model's probabilities, float32, (images, classes).
+) -> tuple[NDArray[np.float32], ReferenceMaps | None]:
+    """Return the Keras model's probabilities and its activation maps.
 
     They are the same for every recipe. Each batch is kept on disk under the hash of the model,
     the images and this file, so an interrupted gate resumes.
+
+    Returns:
+        float32, (images, classes), and the maps if the source's metadata describes them.
 
     Raises:
         SourceError: not a Keras model, or an image that cannot be read.
@@ -52,13 +70,23 @@ def keras_probabilities(
     folder = cache / _key(source, paths)
     folder.mkdir(parents=True, exist_ok=True)
     starts = range(0, len(paths), BATCH)
+    # A batch's probabilities are written last. Their file means that the batch is complete.
     missing = [start for start in starts if not (folder / f"{start}.npy").is_file()]
-    if missing:
-        model = source.load()
-        for start in tqdm(missing, desc="Keras", unit=f"{BATCH} images"):
-            values = model.predict_on_batch(_batch(paths[start : start + BATCH], source.spec))
-            _save(folder / f"{start}.npy", complete(np.asarray(values), source.metadata.output))
-    return np.concatenate([np.load(folder / f"{start}.npy") for start in starts])
+    head = find_pooled_head(source.load()) if source.metadata.activation_map else None
+    model: Any = head.with_features if head else source.load() if missing else None
+    for start in tqdm(missing, desc="Keras", unit=f"{BATCH} images", disable=not missing):
+        values = model.predict_on_batch(_batch(paths[start : start + BATCH], source.spec))
+        if head:
+            values, features = values
+            maps = np.asarray(features, np.float64) @ head.kernel.astype(np.float64)
+            _save(folder / f"{start}.map.npy", maps.astype(np.float32))
+        _save(folder / f"{start}.npy", complete(np.asarray(values), source.metadata.output))
+    probabilities = _load(folder, [f"{start}.npy" for start in starts])
+    if head is None:
+        return probabilities, None
+    return probabilities, ReferenceMaps(
+        _load(folder, [f"{start}.map.npy" for start in starts]), head.bias
+    )
 
 
 def complete(values: NDArray[Any], output: str) -> NDArray[np.float32]:
@@ -114,6 +142,10 @@ def _batch(paths: Sequence[Path], spec: InputSpec) -> NDArray[np.float32]:
         return np.stack(list(pool.map(lambda path: read_tensor(path, spec), paths)))
 
 
+def _load(folder: Path, names: Sequence[str]) -> NDArray[np.float32]:
+    return np.concatenate([np.load(folder / name) for name in names])
+
+
 def _save(file: Path, array: NDArray[np.float32]) -> None:
     with replacing(file) as unfinished:
         np.save(unfinished, array)
@@ -158,7 +190,8 @@ def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
 
 def _key(source: Source, paths: Sequence[Path]) -> str:
     digest = hashlib.sha256(source.sha256.encode())
-    digest.update(repr((source.spec, source.metadata.output)).encode())
+    metadata = source.metadata
+    digest.update(repr((source.spec, metadata.output, metadata.activation_map)).encode())
     digest.update(Path(__file__).read_bytes())
     for path in paths:
         digest.update(hashlib.sha256(path.read_bytes()).digest())

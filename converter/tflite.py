@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import tempfile
+from collections.abc import Callable
 from importlib.metadata import version
 from typing import Any
 
@@ -13,15 +15,18 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow: no star
 from converter.calibration import INPUT_NAME, SIGNATURE, CalibrationRanges
 from converter.errors import ConversionError
 from converter.recipes import Recipe
+from converter.sources.pooled_head import find_pooled_head
 from converter.sources.source import Source
 from lambda_function.classifier import ArtifactError, Classifier
-from lambda_function.metadata import embed_metadata
+from lambda_function.metadata import MAP_OUTPUT, MapSpec, embed_metadata
 
 TOOLS = ("tensorflow", "keras", "ai-edge-quantizer")
 
 
 def to_float32(source: Source) -> bytes:
-    """Return the model as a float32 flatbuffer: batch of 1, named input and output.
+    """Return the model as a float32 flatbuffer: batch of 1, named input and outputs.
+
+    The activation map is a second output if the source's metadata describes one.
 
     Equal models give equal bytes.
 
@@ -35,8 +40,10 @@ def to_float32(source: Source) -> bytes:
     frozen = _frozen_function(source)
     image = tf.TensorSpec((1, source.spec.height, source.spec.width, 3), tf.float32, INPUT_NAME)
 
+    names = [source.metadata.output, *([MAP_OUTPUT] if source.metadata.activation_map else [])]
+
     def predict(image: Any) -> dict[str, Any]:
-        return {source.metadata.output: frozen(image)[0]}
+        return dict(zip(names, frozen(image), strict=True))
 
     signature = tf.function(predict, input_signature=[image])
     with tempfile.TemporaryDirectory() as folder:
@@ -105,7 +112,10 @@ def check_servable(artifact: bytes) -> None:
 
 
 def _frozen_function(source: Source) -> Any:
-    """Return the model as a TensorFlow function whose weights are constants."""
+    """Return the model as a TensorFlow function whose weights are constants.
+
+    It returns the output and, if the metadata describes one, the activation map.
+    """
     import tensorflow as tf
     from tensorflow.python.framework.convert_to_constants import (
         convert_variables_to_constants_v2,
@@ -113,9 +123,33 @@ def _frozen_function(source: Source) -> Any:
 
     model = source.load()
     shape = (1, source.spec.height, source.spec.width, 3)
-    function = tf.function(lambda image: model(image, training=False))
+    if source.metadata.activation_map:
+        answer = _with_map(model, source.metadata.activation_map)
+    else:
+        answer = functools.partial(model, training=False)
+    function = tf.function(answer)
     concrete = function.get_concrete_function(tf.TensorSpec(shape, tf.float32, name=INPUT_NAME))
     return convert_variables_to_constants_v2(concrete)
+
+
+def _with_map(model: Any, grid: MapSpec) -> Callable[[Any], tuple[Any, Any]]:
+    """Return image -> output and activation map, (1, height, width, classes).
+
+    The map is a 1x1 convolution of the features, written as a product of matrices. So recipes
+    treat it as the dense layer whose weights it shares.
+    """
+    import tensorflow as tf
+
+    head = find_pooled_head(model)
+    channels, classes = head.kernel.shape
+
+    def answer(image: Any) -> tuple[Any, Any]:
+        values, features = head.with_features(image, training=False)
+        cells = tf.reshape(features, (grid.height * grid.width, channels))
+        product = tf.linalg.matmul(cells, head.kernel)
+        return values, tf.reshape(product, (1, grid.height, grid.width, classes))
+
+    return answer
 
 
 def _require_tensorflow_backend() -> None:

@@ -36,8 +36,17 @@ def test_inspect_prints_what_the_artifact_says_and_holds():
         "float32 [1, 32, 48, 3]",
         "SOFTMAX",
         "1.2.3",
+        "activation_map   none",
     ):
         assert expected in text
+
+
+def test_inspect_prints_the_grid_of_an_activation_map():
+    text = describe(TESTS / "data" / "tiny_map.tflite")
+
+    assert 'activation_map\n    "covers": "the whole upright image' in text
+    assert '"height": 4' in text
+    assert "-> activation_map, probabilities" in text
 
 
 @pytest.mark.parametrize("share", [0.0, 0.001, 0.3, 0.6, 0.9])

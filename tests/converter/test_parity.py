@@ -133,7 +133,7 @@ def test_fixed_images_are_validation_first_and_always_the_same(tmp_path):
 def gate(tmp_path_factory):
     """A run's float32 and int8 artifacts, and Keras's predictions of 21 images."""
     from converter.calibration import CalibrationRanges, choose_images
-    from converter.reference import keras_probabilities
+    from converter.reference import keras_predictions
     from converter.sources.run_folder import open_source
     from converter.tflite import quantise, to_float32
     from training.data.dataset import load_split
@@ -148,9 +148,31 @@ def gate(tmp_path_factory):
         name: quantise(source, float_model, RECIPES[name], ranges) for name in ("float32", "int8")
     }
     images = parity.fixed_images(dataset, source.labels)
-    probabilities = keras_probabilities(source, images.split.paths, cache=root / "cache")
+    probabilities, _ = keras_predictions(source, images.split.paths, cache=root / "cache")
     reference = parity.ReferencePredictions(source.labels, source.spec, probabilities)
     return {"artifacts": artifacts, "reference": reference, "images": images, "root": root}
+
+
+@pytest.fixture(scope="module")
+def gate_of_maps(gate):
+    """The same with an activation map, as float32, int8 and int8_float_head."""
+    from converter.calibration import CalibrationRanges, choose_images
+    from converter.reference import keras_predictions
+    from converter.sources.pooled_head import with_activation_map
+    from converter.sources.run_folder import open_source
+    from converter.tflite import quantise, to_float32
+    from training.data.dataset import load_split
+
+    root = gate["root"]
+    source = with_activation_map(open_source(root / "run" / "model.keras"))
+    float_model = to_float32(source)
+    chosen = choose_images(load_split(root / "dataset", "train"), source.spec, count=12)
+    ranges = CalibrationRanges(float_model, chosen)
+    artifacts = {name: quantise(source, float_model, RECIPES[name], ranges) for name in RECIPES}
+    paths = gate["images"].split.paths
+    probabilities, maps = keras_predictions(source, paths, cache=root / "cache")
+    reference = parity.ReferencePredictions(source.labels, source.spec, probabilities, maps=maps)
+    return {**gate, "artifacts": artifacts, "reference": reference}
 
 
 def failures(gate, artifact: bytes, **seams) -> set[str]:
@@ -244,3 +266,65 @@ def test_the_table_of_a_failure_names_the_worst_images_first(gate):
     assert differences == sorted(differences, reverse=True)
     assert len(differences) == parity.WORST_IMAGES
     assert report.worst[0]["image"] in report.table()
+
+
+# --- activation maps ------------------------------------------------------------
+
+CORRELATION, LOGITS = "activation maps, mean correlation", "activation maps, logit error"
+
+
+@pytest.mark.training
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_right_map_passes_and_the_worst_are_shown(gate_of_maps, recipe):
+    report = parity.compare(
+        gate_of_maps["artifacts"][recipe], gate_of_maps["reference"], gate_of_maps["images"]
+    )
+
+    assert report.passed, report.table()
+    assert report.figures["map_correlation"] > 0.99
+    assert {"activation map", CORRELATION, LOGITS} <= {check.name for check in report.checks}
+    shown = [image["correlation"] for image in report.worst_maps]
+    assert shown == sorted(shown)
+    assert len(shown) == parity.WORST_IMAGES
+    assert report.worst_maps[0]["image"] in report.table()
+    assert json.loads(json.dumps(report.to_dict()))["worst_maps"] == list(report.worst_maps)
+
+
+@pytest.mark.training
+@pytest.mark.parametrize("recipe", ["float32", "int8_float_head"])
+def test_a_fault_in_the_maps_is_caught(gate_of_maps, recipe):
+    right = gate_of_maps["reference"].maps
+    bias = right.bias + np.array([0.06, 0, 0], np.float32)
+    faults = {
+        CORRELATION: dataclasses.replace(right, maps=right.maps[:, :, ::-1]),  # left is right
+        LOGITS: dataclasses.replace(right, bias=bias),
+        "activation map": dataclasses.replace(right, maps=right.maps.transpose(0, 2, 1, 3)),
+    }
+    for name, maps in faults.items():
+        reference = dataclasses.replace(gate_of_maps["reference"], maps=maps)
+        faulty = {**gate_of_maps, "reference": reference}
+        assert failures(faulty, gate_of_maps["artifacts"][recipe]) == {name}
+
+
+@pytest.mark.training
+def test_a_map_that_should_be_there_or_should_not_is_caught(gate, gate_of_maps):
+    assert failures(gate_of_maps, gate["artifacts"]["float32"]) == {"activation map"}
+    assert failures(gate, gate_of_maps["artifacts"]["float32"]) == {"activation map"}
+
+
+@pytest.mark.parametrize(
+    ("recipe", "found", "names"),
+    [
+        ("float32", {"map_correlation": 0.95, "map_error": 0.001}, []),
+        ("int8_float_head", {"map_correlation": 0.95, "map_error": 0.05}, []),
+        ("float32", {"map_correlation": 0.949, "map_error": 0.0}, [CORRELATION]),
+        ("float32", {"map_correlation": 1.0, "map_error": 0.0011}, [LOGITS]),
+        ("int8", {"map_correlation": 1.0, "map_error": 0.051}, [LOGITS]),
+        ("int8", {"map_correlation": float("nan"), "map_error": 0.0}, [CORRELATION]),
+        ("int8", {"map_correlation": 1.0, "map_error": float("nan")}, [LOGITS]),
+    ],
+)
+def test_the_limits_of_the_maps_are_the_limits(recipe, found, names):
+    checks = parity._map_checks(found, parity.THRESHOLDS[recipe])
+
+    assert [check.name for check in checks if not check.passed] == names

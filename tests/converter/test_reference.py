@@ -9,7 +9,8 @@ import pytest
 from PIL import Image, ImageCms
 
 from converter.errors import SourceError
-from converter.reference import complete, keras_probabilities, read_tensor, reference_tensor
+from converter.reference import complete, keras_predictions, read_tensor, reference_tensor
+from converter.sources.pooled_head import with_activation_map
 from converter.sources.run_folder import open_source
 from lambda_function.images.decode import decode_image, preprocess
 from lambda_function.metadata import NORMALISATIONS, RESIZE_FILTERS, InputSpec
@@ -137,12 +138,35 @@ def test_keras_predictions_are_kept_under_the_content_of_model_and_images(tmp_pa
     paths = load_split(dataset, "validation", source.labels).paths
     cache = tmp_path / "cache"
 
-    first = keras_probabilities(source, paths, cache=cache)
-    again = keras_probabilities(source, paths, cache=cache)
+    first, _ = keras_predictions(source, paths, cache=cache)
+    again, maps = keras_predictions(source, paths, cache=cache)
+    assert maps is None
     assert len(list(cache.iterdir())) == 1
     np.testing.assert_array_equal(first, again)
 
     Image.new("RGB", (70, 90), "red").save(paths[0])
-    changed = keras_probabilities(source, paths, cache=cache)
+    changed, _ = keras_predictions(source, paths, cache=cache)
     assert len(list(cache.iterdir())) == 2
     assert np.abs(changed[0] - first[0]).max() > 0.1
+
+
+@pytest.mark.training
+def test_keras_activation_maps_are_kept_beside_the_predictions(tmp_path):
+    dataset = support.write_dataset(tmp_path / "dataset")
+    source = open_source(support.write_run(tmp_path / "run", support.colour_model()))
+    paths = load_split(dataset, "validation", source.labels).paths
+    described = with_activation_map(source)
+
+    probabilities, maps = keras_predictions(described, paths, cache=tmp_path / "cache")
+    again, kept = keras_predictions(described, paths, cache=tmp_path / "cache")
+
+    np.testing.assert_array_equal(probabilities, again)
+    np.testing.assert_array_equal(maps.maps, kept.maps)
+    assert maps.maps.shape == (9, support.HEIGHT, support.WIDTH, 3)
+    assert maps.maps.dtype == np.float32
+    np.testing.assert_allclose(maps.bias, [0.1, 0.1, 0.1], atol=1e-7)
+    # The temperature of the model is 1.5. See colour_model.
+    logits = (maps.maps.mean(axis=(1, 2)) + maps.bias) / 1.5
+    exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
+    expected = exponentials / exponentials.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(probabilities, expected, atol=1e-5)

@@ -8,11 +8,12 @@ import pytest
 from converter.calibration import CalibrationRanges, choose_images
 from converter.errors import ConversionError
 from converter.recipes import RECIPES, UnknownRecipeError, find_recipe
+from converter.sources.pooled_head import find_pooled_head, with_activation_map
 from converter.sources.run_folder import open_source
 from converter.sources.tflite_file import read_graph
 from converter.tflite import check_servable, quantise, to_float32
 from lambda_function.classifier import Classifier
-from lambda_function.metadata import embed_metadata, read_metadata
+from lambda_function.metadata import MapSpec, embed_metadata, read_metadata
 from tests.support import converter as support
 from tests.support.paths import TESTS
 from training.data.dataset import load_split
@@ -143,6 +144,38 @@ def test_equal_input_gives_equal_bytes(artifacts, source, train, recipe):
     ranges = CalibrationRanges(again, choose_images(train, source.spec, count=8, seed=5))
 
     assert quantise(source, again, RECIPES[recipe], ranges) == artifacts[recipe]
+
+
+@pytest.mark.training
+@pytest.mark.parametrize(
+    ("recipe", "tolerance"),
+    [
+        ("float32", 1e-4),
+        ("float16", 0.02),
+        ("dynamic", 0.1),
+        ("int8", 1.5),
+        ("int8_float_head", 1.5),
+    ],
+)
+def test_an_activation_map_is_a_second_output_of_every_recipe(recipe, tolerance, source, train):
+    described = with_activation_map(source)
+    float_model = to_float32(described)
+    ranges = CalibrationRanges(float_model, choose_images(train, source.spec, count=8, seed=5))
+    artifact = quantise(described, float_model, RECIPES[recipe], ranges)
+    images = tensors(train, source)
+    head = find_pooled_head(source.load())
+    output, features = map(np.asarray, head.with_features.predict_on_batch(np.concatenate(images)))
+    classifier = Classifier(artifact)
+
+    served, maps = zip(*(classifier.predict_with_map(image) for image in images), strict=True)
+
+    assert read_metadata(artifact).activation_map == MapSpec(support.HEIGHT, support.WIDTH)
+    signature = {"inputs": ["image"], "outputs": ["activation_map", "probabilities"]}
+    assert read_graph(artifact).signatures == {"serving_default": signature}
+    assert np.abs(np.stack(served) - output).max() < 0.03
+    expected = features @ head.kernel  # up to 27
+    assert np.abs(np.stack(maps) - expected).max() < tolerance
+    assert np.ptp(expected) > 10
 
 
 def test_calibration_images_are_chosen_by_the_seed(dataset, train):
