@@ -27,6 +27,7 @@ DATASET = Path(
 # Largest difference of one probability. Integer kernels are exact. The last place of float
 # arithmetic differs between processors.
 TOLERANCE = 0.004
+MIN_EXAMPLE_SCORE = 0.8  # an example that looks wrong makes a bad first impression
 Scores = dict[str, dict[str, float]]
 
 
@@ -69,10 +70,9 @@ def test_the_examples_get_the_recorded_probabilities(classifier: Classifier) -> 
 
 
 @pytest.mark.release
-def test_the_example_of_make_predict_is_classified_right() -> None:
-    scores = recorded("examples.json")["pants.jpg"]
-
-    assert max(scores, key=lambda label: scores[label]) == "pants"
+def test_every_example_is_classified_right_and_with_confidence() -> None:
+    for name, scores in recorded("examples.json").items():
+        assert scores[name.removesuffix(".jpg")] >= MIN_EXAMPLE_SCORE, name
 
 
 @pytest.mark.release
