@@ -56,6 +56,8 @@ SOURCES = $(DATA) $${WEIGHTS:+--backbone-weights "$$WEIGHTS"}
 # --size "$$SIZE" where SIZE is given.
 lower = $(shell echo $(1) | tr A-Z a-z)
 OPTION = $${$(1):+--$(lower) "$$$(1)"}
+# What the model is called, as far as the command line says it.
+WORDS = $(foreach name,NAME TITLE SUBJECT LICENCE,$(call OPTION,$(name)))
 WITH_MODEL = $${MODEL:+env MODEL_URI="$$MODEL"}
 
 ##@ Start here
@@ -72,10 +74,10 @@ COVERAGE = $(if $(ARGS),,--cov --cov-report=term:skip-covered)
 test: $(VENVS)/test/.ok ## test everything that is deployed (3 min)
 	$(call python,test) -m pytest -m "$(EVERYDAY)" $(COVERAGE) $(ARGS)
 
-model: $(VENVS)/training/.ok ## train, convert, check (1 h, resumable): DATASET=folder RUN=name CONFIG=file.toml TRAIN='--size 224'
+model: $(VENVS)/training/.ok ## train, convert, check (1 h, resumable): DATASET=folder RUN=name TITLE='Which screw is it?' SUBJECT=screw CONFIG=file.toml TRAIN='--size 224'
 	@set -e; run="runs/$${RUN:-rebuilt}"; output="$${OUTPUT:-$$run/model.tflite}"; \
 	$(call python,training) -m training train --name "$${RUN:-rebuilt}" $(SOURCES) $${CONFIG:+--config "$$CONFIG"} $(TRAIN); \
-	$(call python,training) -m converter "$$run/model.keras" --recipe "$${RECIPE:-int8_float_head}" --activation-map --output "$$output" $(DATA); \
+	$(call python,training) -m converter "$$run/model.keras" --recipe "$${RECIPE:-int8_float_head}" --activation-map --output "$$output" $(WORDS) $(DATA); \
 	$(call python,training) -m training evaluate "$$output" "$$run" --split validation --out "$$run/evaluation" $(DATA); \
 	$(call python,training) -m training card "$$run/evaluation/report.json" --out "$$run/card.md"; \
 	echo "wrote $$output, $$run/evaluation/report.html and $$run/card.md"
@@ -119,7 +121,7 @@ steps: $(VENVS)/training/.ok ## the course, step by step (each some minutes): ST
 	@$(call python,training) -m training steps "$${STEP:-all}" $(SOURCES) $(ARGS)
 
 convert: $(VENVS)/training/.ok ## convert and check a model (5 min): MODEL=runs/mine/model.keras RECIPE=... OUTPUT=...
-	@model="$${MODEL:-runs/$${RUN:-rebuilt}/model.keras}"; $(call python,training) -m converter "$$model" --recipe "$${RECIPE:-int8_float_head}" --output "$${OUTPUT:-$${model%.*}.tflite}" $(DATA) $(ARGS)
+	@model="$${MODEL:-runs/$${RUN:-rebuilt}/model.keras}"; $(call python,training) -m converter "$$model" --recipe "$${RECIPE:-int8_float_head}" --output "$${OUTPUT:-$${model%.*}.tflite}" $(WORDS) $(DATA) $(ARGS)
 
 # A TFLite file needs no TensorFlow.
 IMPORT_WITH := $(if $(filter %.tflite,$(lastword $(MODEL))),test,training)

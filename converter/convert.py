@@ -7,6 +7,7 @@ the old file in place. There is no switch to skip the gate.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import sys
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from converter.recipes import RECIPES, find_recipe
 from converter.reference import keras_predictions
 from converter.sources.pooled_head import describe_map
 from converter.sources.run_folder import open_source
+from converter.sources.source import Source
 from converter.tflite import quantise, to_float32
 from lambda_function import SHIPPED_MODEL
 from training.data.dataset import find_dataset, load_split
@@ -29,6 +31,12 @@ MAP_HELP = (
     "add a second output that shows where the model sees each class. A model without global "
     "average pooling and one dense layer at its end gets none"
 )
+WORDS = {
+    "name": "of the model; default: the run's",
+    "title": "question that the model answers, such as 'Which screw is it?'",
+    "subject": "noun for what an image shows, such as screw",
+    "licence": "SPDX identifier of the weights; default: what the training was told",
+}
 
 
 def main(arguments: list[str]) -> int:
@@ -36,7 +44,7 @@ def main(arguments: list[str]) -> int:
     options = _parse(arguments)
     recipe = find_recipe(options.recipe)
     require_tflite_name(options.output)
-    source = open_source(options.model)
+    source = rename(open_source(options.model), options)
     dataset = find_dataset(options.dataset, run=options.model.parent)
     calibration = choose_images(
         load_split(dataset, "train", source.labels),
@@ -59,6 +67,12 @@ def main(arguments: list[str]) -> int:
     reference = parity.ReferencePredictions(source.labels, source.spec, probabilities, maps=maps)
     report = parity.compare(artifact, reference, images)
     return finish(options.output, artifact, report)
+
+
+def rename(source: Source, options: argparse.Namespace) -> Source:
+    """Put the given words in the place of the training run's: name, title, subject, licence."""
+    words = {word: getattr(options, word) for word in WORDS if getattr(options, word)}
+    return dataclasses.replace(source, metadata=dataclasses.replace(source.metadata, **words))
 
 
 def finish(output: Path, artifact: bytes, report: parity.ParityReport) -> int:
@@ -102,6 +116,8 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--dataset", type=Path, help="else $CLOTHING_DATASET, data/, ../shared/")
     parser.add_argument("--images", type=Path, help="folder of class folders for the gate instead")
+    for word, meaning in WORDS.items():
+        parser.add_argument(f"--{word}", help=meaning)
     parser.add_argument(
         "--calibration-images", type=_at_least(1), default=DEFAULT_IMAGES, help="how many"
     )

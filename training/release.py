@@ -23,7 +23,6 @@ from training.config import TrainConfig
 from training.data.folds import refuse_fold
 from training.data.imagenet import find_weights
 from training.errors import ConfigError
-from training.evaluation.test_log import RELEASED_NAME
 from training.files import replacing, sha256_of, write_json
 from training.fit.backbone import (
     arrays_sha256,
@@ -43,9 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     parser.add_argument("run_folder", metavar="RUN", type=Path, help="such as runs/mine")
     parser.add_argument("--version", required=True, help="such as 1.2.0")
-    parser.add_argument(
-        "--name", default=RELEASED_NAME, help=f"of the model; default {RELEASED_NAME}"
-    )
+    parser.add_argument("--name", default="", help="of the model; default: the run's")
     add_weights_option(parser)
 
 
@@ -62,7 +59,7 @@ def release(
     version: str,
     *,
     weights: Path | None,
-    name: str = RELEASED_NAME,
+    name: str = "",
     releases: Path = RELEASES,
 ) -> tuple[Path, Path]:
     """Write what a run's model has beyond the ImageNet weights.
@@ -71,7 +68,7 @@ def release(
         run: the run's folder.
         version: such as ``1.2.0``. A written version is never changed.
         weights: ImageNet weights that the run began with. None has Keras download them.
-        name: of the model. The model will report it.
+        name: of the model. The model will report it. Default: the run's.
         releases: folder of all releases.
 
     Returns:
@@ -92,7 +89,12 @@ def release(
     }
     state = pack_arrays(changed)
     facts = {
-        "config": {**described, "name": name, "version": version, "run": described["name"]},
+        "config": {
+            **described,
+            "name": name or described["name"],
+            "version": version,
+            "run": described["name"],
+        },
         "report": report,
         "tensors": {"changed": len(changed), "of": len(trained)},
         "npz_sha256": hashlib.sha256(state).hexdigest(),

@@ -112,9 +112,18 @@ def test_mcnemar_is_the_exact_binomial_test(only_first: int, only_second: int, p
 
 def test_temperature_is_the_one_that_makes_confidence_equal_accuracy() -> None:
     # Logits 4 apart, right in 3 of 4: sigmoid(4 / T) = 3/4, so T = 4 / ln 3.
-    logits = np.tile([4.0, 0.0], (400, 1))
-    labels = np.array([0] * 300 + [1] * 100)
+    logits = np.tile([4.0, 0.0], (40_000, 1))
+    labels = np.array([0] * 30_000 + [1] * 10_000)
     assert metrics.fit_temperature(logits, labels) == pytest.approx(4 / math.log(3), rel=1e-3)
+
+
+def test_few_images_that_are_all_right_make_no_certainty() -> None:
+    # The loss n * log(1 + exp(-4 / T)) + log(T)**2 / 2 has its minimum where this equation holds.
+    temperature = metrics.fit_temperature(np.tile([4.0, 0.0], (20, 1)), np.zeros(20, np.int64))
+
+    slope = 20 * (4 / temperature) / (1 + math.exp(4 / temperature))
+    assert math.log(temperature) == pytest.approx(-slope, abs=1e-3)
+    assert 0.6 < temperature < 0.8
 
 
 def test_softmax_survives_large_logits() -> None:

@@ -357,7 +357,7 @@ def test_other_data_weights_or_licence_are_not_answered_with_a_finished_run(
     shutil.copy(other / "train" / CLASSES[0] / "0.png", other / "train" / CLASSES[0] / "more.png")
     with pytest.raises(ConfigError, match=r"other settings \(images is '"):
         train(HEAD, dataset=other, weights=weights, runs=finished.parent)
-    with pytest.raises(ConfigError, match=r"\(licence is 'MIT', not 'Apache-2\.0'\)"):
+    with pytest.raises(ConfigError, match=r"\(licence is 'not stated', not 'Apache-2\.0'\)"):
         train(HEAD, dataset=drawings, weights=weights, runs=finished.parent, licence="Apache-2.0")
 
 
@@ -516,7 +516,12 @@ def test_an_unsplit_folder_is_split_in_the_runs_folder_and_trained(
     shutil.copytree(drawings / "train", folder)
     (folder / "disc" / "scan.tif").write_bytes(b"II*\0" + b"\0" * 20)
     arguments = command(folder, weights, name="mine", epochs=1, cache=cache)
+    damaged = tmp_path / "damaged.weights.h5"
+    damaged.write_bytes(b"no weights")
 
+    assert main(command(folder, damaged, name="mine", epochs=1, cache=cache)) == 2
+    assert not (tmp_path / "runs" / "mine").exists()
+    capsys.readouterr()
     assert main(arguments) == 0
 
     shown = capsys.readouterr().out

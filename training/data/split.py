@@ -31,6 +31,7 @@ from training.options import add_dataset_option
 
 VALIDATION_SHARE, TEST_SHARE = 0.2, 0.0
 NAMED = 5  # files in a message
+RUN_SPLIT = "split.json"  # which images the run's own split was made of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -201,7 +202,7 @@ def split_for_run(root: Path, folder: Path) -> Path:
         ConfigError: the run's images were split from other images.
         DatasetError: the folder cannot be split.
     """
-    images, record = folder / RUN_IMAGES, folder / "split.json"
+    images, record = folder / RUN_IMAGES, folder / RUN_SPLIT
     listing = list_images(root)
     source = fingerprint(
         [[name, path.relative_to(root).as_posix(), path.stat().st_size]
@@ -221,6 +222,16 @@ def split_for_run(root: Path, folder: Path) -> Path:
     write_json(record, {"dataset": root.resolve().name, "source": source})
     write_split(plan, images)
     return images
+
+
+def remove_split(folder: Path) -> None:
+    """Remove what ``split_for_run`` wrote, and the run's folder if nothing else is in it."""
+    if not (folder / RUN_SPLIT).is_file():
+        return
+    shutil.rmtree(folder / RUN_IMAGES, ignore_errors=True)
+    (folder / RUN_SPLIT).unlink()
+    if not any(folder.iterdir()):
+        folder.rmdir()
 
 
 def write_split(plan: SplitPlan, to: Path, *, copy: bool = False) -> None:

@@ -6,14 +6,13 @@ from pathlib import Path
 
 import keras
 
-from lambda_function.metadata import InputSpec
+from lambda_function.metadata import NOT_STATED, InputSpec
 from training.config import TrainConfig
 from training.files import write_csv
 from training.fit.backbone import LAST_BLOCK, build_backbone, build_network, with_probabilities
 from training.fit.calibration import calibration_report
 from training.fit.heads import HeadConfig, PooledFeatures
 from training.fit.run_folder import write_run
-from training.fit.train import LICENCE
 
 
 def write_head_run(
@@ -75,6 +74,6 @@ def write_head_run(
     model = with_probabilities(whole, report["temperature"])
     write_run(
         folder, described, features.class_names, model, report,
-        dataset=dataset.resolve().name, licence=LICENCE,
+        dataset=dataset.resolve().name, licence=NOT_STATED,
     )  # fmt: skip
     return folder / "model.keras"

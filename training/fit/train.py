@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import shlex
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from lambda_function.metadata import NOT_STATED
 from training.config import TrainConfig
 from training.data.cached_features import CachedFeatures
 from training.data.dataset import (
@@ -26,7 +29,7 @@ from training.data.dataset import (
 from training.data.features import CACHE, extract
 from training.data.folds import Fold, Part, load_parts, refuse_fold
 from training.data.imagenet import find_weights
-from training.data.split import split_for_run
+from training.data.split import remove_split, split_for_run
 from training.devices import device_count, distribute
 from training.errors import ConfigError
 from training.files import sha256_of
@@ -53,7 +56,6 @@ from training.options import (
 from training.provenance import provenance
 
 RUNS = Path("runs")
-LICENCE = "MIT"  # of the weights, as this project licenses its own
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -63,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_limit_option(parser)
     add_runs_option(parser)
     parser.add_argument("--fold", metavar="INDEX/COUNT", help="cross-validate: 0/5 to 4/5")
-    parser.add_argument("--licence", default=LICENCE, help="of the weights, an SPDX identifier")
+    parser.add_argument("--licence", default=NOT_STATED, help="of the weights, an SPDX identifier")
     parser.add_argument("--cache", type=Path, default=CACHE, help="of activations, gigabytes")
     add_setting_options(parser)
 
@@ -75,21 +77,22 @@ def run(parsed: argparse.Namespace) -> None:
     folder = run_folder.find_folder(parsed.runs, given.get("name", TrainConfig.name))
     named = find_dataset(parsed.dataset)
     weights = find_weights(parsed.backbone_weights)
-    dataset = named if is_split(named) else split_for_run(named, folder)
-    if told := describe_left_out(list_images(dataset / "train").left_out):
-        print(f"{told}`make data-check DATASET={named}` names the files.")
-    training, _ = load_parts(dataset, limit=parsed.limit, fold=fold)
-    train(
-        make_config(given, training.labels),
-        dataset=dataset,
-        weights=weights,
-        runs=parsed.runs,
-        cache=parsed.cache,
-        limit=parsed.limit,
-        fold=fold,
-        licence=parsed.licence,
-        dataset_name=named.resolve().name,
-    )
+    with _removing_unused_split(folder):
+        dataset = named if is_split(named) else split_for_run(named, folder)
+        if told := describe_left_out(list_images(dataset / "train").left_out):
+            print(f"{told}`make data-check DATASET={named}` names the files.")
+        training, _ = load_parts(dataset, limit=parsed.limit, fold=fold)
+        train(
+            make_config(given, training.labels),
+            dataset=dataset,
+            weights=weights,
+            runs=parsed.runs,
+            cache=parsed.cache,
+            limit=parsed.limit,
+            fold=fold,
+            licence=parsed.licence,
+            dataset_name=named.resolve().name,
+        )
     model, images = (shlex.quote(str(path)) for path in (folder / run_folder.MODEL, named))
     print(f"Next: make convert MODEL={model} DATASET={images}")
 
@@ -103,7 +106,7 @@ def train(
     cache: Path = CACHE,
     limit: int = 0,
     fold: Fold | None = None,
-    licence: str = LICENCE,
+    licence: str = NOT_STATED,
     dataset_name: str | None = None,
 ) -> Path:
     """Train, calibrate and report. An interrupted run of this name is resumed.
@@ -186,6 +189,18 @@ def prepare_network(config: TrainConfig, classes: int, weights: Path | None, run
         start = without_probabilities(keras.models.load_model(file, compile=False))
         assign_weights(network.whole, named_weights(start))
     return network
+
+
+@contextlib.contextmanager
+def _removing_unused_split(folder: Path) -> Iterator[None]:
+    """Remove the images that were split for a run if it ends before its first epoch."""
+    is_new = not (folder / run_folder.STARTED).is_file()
+    try:
+        yield
+    except BaseException:
+        if is_new and not (folder / run_folder.STARTED).is_file():
+            remove_split(folder)
+        raise
 
 
 def _check_batches(images: int) -> None:
