@@ -12,6 +12,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,12 +22,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from lambda_function import REPOSITORY, SHIPPED_MODEL
+from tools.draw_examples import GARMENTS, draw
 from tools.image_server import ImageServer, Resource
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-EXAMPLES = REPOSITORY / "examples"
+# The tests draw their own images, because ``examples/`` belongs to the shipped model.
+EXAMPLES = Path(tempfile.gettempdir()) / f"browser-images-{os.getpid()}"
 TINY_MODEL = REPOSITORY / "tests" / "data" / "tiny.tflite"
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 # Nothing but our own requests, and software rendering, whatever the machine.
@@ -98,6 +101,16 @@ class Demo:
         return found
 
 
+@pytest.fixture(scope="session", autouse=True)
+def drawn_images() -> Iterator[None]:
+    """Draw two garments to ``EXAMPLES``."""
+    EXAMPLES.mkdir()
+    for name in ("pants", "t-shirt"):
+        draw(GARMENTS[name]).save(EXAMPLES / f"{name}.jpg", quality=88)
+    yield
+    shutil.rmtree(EXAMPLES)
+
+
 @pytest.fixture(scope="session")
 def chromium_path() -> str:
     """Return the browser's program: CHROMIUM, or the first one on the PATH."""
@@ -123,8 +136,8 @@ def browser(chromium_path: str) -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="session")
-def images() -> Iterator[ImageServer]:
-    """Serve the example images as a stranger's web server would."""
+def images(drawn_images: None) -> Iterator[ImageServer]:
+    """Serve the drawn images as a stranger's web server would."""
     found = {f"/{path.name}": Resource(path.read_bytes()) for path in EXAMPLES.glob("*.jpg")}
     found["/page.jpg"] = Resource(b"<html>no image</html>", "text/html")
     with ImageServer(found) as server:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from PIL import Image
 
+from lambda_function.metadata import read_metadata
 from tests.browser.conftest import EXAMPLES, REPOSITORY, SHIPPED_MODEL, Demo, serve
 
 if TYPE_CHECKING:
@@ -131,7 +132,8 @@ def test_a_phone_is_taken_to_the_answer(new_demo: Callable[..., Demo]) -> None:
 def test_a_phone_is_asked_for_a_photo(new_demo: Callable[..., Demo]) -> None:
     demo = new_demo(**PHONE)
     demo.open()
-    assert demo.page.locator("#invite").inner_text() == "Photograph one garment"
+    subject = read_metadata(SHIPPED_MODEL).subject
+    assert demo.page.locator("#invite").inner_text() == f"Photograph one {subject}"
     with demo.page.expect_file_chooser() as chooser:
         demo.page.tap("#choose")
     assert chooser.value.element.get_attribute("accept") == "image/*"
@@ -152,12 +154,11 @@ def test_nothing_moves_for_who_asked_for_stillness(new_demo: Callable[..., Demo]
         assert demo.page.evaluate(styles % (".track", "animationName")) == name
 
 
+@pytest.mark.release
 @pytest.mark.parametrize(("scheme", "name"), [("light", "demo.png"), ("dark", "demo-dark.png")])
 def test_screenshot_for_the_readme(new_demo: Callable[..., Demo], scheme: str, name: str) -> None:
     if os.environ.get("WRITE_SCREENSHOTS") != "1":
         pytest.skip("screenshots are written when asked for: WRITE_SCREENSHOTS=1")
-    if not SHIPPED_MODEL.exists():
-        pytest.skip("no shipped model: a screenshot of the tests' tiny one would mislead")
     viewport = {"width": 1120, "height": 1000}
     demo = new_demo(color_scheme=scheme, viewport=viewport, device_scale_factor=1.5)
     with serve(SHIPPED_MODEL, port=RUN_PORT) as demo.origin:

@@ -9,7 +9,6 @@ import pytest
 
 from lambda_function import REPOSITORY, SHIPPED_MODEL
 from tests.support.colours import TINY, printed_error, write_colours
-from tests.support.released import release_only
 from training.commands import main
 from training.evaluation.model_card import MARKS, card
 from training.files import sha256_of
@@ -82,7 +81,6 @@ def test_a_page_without_marks_stays_as_it_is(
     assert (card_file.read_text() if card_file.exists() else None) == page
 
 
-@release_only
 @pytest.mark.release
 def test_the_released_model_s_card_shows_its_report_on_test() -> None:
     report = json.loads(REPORT.read_text())

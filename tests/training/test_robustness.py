@@ -14,7 +14,6 @@ from lambda_function import REPOSITORY
 from lambda_function.images.decode import decode_image
 from tests.support.colours import COLOURS, TINY, write_colours
 from tests.support.images import corners
-from tests.support.released import release_only
 from training.commands import main
 from training.data.dataset import load_folder
 from training.evaluation import robustness
@@ -96,7 +95,7 @@ def test_files_of_equal_name_in_two_classes_stay_apart(tmp_path: Path, dataset: 
     assert varied.labels.tolist() == split.labels.tolist()
 
 
-@release_only
+@pytest.mark.release
 def test_the_model_card_says_what_was_measured() -> None:
     results = REPOSITORY / "benchmarks" / "results"
     files = [results / f"robustness_{split}.json" for split in ("validation", "test")]
