@@ -32,7 +32,7 @@ from training.evaluation.metrics import wilson_interval
 from training.files import write_json
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from numpy.typing import NDArray
 
@@ -93,14 +93,14 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--quick", action="store_true", help="one small run; keeps nothing")
     parser.add_argument("--write", action="store_true", help="benchmarks/results/own_data.json")
     options = parser.parse_args(arguments)
-    dataset, record = find_dataset(options.dataset), origin()
+    pool, record = load_pool(find_dataset(options.dataset)), origin()
     names, seeds, work = options.samples, options.seeds, options.work
     more: dict[str, Any] = {}
     if options.quick:
         names, seeds, work, more = ["three"], 1, work / "quick", QUICK
     rows = []
     for name in names:
-        trials = Trials(SAMPLES[name], dataset, work / name, more)
+        trials = Trials(SAMPLES[name], pool, work / name, more)
         rows.append(measure(SAMPLES[name], trials, seeds, search=options.search))
         print(to_line(rows[-1]), flush=True)
         if options.write and not options.quick:
@@ -138,20 +138,30 @@ class Trials:
     """The trainings of one data set. Each is made once, and its accuracy kept."""
 
     def __init__(
-        self, sample: Sample, dataset: Path, place: Path, more: Mapping[str, Any] | None = None
+        self,
+        sample: Sample,
+        pool: Split,
+        place: Path,
+        more: Mapping[str, Any] | None = None,
+        *,
+        train_run: Callable[[Path, Mapping[str, Any], Path, Path], None] | None = None,
+        predict: Callable[[Path, Split, Path], list[str]] | None = None,
     ) -> None:
         """Make no file yet.
 
         Args:
             sample: the data set.
-            dataset: the public data set.
+            pool: the public data set, see ``load_pool``.
             place: folder of this data set. Beside it stands the cache of all data sets.
             more: further settings of every training.
+            train_run: stands for ``train``.
+            predict: stands for ``predict_labels``.
         """
+        self._train, self._predict = train_run or train, predict or predict_labels
         self._sample, self._more = sample, more or {}
         self._place, self._cache = place.absolute(), place.absolute().parent / "cache"
-        self._pool = load_pool(dataset)
-        self.judges = len(choose_images(sample, self._pool, seed=0)[1])
+        self._pool = pool
+        self.judges = len(choose_images(sample, pool, seed=0)[1])
 
     def accuracy(self, seed: int, setting: Mapping[str, Any] | None = None) -> float:
         """Return the accuracy of one training on the images that it has not seen.
@@ -170,8 +180,8 @@ class Trials:
         link_images(self._pool.subset(chosen), self._sample, images)
         split = place / "runs" / "default" / RUN_IMAGES  # the default has split them
         given = {"seed": seed, "name": name, **setting, **self._more}
-        train(split if setting else images, given, place / "runs", self._cache)
-        predicted = predict_labels(place / "runs" / name / "model.keras", self._pool, self._cache)
+        self._train(split if setting else images, given, place / "runs", self._cache)
+        predicted = self._predict(place / "runs" / name / "model.keras", self._pool, self._cache)
         folders = [folder_of(self._sample, label) for label in self._pool.labels[judging]]
         accuracy = float(
             np.mean([predicted[i] == f for i, f in zip(judging, folders, strict=True)])

@@ -88,6 +88,7 @@ MAY_IMPORT = {
         "training",
         "training/data",
         "training/evaluation",
+        "training/fit",
     },
     "benchmarks/baselines": {
         "benchmarks",
