@@ -1,10 +1,10 @@
 """What predictions cost at AWS's list prices, computed from one measured figure.
 
     python -m deploy.costs --ms 250    # prints the tables for your own figure
-    python -m deploy.costs --write     # writes the tables for ours into docs/deploy-reference.md
+    python -m deploy.costs --write     # writes tables and price for ours into README.md and docs/
 
 The figure is the milliseconds of one warm request for one image on one vCPU (1,769 MB). The default
-is the median in benchmarks/results/compare.json. A test compares the document with that file.
+is the median in benchmarks/results/compare.json. A test compares the documents with that file.
 
 Prices are those of US East (N. Virginia), first tier, without the free tier. AWS's Lambda page
 fills its figures in by script. They were read from public quotations of the page, which agree from
@@ -17,6 +17,8 @@ import argparse
 import json
 import math
 import sys
+from collections.abc import Callable
+from pathlib import Path
 
 from lambda_function import REPOSITORY
 
@@ -43,7 +45,7 @@ EXPRESS_MEMORY_GB = 0.0625  # AWS bills at least 64 MB
 S3_READ_MS = 5.0  # of each image, not overlapped by inference (an assumption)
 MEMORY_MB = 1769
 
-DOCUMENT = REPOSITORY / "docs" / "deploy-reference.md"
+REFERENCE = REPOSITORY / "docs" / "deploy-reference.md"
 COMPARED = REPOSITORY / "benchmarks" / "results" / "compare.json"
 BEGIN, END = "<!-- costs: written by `python -m deploy.costs --write` -->", "<!-- end of costs -->"
 Row = tuple[str, float, float]
@@ -151,8 +153,26 @@ def tables(ms: float) -> str:
     )
 
 
-def put_into(document: str, ms: float) -> str:
-    """Return a document with the tables between its markers.
+def price(ms: float) -> str:
+    """Return the price of a million requests as one sentence, with what it is made of."""
+    (_, function, _), (_, api, _), (_, logs, _), (_, together, _) = request_rows(ms)
+    return (
+        f"A million predictions cost about **{together:.2f} USD**: Lambda {function:.2f}, the HTTP "
+        f"API {api:.2f},\nand logs {logs:.2f} (x86_64, {ms:g} ms each, list prices without the "
+        "free tier)."
+    )
+
+
+# What `--write` writes between the markers of each document.
+DOCUMENTS: dict[Path, Callable[[float], str]] = {
+    REFERENCE: tables,
+    REPOSITORY / "docs" / "deploy.md": price,
+    REPOSITORY / "README.md": price,
+}
+
+
+def put_into(document: str, text: str) -> str:
+    """Return a document with a text between its markers.
 
     Raises:
         ValueError: the markers are not there.
@@ -161,7 +181,7 @@ def put_into(document: str, ms: float) -> str:
     _, end, after = rest.partition(END)
     if not begin or not end:
         raise ValueError(f"The document has no {BEGIN} ... {END}")
-    return f"{before}{BEGIN}\n{tables(ms)}\n{END}{after}"
+    return f"{before}{BEGIN}\n{text}\n{END}{after}"
 
 
 def measured_ms() -> float:
@@ -184,11 +204,12 @@ def main(arguments: list[str] | None = None) -> int:
     """Print the tables, and write them with --write. Returns an exit status."""
     parser = argparse.ArgumentParser(prog="python -m deploy.costs", description=__doc__)
     parser.add_argument("--ms", type=float, help="default: the measured figure")
-    parser.add_argument("--write", action="store_true", help="into docs/deploy-reference.md")
+    parser.add_argument("--write", action="store_true", help="into README.md and docs/")
     options = parser.parse_args(arguments)
     ms = options.ms or measured_ms()
     if options.write:
-        DOCUMENT.write_text(put_into(DOCUMENT.read_text(), ms))
+        for path, written in DOCUMENTS.items():
+            path.write_text(put_into(path.read_text(), written(ms)))
     print(tables(ms))
     return 0
 

@@ -130,7 +130,7 @@ _RATE: Row = (
         f"{figures['slow_images_per_s']['median']:.1f}{_ratio(figures, 'slow_images_per_s')}"
     ),
 )
-_PRICE: Row = ("a million predictions, x86 / arm64", _usd("usd_per_million"))
+_PRICE: Row = ("a million predictions, Lambda alone, x86 / arm64", _usd("usd_per_million"))
 ROWS: list[Row] = [
     ("process start to first response", _seconds("cold_s")),
     ("warm request, median", _seconds("warm_s")),

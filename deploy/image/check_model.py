@@ -21,7 +21,7 @@ def check_model(path: Path) -> str:
     if not path.is_file():
         raise SystemExit(
             f"There is no model at {path.name}. `git checkout -- lambda_function/{path.name}` "
-            "brings back the released one; `make model OUTPUT=lambda_function/model.tflite` trains "
+            "brings back the released one. `make model OUTPUT=lambda_function/model.tflite` trains "
             "one."
         )
     try:

@@ -39,13 +39,12 @@ resource "aws_lambda_function_url" "public" {
   authorization_type = "NONE" # everybody who knows the address can call it. AWS_IAM needs signatures
 }
 
-# Function URLs made since October 2025 need this too. The provider adds lambda:InvokeFunctionUrl itself:
-# https://docs.aws.amazon.com/lambda/latest/dg/urls-auth.html
+# New URLs need this too (docs/deploy-reference.md). The provider adds lambda:InvokeFunctionUrl itself.
 resource "aws_lambda_permission" "through_the_url" {
   function_name            = aws_lambda_function.classifier.function_name
   action                   = "lambda:InvokeFunction"
   principal                = "*"
-  invoked_via_function_url = true # since provider 6.29. Without it every AWS account may invoke directly
+  invoked_via_function_url = true # without it every AWS account may invoke the function directly
 }
 
 output "endpoint" { value = aws_lambda_function_url.public.function_url }

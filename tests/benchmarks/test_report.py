@@ -75,7 +75,7 @@ def test_the_table_has_a_row_a_measure_and_a_column_a_handler():
     )
     assert "| warm request, 95th percentile | 1.500 s [0.50] | 3.000 s [1.00] |" in lines
     dollars = "| $0.50 / $0.50 [0.50] | $1.00 / $1.00 [1.00] |"
-    assert f"| a million predictions, x86 / arm64 {dollars}" in lines
+    assert f"| a million predictions, Lambda alone, x86 / arm64 {dollars}" in lines
     assert {line.count("|") for line in lines} == {4}
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from deploy import costs
@@ -37,14 +39,33 @@ def test_time_of_a_bulk_run() -> None:
     assert costs.bulk_minutes(295, 100) == pytest.approx(50)  # 1e6 x 0.3 s / 100 = 3,000 s
 
 
-def test_the_document_s_tables_are_made_from_what_was_measured() -> None:
-    document = costs.DOCUMENT.read_text()
-    assert costs.put_into(document, costs.measured_ms()) == document
+@pytest.mark.parametrize("path", costs.DOCUMENTS, ids=lambda path: path.name)
+def test_what_a_document_says_is_made_from_what_was_measured(path: Path) -> None:
+    document = path.read_text()
+    assert costs.put_into(document, costs.DOCUMENTS[path](costs.measured_ms())) == document
+
+
+def test_the_price_names_its_parts() -> None:
+    """By hand, at 100 ms and 1,769 MB: 0.1 x 1.7275 GB x 16.6667 + 0.20 = 3.08 USD for Lambda."""
+    text = " ".join(costs.price(100).split())
+    assert text.startswith("A million predictions cost about **5.03 USD**: Lambda 3.08, the HTTP ")
+    assert "API 1.00, and logs 0.95 (x86_64, 100 ms each" in text
+
+
+@pytest.mark.parametrize("path", costs.DOCUMENTS, ids=lambda path: path.name)
+def test_no_other_price_of_a_million_stands_in_a_document(path: Path) -> None:
+    """README once said 3.50 and 1.55 without saying of what."""
+    text = path.read_text()
+    before, _, rest = text.partition(costs.BEGIN)
+    outside = before + rest.partition(costs.END)[2]
+    for line in outside.splitlines():
+        if "million predictions" in line or "million requests" in line:
+            assert "Lambda alone" in line or "USD" not in line, line
 
 
 def test_a_document_without_markers_is_refused() -> None:
     with pytest.raises(ValueError, match="costs"):
-        costs.put_into("nothing here", 250)
+        costs.put_into("nothing here", "text")
 
 
 def test_duration_is_billed_in_whole_milliseconds_rounded_up() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from typing import TYPE_CHECKING
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
 EXAMPLE = REPOSITORY / "deploy" / "terraform"
 PROVIDERS = os.environ.get("TERRAFORM_PROVIDERS", "")
 
-pytestmark = pytest.mark.skipif(not shutil.which("terraform"), reason="Terraform is not installed")
+needs_terraform = pytest.mark.skipif(
+    not shutil.which("terraform"), reason="Terraform is not installed"
+)
 
 
 def terraform(*arguments: str, cwd: Path = EXAMPLE) -> subprocess.CompletedProcess[str]:
@@ -27,12 +30,23 @@ def terraform(*arguments: str, cwd: Path = EXAMPLE) -> subprocess.CompletedProce
     )
 
 
+@needs_terraform
 def test_the_example_is_read_and_formatted() -> None:
     checked = terraform("fmt", "-check", "-diff")
 
     assert (checked.returncode, checked.stdout) == (0, "")
 
 
+def test_the_url_may_be_called_by_both_permissions_and_nothing_else() -> None:
+    """AWS asks for both of URLs made since October 2025. The provider adds the other one itself."""
+    text = (EXAMPLE / "main.tf").read_text()
+    (permission,) = re.findall(r'resource "aws_lambda_permission".*?\n}', text, re.DOTALL)
+    assert re.search(r'action += "lambda:InvokeFunction"\n', permission)
+    assert re.search(r"invoked_via_function_url += true", permission)
+    assert 'version = "~> 6.29"' in text  # the first provider that knows this argument
+
+
+@needs_terraform
 @pytest.mark.skipif(not PROVIDERS, reason="TERRAFORM_PROVIDERS names no folder of providers")
 def test_the_example_is_valid(tmp_path: Path) -> None:
     shutil.copy(EXAMPLE / "main.tf", tmp_path)

@@ -22,7 +22,7 @@ PAGES = {
 }
 # A page of results of deleted code names commands that only a tag still has.
 HISTORY = {"docs/experiments.md"}
-TEMPLATES = [load("template.yaml"), load("deploy/bulk.yaml")]
+TEMPLATES = [load(f"{name}.yaml") for name in ("template", "deploy/bulk", "deploy/events")]
 PARAMETERS = {name for template in TEMPLATES for name in template["Parameters"]}
 RESOURCES = {name for template in TEMPLATES for name in template["Resources"]}
 OUTPUTS = {name for template in TEMPLATES for name in template["Outputs"]}
@@ -101,3 +101,9 @@ def test_every_error_code_exists(page: str) -> None:
 
 def test_every_setting_is_documented() -> None:
     assert all(f"`{variable.name}`" in PAGES["docs/settings.md"] for variable in VARIABLES)
+
+
+def test_the_ten_minute_path_is_one_screen() -> None:
+    lines = PAGES["docs/deploy.md"].splitlines()
+    assert len(lines) <= 35
+    assert max(map(len, lines)) <= 130
