@@ -31,7 +31,6 @@ PARALLEL_DOWNLOADS = 16
 PARALLEL_DOWNLOADS_SMALL = 4
 MAX_THREADS = 6  # Lambda's largest function, 10,240 MB, has six vCPUs
 API_AUTHS = ("none", "iam", "jwt")
-_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 
 
 class SettingsError(ValueError):
@@ -46,12 +45,88 @@ class Variable(NamedTuple):
         default: what an unset or empty variable means, as text.
         allowed: the values, in words.
         meaning: its effect, in one sentence.
+        read: turns the text into the value. It raises ValueError or BadRequestError.
     """
 
     name: str
     default: str
     allowed: str
     meaning: str
+    read: Callable[[str], Any]
+
+    def parse(self, text: str) -> Any:
+        """Return the value of a text.
+
+        Raises:
+            SettingsError: it is not allowed.
+        """
+        try:
+            return self.read(text)
+        except (BadRequestError, ValueError) as error:
+            raise SettingsError(
+                f"{self.name} must be {self.allowed.replace('`', '')}. Received: {text!r}"
+            ) from error
+
+
+def _matching(pattern: str, text: str) -> str:
+    if not re.fullmatch(pattern, text):
+        raise ValueError(text)
+    return text
+
+
+def _integer(low: int, high: int) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        number = int(_matching(r"[0-9]{1,12}", text))
+        if not low <= number <= high:
+            raise ValueError(text)
+        return number
+
+    return read
+
+
+def _timeout(text: str) -> float:
+    seconds = float(_matching(r"[0-9]{1,3}(\.[0-9]{1,6})?", text))
+    if not 0 < seconds <= 60:
+        raise ValueError(text)
+    return seconds
+
+
+def _score(text: str) -> float | None:
+    if text == "off":
+        return None
+    score = float(_matching(r"[0-9]?\.?[0-9]{1,9}", text))
+    if not 0 <= score <= 1:
+        raise ValueError(text)
+    return score
+
+
+def _list(read_one: Callable[[str], str]) -> Callable[[str], frozenset[str]]:
+    def read(text: str) -> frozenset[str]:
+        parts = [] if text == "none" else text.split(",")
+        return frozenset(read_one(part.strip()) for part in parts)
+
+    return read
+
+
+def _contact(text: str) -> str:
+    user_agent(text)  # raises ValueError
+    return "" if text == "none" else _matching(".{1,200}", text)
+
+
+def _bucket(text: str) -> str:
+    return _matching(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", text)
+
+
+def _api_auth(text: str) -> str:
+    return _matching("|".join(API_AUTHS), text.lower())
+
+
+def _model_uri(text: str) -> str:
+    return _matching("s3://[^/]+/.+", text) if "://" in text else text
+
+
+def _namespace(text: str) -> str | None:
+    return None if text == "off" else _matching(r"[A-Za-z0-9.\-_/#:]{1,255}", text)
 
 
 VARIABLES = (
@@ -60,48 +135,56 @@ VARIABLES = (
         "the shipped `lambda_function/model.tflite`",
         "`s3://bucket/key` with the file's SHA-256 in the key, or a path",
         "The model to load at cold start.",
+        _model_uri,
     ),
     Variable(
         "INTERPRETER_THREADS",
         "one per vCPU (1,769 MB) of `AWS_LAMBDA_FUNCTION_MEMORY_SIZE`; 1 outside Lambda",
         f"integer, 1 to {MAX_THREADS}",
         "Threads of one inference.",
+        _integer(1, MAX_THREADS),
     ),
     Variable(
         "MAX_IMAGE_BYTES",
         "20971520",
         "integer, 1 to 104857600",
         "Largest image, encoded; 20 MiB by default.",
+        _integer(1, 100 * 1024**2),
     ),
     Variable(
         "MAX_IMAGE_PIXELS",
         "50000000; with less memory than 1,260 MB, 50,000 for each MB above 260",
         "integer, 1 to 200000000",
         "Largest image in pixels, checked before any is decoded.",
+        _integer(1, 200_000_000),
     ),
     Variable(
         "FETCH_TIMEOUT_S",
         "10",
         "number above 0, at most 60",
         "Longest time for one image's download, redirects and name lookup included, in seconds.",
+        _timeout,
     ),
     Variable(
         "FETCH_CONTACT",
         "none",
         "1 to 200 printable ASCII characters, no parentheses",
         "A mail address or web page for the User-Agent of downloads. Wikimedia asks for one.",
+        _contact,
     ),
     Variable(
         "TRUSTED_IMAGE_HOSTS",
         "none",
         "`host:port`, separated by commas",
         "Image servers exempt from the rule that addresses must be public: your own, private ones.",
+        _list(normal_host_and_port),
     ),
     Variable(
         "IMAGE_BUCKETS",
         "none",
         "bucket names, separated by commas",
         "S3 buckets that `s3://` images may come from.",
+        _list(_bucket),
     ),
     Variable(
         "API_AUTH",
@@ -109,18 +192,21 @@ VARIABLES = (
         "`none`, `iam` or `jwt`",
         "How the HTTP API in front authorises callers; `s3://` images over HTTP need `iam` or "
         "`jwt`. The function does not check callers itself.",
+        _api_auth,
     ),
     Variable(
         "MIN_SCORE",
         "off",
         "number, 0 to 1",
         'A best score below it adds `"uncertain": true` to the prediction.',
+        _score,
     ),
     Variable(
         "METRICS_NAMESPACE",
         "ImageClassifier",
         "1 to 255 of `A-Z a-z 0-9 . - _ / # :`, or `off`",
         "CloudWatch namespace of the metrics in the log lines.",
+        _namespace,
     ),
 )
 
@@ -173,9 +259,10 @@ class Settings:
         Raises:
             SettingsError: a value is not allowed. The message names variable, value and rule.
         """
-        given = {v.name: environ.get(v.name, "").strip() for v in VARIABLES}
-        chosen: dict[str, Any] = {
-            name.lower(): _READERS[name](name, text) for name, text in given.items() if text
+        chosen = {
+            variable.name.lower(): variable.parse(text)
+            for variable in VARIABLES
+            if (text := environ.get(variable.name, "").strip())
         }
         memory_mb = environ.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "")
         return cls(
@@ -211,92 +298,3 @@ def _pixels_for(memory_mb: str) -> int:
         return MAX_PIXELS
     spare_mb = int(memory_mb) - MEMORY_BESIDE_PIXELS_MB
     return max(1_000_000, min(MAX_PIXELS, spare_mb * PIXELS_PER_MB))
-
-
-def _refusal(name: str, text: str) -> SettingsError:
-    allowed = next(v.allowed for v in VARIABLES if v.name == name)
-    return SettingsError(f"{name} must be {allowed.replace('`', '')}. Received: {text!r}")
-
-
-def _integer(low: int, high: int) -> Callable[[str, str], int]:
-    def read(name: str, text: str) -> int:
-        if not re.fullmatch(r"[0-9]{1,12}", text) or not low <= int(text) <= high:
-            raise _refusal(name, text)
-        return int(text)
-
-    return read
-
-
-def _timeout(name: str, text: str) -> float:
-    if not re.fullmatch(r"[0-9]{1,3}(\.[0-9]{1,6})?", text) or not 0 < float(text) <= 60:
-        raise _refusal(name, text)
-    return float(text)
-
-
-def _score(name: str, text: str) -> float | None:
-    if text == "off":
-        return None
-    if not re.fullmatch(r"[0-9]?\.?[0-9]{1,9}", text) or not 0 <= float(text) <= 1:
-        raise _refusal(name, text)
-    return float(text)
-
-
-def _list(read_one: Callable[[str], str]) -> Callable[[str, str], frozenset[str]]:
-    def read(name: str, text: str) -> frozenset[str]:
-        if text == "none":
-            return frozenset()
-        try:
-            return frozenset(read_one(part.strip()) for part in text.split(","))
-        except (BadRequestError, ValueError) as error:
-            raise _refusal(name, text) from error
-
-    return read
-
-
-def _contact(name: str, text: str) -> str:
-    try:
-        user_agent(text)
-    except ValueError as error:
-        raise _refusal(name, text) from error
-    if len(text) > 200:
-        raise _refusal(name, text)
-    return "" if text == "none" else text
-
-
-def _bucket(text: str) -> str:
-    if not _BUCKET.fullmatch(text):
-        raise ValueError(text)
-    return text
-
-
-def _api_auth(name: str, text: str) -> str:
-    if text.lower() not in API_AUTHS:
-        raise _refusal(name, text)
-    return text.lower()
-
-
-def _model_uri(name: str, text: str) -> str:
-    if "://" in text and not re.fullmatch(r"s3://[^/]+/.+", text):
-        raise _refusal(name, text)
-    return text
-
-
-def _namespace(name: str, text: str) -> str | None:
-    if not re.fullmatch(r"[A-Za-z0-9.\-_/#:]{1,255}", text):
-        raise _refusal(name, text)
-    return None if text == "off" else text
-
-
-_READERS: dict[str, Callable[[str, str], Any]] = {
-    "MODEL_URI": _model_uri,
-    "INTERPRETER_THREADS": _integer(1, MAX_THREADS),
-    "MAX_IMAGE_BYTES": _integer(1, 100 * 1024**2),
-    "MAX_IMAGE_PIXELS": _integer(1, 200_000_000),
-    "FETCH_TIMEOUT_S": _timeout,
-    "FETCH_CONTACT": _contact,
-    "TRUSTED_IMAGE_HOSTS": _list(normal_host_and_port),
-    "IMAGE_BUCKETS": _list(_bucket),
-    "API_AUTH": _api_auth,
-    "MIN_SCORE": _score,
-    "METRICS_NAMESPACE": _namespace,
-}
