@@ -9,7 +9,7 @@ VENVS := .venv
 # it from the environment, as "$$IMAGE". So spaces, quotes and dollar signs in a path do no harm.
 # ARGS and TRAIN hold options: the shell splits them into words, and quotes work inside them.
 
-VARIABLES := ARCH ARGS BASE_IMAGE BOTO3 CONFIG DATASET EXAMPLE FIX FORMAT GROUPS HEIC IAM IMAGE LABELS LICENCE \
+VARIABLES := ARCH ARGS BASE_IMAGE BOTO3 CONFIG DATASET EXAMPLE EXPLAIN FIX FORMAT GROUPS HEIC IAM IMAGE LABELS LICENCE \
   MODEL NAME NORMALISATION OUTPUT PARAMS PORT RECIPE REQUIREMENTS RESIZE RETRY RUN SIZE STACK STEP \
   SUBJECT TITLE TO TRAIN URL WEIGHTS YES
 SETTINGS := PYTHON PYTHON311 VENVS TOKEN
@@ -62,8 +62,8 @@ WITH_MODEL = $${MODEL:+env MODEL_URI="$$MODEL"}
 
 ##@ Start here
 
-predict: $(VENVS)/serving/.ok ## classify an example, or IMAGE=file, folder or pattern, or URL=...: FORMAT=json or csv, MODEL=...
-	@$(WITH_MODEL) $(call python,serving) -m tools.predict $${URL:+--url "$$URL"} $${FORMAT:+--format "$$FORMAT"} -- $${IMAGE:+"$$IMAGE"}
+predict: $(VENVS)/serving/.ok ## classify an example, or IMAGE=file, folder or pattern, or URL=...: FORMAT=json or csv, EXPLAIN=out.png, MODEL=...
+	@$(WITH_MODEL) $(call python,serving) -m tools.predict $${URL:+--url "$$URL"} $${EXPLAIN:+--explain "$$EXPLAIN"} $${FORMAT:+--format "$$FORMAT"} -- $${IMAGE:+"$$IMAGE"}
 
 run: $(VENVS)/serving/.ok ## serve the HTTP API and the demo page: PORT=8080 MODEL=...
 	@$(WITH_MODEL) $(call python,serving) -m tools.serve --port "$${PORT:-8080}"

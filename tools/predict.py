@@ -5,6 +5,7 @@
     python -m tools.predict photos/ 'more/*.png'             # one line per image
     python -m tools.predict photos/ --format csv > all.csv   # or json: one object per line
     python -m tools.predict --url https://example.com/pants.jpg
+    python -m tools.predict photo.jpg --explain out.png      # draws where the model looked
 
 A folder stands for the images in it and below it. Hidden files and files that are no images are
 left out. The last line on standard error counts the latter. An image that cannot be classified gets
@@ -33,6 +34,7 @@ from lambda_function.fetching.s3 import ModelDownloadError
 from lambda_function.images.formats import FORMATS, SNIFF_BYTES, sniff
 from lambda_function.metadata import MetadataError
 from lambda_function.settings import SettingsError
+from tools.overlay import draw_overlay
 from tools.serve import LocalContext
 
 EXAMPLE_IMAGE = example_image()
@@ -40,6 +42,7 @@ EXAMPLE_IMAGE = example_image()
 IMAGE_TYPES = {*FORMATS, "HEIC", "JPEG 2000", "JPEG XL", "SVG", "TIFF"}
 BAR_WIDTH = 30
 INTERRUPTED = 130
+OVERLAY_TYPES = (".png", ".jpg")
 START_ERRORS = (SettingsError, ArtifactError, MetadataError, ModelDownloadError)
 
 
@@ -185,15 +188,42 @@ def classify(event: dict[str, Any]) -> dict[str, Any]:
     return app.handle(event, LocalContext(), app.process_service(), write=lambda _: None)
 
 
-def classify_file(path: Path) -> Result:
-    """Classify one image file. A file that cannot be read gives a problem too."""
+def classify_file(path: Path, *, explain: bool = False) -> Result:
+    """Classify one image file. A file that cannot be read gives a problem too.
+
+    Args:
+        path: of the image.
+        explain: whether the best class is explained.
+    """
     try:
         data = path.read_bytes()
     except OSError as error:
         reason = f"Cannot read {path}: {error.strerror}."
         problem = {"title": "Unreadable file", "detail": reason, "code": "unreadable_file"}
         return Result(str(path), problem)
-    return Result(str(path), classify({"image": base64.b64encode(data).decode()}))
+    image = base64.b64encode(data).decode()
+    return Result(str(path), classify({"image": image, "explain": explain}))
+
+
+def explain_file(path: Path, output: Path) -> Result:
+    """Classify one image file and draw where the model looked.
+
+    Raises:
+        InputError: there is no explanation, or it cannot be written.
+    """
+    if output.suffix.lower() not in OVERLAY_TYPES:
+        raise InputError(f"EXPLAIN must end in {' or '.join(OVERLAY_TYPES)}. Received: {output}")
+    if output.exists() and output.samefile(path):
+        raise InputError(f"EXPLAIN must be another file than the image {path}.")
+    result = classify_file(path, explain=True)
+    if result.error:
+        raise InputError(result.error)
+    overlay = draw_overlay(path.read_bytes(), result.body["explanation"])
+    try:
+        overlay.save(output)
+    except OSError as error:
+        raise InputError(f"Cannot write {output}: {error.strerror}.") from error
+    return result
 
 
 def classify_files(files: list[Path]) -> Iterator[Result]:
@@ -221,11 +251,15 @@ def run(options: argparse.Namespace) -> int:
     files, left_out = find_files(names or [os.path.relpath(EXAMPLE_IMAGE)])
     with _native_messages_hidden():
         app.process_service()
-    results = (
-        iter([Result(options.url, classify({"url": options.url}))])
-        if options.url
-        else classify_files(files)
-    )
+    if options.explain:
+        if options.url or len(files) != 1:
+            raise InputError("EXPLAIN draws over one image file. Name it as IMAGE.")
+        results = iter([explain_file(files[0], options.explain)])
+        print(f"Wrote {options.explain}.", file=sys.stderr)
+    elif options.url:
+        results = iter([Result(options.url, classify({"url": options.url}))])
+    else:
+        results = classify_files(files)
     if options.format is None and (options.url or len(files) == 1):
         result = next(results)
         if result.error:
@@ -249,6 +283,9 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("images", nargs="*", metavar="IMAGE", help="file, folder or pattern")
     parser.add_argument("--url", help="of one image")
+    parser.add_argument(
+        "--explain", type=Path, metavar="FILE", help="draw where the model looked, one image only"
+    )
     parser.add_argument("--format", choices=WRITERS, help="default: text")
     options = parser.parse_args(arguments)
     if options.url and any(options.images):

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from PIL import Image
 
 from lambda_function import REPOSITORY, app, example_image
-from tests.conftest import TINY_MODEL, encode_image
+from tests.conftest import TINY_MAP_MODEL, TINY_MODEL, encode_image
 from tools import predict
 
 if TYPE_CHECKING:
@@ -234,3 +235,41 @@ def test_what_goes_wrong_is_one_sentence_and_status_1(
     assert ended.stdout == ""
     assert said in ended.stderr
     assert len(ended.stderr.splitlines()) == 1
+
+
+def test_an_explanation_is_drawn_over_one_image(photos: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out.png"
+    done = command(
+        str(photos / "a red.png"), "--explain", str(output), MODEL_URI=str(TINY_MAP_MODEL)
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert "red" in done.stdout
+    assert f"Wrote {output}." in done.stderr
+    with Image.open(output) as overlay, Image.open(photos / "a red.png") as original:
+        assert overlay.size == original.size
+
+
+@pytest.mark.parametrize(
+    ("images", "output", "model", "said"),
+    [
+        (["a red.png"], "out.png", TINY_MODEL, "The model has no activation map"),
+        (["a red.png", "cut.png"], "out.png", TINY_MAP_MODEL, "one image file"),
+        ([""], "out.png", TINY_MAP_MODEL, "one image file"),  # the folder
+        (["cut.png"], "out.png", TINY_MAP_MODEL, "cannot be decoded"),
+        (["a red.png"], "out.txt", TINY_MAP_MODEL, "must end in .png or .jpg"),
+        (["a red.png"], "a red.png", TINY_MAP_MODEL, "another file than the image"),
+        (["a red.png"], "missing/out.png", TINY_MAP_MODEL, "Cannot write"),
+    ],
+)
+def test_an_explanation_that_cannot_be_drawn_says_why(
+    photos: Path, images: list[str], output: str, model: Path, said: str
+) -> None:
+    before = (photos / "a red.png").read_bytes()
+    paths = [str(photos / name) for name in images]
+
+    done = command(*paths, "--explain", str(photos / output), MODEL_URI=str(model))
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert said in done.stderr
+    assert (photos / "a red.png").read_bytes() == before
