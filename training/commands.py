@@ -50,6 +50,9 @@ COMMANDS = {
     "robustness": Command(
         "training.evaluation.robustness", "accuracy on resaved, resized and turned images"
     ),
+    "deletion": Command(
+        "training.evaluation.deletion", "whether the activation map shows what the model uses"
+    ),
     "card": Command(
         "training.evaluation.model_card", "an evaluation's figures as the model card's tables"
     ),
