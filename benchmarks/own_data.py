@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 WORK = Path("runs") / "own-data"
 SEEDS = 3
-MIN_JUDGES = 300
+MIN_JUDGES, MAX_JUDGES = 300, 400  # images. More cost minutes and say little more
 BATCH = 64  # images
 # The search: on either side of the defaults. The views are among those of the defaults, so that
 # the cached activations serve the whole search.
@@ -181,11 +181,10 @@ class Trials:
         split = place / "runs" / "default" / RUN_IMAGES  # the default has split them
         given = {"seed": seed, "name": name, **setting, **self._more}
         self._train(split if setting else images, given, place / "runs", self._cache)
-        predicted = self._predict(place / "runs" / name / "model.keras", self._pool, self._cache)
-        folders = [folder_of(self._sample, label) for label in self._pool.labels[judging]]
-        accuracy = float(
-            np.mean([predicted[i] == f for i, f in zip(judging, folders, strict=True)])
-        )
+        judges = self._pool.subset(judging)
+        predicted = self._predict(place / "runs" / name / "model.keras", judges, self._cache)
+        folders = [folder_of(self._sample, label) for label in judges.labels]
+        accuracy = float(np.mean([p == f for p, f in zip(predicted, folders, strict=True)]))
         write_json(result, {"accuracy": accuracy})
         return accuracy
 
@@ -217,7 +216,7 @@ def choose_images(
     left = np.concatenate(judging)
     if len(left) < MIN_JUDGES:
         raise DatasetError(f"{sample.title}: {len(left)} images are left, {MIN_JUDGES} are needed")
-    return np.concatenate(chosen), left
+    return np.concatenate(chosen), rng.permutation(left)[:MAX_JUDGES]
 
 
 def link_images(chosen: Split, sample: Sample, to: Path) -> None:
@@ -247,12 +246,12 @@ def train(dataset: Path, settings: Mapping[str, Any], runs: Path, cache: Path) -
         raise TrainingError(f"the training {' '.join(words)} failed. Its own message is above")
 
 
-def predict_labels(file: Path, pool: Split, cache: Path) -> list[str]:
-    """Return the label of every image of the pool. The frozen blocks' activations are cached.
+def predict_labels(file: Path, judges: Split, cache: Path) -> list[str]:
+    """Return the label of every image of a split. The frozen blocks' activations are cached.
 
     Args:
         file: ``model.keras`` of a run.
-        pool: the images.
+        judges: the images.
         cache: folder of cached activations.
     """
     import keras  # the rest of this module needs no Keras
@@ -266,8 +265,8 @@ def predict_labels(file: Path, pool: Split, cache: Path) -> list[str]:
     cut = block_input(model, config.first_trainable_block)
     frozen, trained = keras.Model(model.input, cut), keras.Model(cut, model.output)
     identity = weights_sha256(frozen)[:16]
-    cached = extract(frozen, pool, config.input, weights_id=identity, cache=cache, label="judges")
-    rows = range(0, len(pool), BATCH)
+    cached = extract(frozen, judges, config.input, weights_id=identity, cache=cache, label="judges")
+    rows = range(0, len(judges), BATCH)
     output = [trained.predict_on_batch(cached[i : i + BATCH].astype(np.float32)) for i in rows]
     best = np.concatenate([np.asarray(part) for part in output]).argmax(axis=1)
     return [described["labels"][index] for index in best]

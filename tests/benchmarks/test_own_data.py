@@ -40,7 +40,7 @@ def test_a_team_gets_its_counts_and_never_an_image_that_judges(pool: Split) -> N
 
     names = [TEN[label] for label in pool.labels[chosen]]
     assert (names.count("hat"), names.count("shoes"), len(names)) == (3, 2, 5)
-    assert len(judging) == 2 * 200 - 5
+    assert len(judging) == len(set(judging)) == 2 * 200 - 5
     assert not set(chosen) & set(judging)
     assert set(pool.labels[judging]) == {TEN.index("hat"), TEN.index("shoes")}
 
@@ -50,6 +50,12 @@ def test_another_seed_chooses_other_images(pool: Split) -> None:
 
     assert first == again
     assert first != other
+
+
+def test_at_most_400_images_judge(pool: Split) -> None:
+    _, judging = choose_images(SAMPLES["names"], pool, seed=0)
+
+    assert len(judging) == 400
 
 
 def test_too_few_judges_are_refused(pool: Split) -> None:
@@ -91,9 +97,9 @@ class Trainer:
         assert (runs.parent, cache.name) == (dataset.parent, "cache") or len(self.trained) > 2
         self.trained.append(settings)
 
-    def predict_labels(self, file: Path, pool: Split, cache: Path) -> list[str]:
+    def predict_labels(self, file: Path, judges: Split, cache: Path) -> list[str]:
         assert file.name == "model.keras"
-        return ["Hüte"] * len(pool)
+        return ["Hüte"] * len(judges)
 
 
 def test_accuracy_is_that_of_the_judges_and_every_training_is_made_once(
