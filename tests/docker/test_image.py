@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from benchmarks.harness import RESULTS
 from benchmarks.image_size import bar_bytes
+from deploy.image.names import default_name
 from lambda_function import REPOSITORY, SHIPPED_MODEL, example_image
 from lambda_function.classifier import Classifier
 from lambda_function.images.decode import decode_image, preprocess
-from tests.docker.conftest import IMAGES_PORT, IS_STANDIN, Container, build
+from tests.conftest import TINY_MODEL
+from tests.docker.conftest import IMAGES_PORT, IS_STANDIN, PLATFORM, Container, build, run
+from training.files import sha256_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -216,3 +220,25 @@ def test_unknown_build_argument_is_refused_with_a_sentence(
     failed = build(docker, context, "--build-arg", "BOTO3=newest", check=False)
     assert failed.returncode
     assert "BOTO3 must be base or locked" in failed.stdout + failed.stderr
+
+
+def test_make_image_puts_another_model_in(docker: Callable[..., Any]) -> None:
+    name = default_name(TINY_MODEL)
+    assert name != default_name()
+    digest = (
+        "import hashlib, sys; print(hashlib.sha256(open(sys.argv[1], 'rb').read()).hexdigest())"
+    )
+
+    run(
+        *("make", "--silent", "image", f"MODEL={TINY_MODEL}", f"PYTHON={sys.executable}"),
+        *(["ARCH=arm64"] if PLATFORM == "linux/arm64" else []),
+        cwd=REPOSITORY,
+    )
+
+    served = docker(
+        *("run", "--rm", "--entrypoint", "python", name),
+        *("-c", digest, "/var/task/lambda_function/model.tflite"),
+    ).stdout.split()[0]
+    docker("image", "rm", "--force", name, check=False)
+    assert served == sha256_of(TINY_MODEL)
+    assert served != sha256_of(SHIPPED_MODEL)
