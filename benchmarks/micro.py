@@ -106,7 +106,7 @@ def batch_ratios(rounds: int, *, service: Service | None = None) -> list[float]:
         rounds: after one that warms up.
         service: its settings are replaced. The shipped model by default.
     """
-    files = [file.read_bytes() for file in sorted(EXAMPLES.glob("*.jpg"))]
+    files = [file.read_bytes() for file in sorted(EXAMPLES.iterdir())]
     images = list(itertools.islice(itertools.cycle(files), BATCH))
     resources = {f"/{n}.jpg": Resource(image, delay_s=SLOW_S) for n, image in enumerate(images)}
     with ImageServer(resources) as server:

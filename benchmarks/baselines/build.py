@@ -99,7 +99,7 @@ def resized(model: Any, size: int) -> Any:
 def _example_tensors(size: int) -> Tensors:
     """Return the example images: float32, (1, size, size, 3), RGB, -1..1."""
     spec = InputSpec(height=size, width=size)
-    files = sorted(EXAMPLES.glob("*.jpg"))
+    files = sorted(EXAMPLES.iterdir())
     return [preprocess(decode_image(file.read_bytes()), spec) for file in files]
 
 

@@ -25,7 +25,7 @@ from training.data.dataset import load_split
 
 LOCK = REPOSITORY / "requirements" / "tflite-runtime.txt"
 CLASSES = 10
-EXAMPLES = sorted((REPOSITORY / "examples").rglob("*.jpg"))
+EXAMPLES = sorted((REPOSITORY / "examples").iterdir())
 # The other side: tensors in, predictions out, through the deployed Classifier.
 PREDICT = """
 import sys, numpy
