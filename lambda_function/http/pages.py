@@ -49,6 +49,7 @@ def serve(path: str, metadata: ModelMetadata) -> Response:
         licence=metadata.licence,
         first_label=first,
         second_label=second,
+        map="yes" if metadata.activation_map else "no",
     )
 
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 # The tests draw their own images, because ``examples/`` belongs to the shipped model.
 EXAMPLES = Path(tempfile.gettempdir()) / f"browser-images-{os.getpid()}"
 TINY_MODEL = REPOSITORY / "tests" / "data" / "tiny.tflite"
+TINY_MAP_MODEL = REPOSITORY / "tests" / "data" / "tiny_map.tflite"
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 # Nothing but our own requests, and software rendering, whatever the machine.
 CHROMIUM_FLAGS = [
@@ -149,6 +150,13 @@ def origin(images: ImageServer) -> Iterator[str]:
     """Start the server of `make run` with the shipped model if it exists, and return its URL."""
     model = SHIPPED_MODEL if SHIPPED_MODEL.exists() else TINY_MODEL
     with serve(model, TRUSTED_IMAGE_HOSTS=images.host, INTERPRETER_THREADS="1") as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def map_origin(images: ImageServer) -> Iterator[str]:
+    """Serve the tests' model with an activation map, and return the URL."""
+    with serve(TINY_MAP_MODEL, TRUSTED_IMAGE_HOSTS=images.host) as address:
         yield address
 
 
