@@ -24,19 +24,40 @@ RUN_PORT = 8080  # of `make run`, for the command in the screenshot
 IMAGES = REPOSITORY / "docs" / "images"
 PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
 SMALLEST = PHONE | {"viewport": {"width": 320, "height": 568}}
-STATES = ["idle", "answer", "error", "locked"]
+ZOOMED = {"viewport": {"width": 600, "height": 430}}  # 1200 x 860 at 200 %
+STATES = ["idle", "answer", "error", "locked", "map", "docs", "response"]
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 
 
-def bring_to(demo: Demo, state: str) -> None:
-    """Bring the page into one of ``STATES``."""
+@pytest.fixture
+def bring_to(map_origin: str) -> Callable[[Demo, str], None]:
+    """Return what brings a page into one of ``STATES``. The last three have a map."""
+
+    def bring(demo: Demo, state: str) -> None:
+        if state in ("map", "docs", "response"):
+            demo.origin = map_origin
+        _bring_to(demo, state)
+
+    return bring
+
+
+def _bring_to(demo: Demo, state: str) -> None:
+    if state in ("docs", "response"):
+        demo.page.goto(demo.origin + "/docs")
+        demo.page.locator("#explain option[value=dark]").wait_for(state="attached")
+        if state == "response":
+            demo.page.locator("#explain").select_option("dark")
+            demo.page.set_input_files("#file", PANTS)
+            demo.page.get_by_role("button", name="Send").click()
+            demo.page.locator("#status", has_text="HTTP 200").wait_for()
+        return
     if state == "locked":
         demo.page.route("**/model", lambda route: route.fulfill(status=401, json={}))
         demo.page.goto(demo.origin)
         demo.page.locator("#locked").wait_for()
         return
     demo.open()
-    if state == "answer":
+    if state in ("answer", "map"):
         demo.page.set_input_files("#file", PANTS)
         demo.answer()
         demo.page.wait_for_timeout(900)  # the bars' growth
@@ -50,7 +71,11 @@ def bring_to(demo: Demo, state: str) -> None:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("device", [{}, PHONE], ids=["desktop", "phone"])
 def test_axe_finds_nothing(
-    new_demo: Callable[..., Demo], state: str, scheme: str, device: dict[str, Any]
+    new_demo: Callable[..., Demo],
+    bring_to: Callable[[Demo, str], None],
+    state: str,
+    scheme: str,
+    device: dict[str, Any],
 ) -> None:
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
     demo = new_demo(color_scheme=scheme, reduced_motion="reduce", **device)
@@ -62,11 +87,11 @@ def test_axe_finds_nothing(
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_on_denim_has_contrast(new_demo: Callable[..., Demo], scheme: str) -> None:
+def test_text_on_the_stage_has_contrast(new_demo: Callable[..., Demo], scheme: str) -> None:
     """Axe leaves out what stands on a gradient: WCAG's formula against both of its ends."""
     demo = new_demo(color_scheme=scheme)
     demo.open()
-    names = ["--denim", "--denim-deep", "--denim-ink", "--denim-soft"]
+    names = ["--stage", "--stage-deep", "--stage-ink", "--stage-soft"]
     top, bottom, *inks = demo.page.evaluate(
         "(names) => names.map((n) => getComputedStyle(document.body).getPropertyValue(n))", names
     )
@@ -108,9 +133,12 @@ def test_it_follows_the_systems_scheme(
 
 
 @pytest.mark.parametrize("state", STATES)
-@pytest.mark.parametrize("device", [PHONE, SMALLEST], ids=["390px", "320px"])
+@pytest.mark.parametrize("device", [PHONE, SMALLEST, ZOOMED], ids=["390px", "320px", "zoomed"])
 def test_a_phone_never_scrolls_sideways(
-    new_demo: Callable[..., Demo], state: str, device: dict[str, Any]
+    new_demo: Callable[..., Demo],
+    bring_to: Callable[[Demo, str], None],
+    state: str,
+    device: dict[str, Any],
 ) -> None:
     demo = new_demo(**device)
     bring_to(demo, state)

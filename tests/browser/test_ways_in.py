@@ -98,11 +98,11 @@ def test_bars_are_as_long_as_their_shares(demo: Demo) -> None:
 
 def test_a_dropped_file_is_classified(demo: Demo) -> None:
     data = carry(demo.page, SHIRT)
-    demo.page.dispatch_event("#pocket", "dragenter", {"dataTransfer": data})
+    demo.page.dispatch_event("#stage", "dragenter", {"dataTransfer": data})
     assert demo.page.locator("#invite").inner_text() == "Let go"
-    demo.page.dispatch_event("#pocket", "drop", {"dataTransfer": data})
+    demo.page.dispatch_event("#stage", "drop", {"dataTransfer": data})
     assert close(demo.answer(), api_rows(demo.origin, SHIRT.read_bytes(), "image/jpeg"))
-    assert not demo.page.locator("#pocket.over").count()
+    assert not demo.page.locator("#stage.over").count()
 
 
 def test_a_dropped_address_is_classified(demo: Demo, images: ImageServer) -> None:
@@ -176,19 +176,21 @@ def test_the_keyboard_alone_reaches_everything(demo: Demo, images: ImageServer) 
     page.locator("#clock", has_text="fetch").wait_for()
     assert demo.answer() != from_file
     stops = []
-    for _ in range(7):
+    switches = page.get_by_role("switch").count()  # none for a model without a map
+    map_stops = [*(["switch"] * switches), "opacity"] if switches else []
+    for _ in range(7 + len(map_stops)):
         page.keyboard.press("Tab")
         stops.append(focused(page))
     links = ["API documentation", "OpenAPI", "Model details"]
-    assert stops == ["Classify", "example", "copy", "curl", *links]
+    assert stops == ["Classify", "example", *map_stops, "copy", "curl", *links]
 
 
 def focused(page: Page) -> str:
-    """Return the focused element's id or text, after a look at its focus ring."""
+    """Return the focused element's id, text or class, after a look at its focus ring."""
     name, outline = page.evaluate("""() => {
       const at = document.activeElement;
       const ring = getComputedStyle(at.id === 'file' ? at.parentElement : at);
-      return [at.id || at.textContent, ring.outlineStyle + ' ' + ring.outlineWidth];
+      return [at.id || at.textContent || at.className, ring.outlineStyle + ' ' + ring.outlineWidth];
     }""")
     assert outline == "solid 3px", f"{name} shows no focus"
     return str(name)
