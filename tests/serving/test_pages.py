@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 
 import pytest
 
@@ -36,8 +37,17 @@ def test_no_page_speaks_of_another_model(path):
     text = pages.serve(path, METADATA).body
 
     assert "{{" not in text
-    words = text.lower().split("// examples/")[0]
-    assert not [word for word in ("garment", "clothing", "pants") if word in words]
+    words = re.sub(r"// examples/.*\nconst EXAMPLE_WEBP = .*", "", text).lower()
+    shop = ("garment", "cloth", "pants", "jeans", "denim", "pocket")
+    assert not [word for word in shop if word in words]
+
+
+@pytest.mark.parametrize("path", ["/", "/docs"])
+@pytest.mark.parametrize(("model", "shown"), [("tiny", "no"), ("tiny_map", "yes")])
+def test_pages_know_whether_the_model_has_a_map(path, model, shown):
+    metadata = read_metadata(TESTS / "data" / f"{model}.tflite")
+
+    assert f'data-map="{shown}"' in pages.serve(path, metadata).body
 
 
 def test_words_of_an_artifact_are_escaped():
