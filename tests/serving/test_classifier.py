@@ -34,17 +34,43 @@ def described_otherwise(file=TINY, **changes) -> bytes:
     return embed_metadata(content, dataclasses.replace(read_metadata(file), **changes))
 
 
-def with_outputs_in_reverse(artifact: bytes) -> bytes:
-    """The same model, with its outputs listed in the other order."""
+def rebuilt(artifact: bytes, change) -> bytes:
+    """The artifact of tiny_map.tflite after a change of its flatbuffer's objects."""
     flatbuffers = pytest.importorskip("flatbuffers")
     schema = pytest.importorskip("ai_edge_litert.schema_py_generated")
     model = schema.ModelT.InitFromPackedBuf(without_metadata(artifact))
-    graph = model.subgraphs[0]
-    assert len(graph.outputs) == 2
-    graph.outputs = graph.outputs[::-1]
+    change(model, schema)
     builder = flatbuffers.Builder(len(artifact))
     builder.Finish(model.Pack(builder), b"TFL3")
     return embed_metadata(bytes(builder.Output()), read_metadata(TINY_MAP))
+
+
+def with_outputs_in_reverse(artifact: bytes) -> bytes:
+    """The same model, with its outputs listed in the other order."""
+
+    def reverse(model, _) -> None:
+        graph = model.subgraphs[0]
+        assert len(graph.outputs) == 2
+        graph.outputs = graph.outputs[::-1]
+
+    return rebuilt(artifact, reverse)
+
+
+def with_a_map_of_nan(artifact: bytes) -> bytes:
+    """The same model, whose map alone is not a number."""
+
+    def damage(model, schema) -> None:
+        graph = model.subgraphs[0]
+        (convolution,) = [
+            operator
+            for operator in graph.operators
+            if model.operatorCodes[operator.opcodeIndex].builtinCode
+            == schema.BuiltinOperator.CONV_2D
+        ]
+        bias = model.buffers[graph.tensors[convolution.inputs[2]].buffer]
+        bias.data = list(np.full(4, np.nan, "<f4").tobytes())
+
+    return rebuilt(artifact, damage)
 
 
 @pytest.mark.parametrize("artifact", [TINY, TINY.read_bytes()], ids=["path", "bytes"])
@@ -101,6 +127,11 @@ def test_a_model_without_a_map_says_so_if_asked_for_one():
 def test_a_map_that_does_not_fit_its_description_is_refused(file, changes, message):
     with pytest.raises(ArtifactError, match=message):
         Classifier(described_otherwise(file, **changes))
+
+
+def test_a_map_that_is_not_finite_is_refused_when_it_is_loaded():
+    with pytest.raises(ArtifactError, match="activation map is not finite"):
+        Classifier(with_a_map_of_nan(TINY_MAP.read_bytes()))
 
 
 def test_metadata_is_what_the_file_says():
