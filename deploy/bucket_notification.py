@@ -11,6 +11,21 @@ from deploy.findings import CheckFailed, short_reason
 from deploy.stack import DeployedStack
 
 
+def check_bucket(session: Any, bucket: str) -> None:
+    """Check that the bucket exists and that its notifications may be read.
+
+    Raises:
+        CheckFailed: it does not, with the reason.
+    """
+    try:
+        session.client("s3").get_bucket_notification_configuration(Bucket=bucket)
+    except (BotoCoreError, ClientError) as error:
+        raise CheckFailed(
+            f"The notifications of the bucket {bucket} cannot be read: {short_reason(error)}. "
+            "Correct ImageBucket, or the rights."
+        ) from error
+
+
 def add_notification(session: Any, parameters: Mapping[str, str], deployed: DeployedStack) -> None:
     """Let the bucket tell the queue about new objects. Other notifications of the bucket stay.
 

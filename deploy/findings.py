@@ -53,7 +53,7 @@ def run_command(command: Callable[[], int]) -> int:
         print("\nThere is no terminal that could answer. YES=1 asks nothing.")
         return 1
     except KeyboardInterrupt:
-        print("\nInterrupted. Nothing more is changed.")
+        print("\nInterrupted. What CloudFormation has begun goes on without this command.")
         return 130
 
 

@@ -85,6 +85,8 @@ def check_docker(name: str, *, run: Run = subprocess.run) -> str:
                 )
     except FileNotFoundError as error:
         raise CheckFailed("Docker is not installed. The image is built with it.") from error
+    except OSError as error:
+        raise CheckFailed(f"Docker cannot be started: {error}.") from error
     except subprocess.TimeoutExpired as error:
         raise CheckFailed("Docker did not respond within two minutes.") from error
     return f"Docker works, and the base image {name} can be pulled"

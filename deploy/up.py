@@ -144,12 +144,16 @@ def _build(parameters: Mapping[str, str], architecture: str, tools: Tools) -> bo
 
 def _finish(target: Target, session: Any, tools: Tools, *, is_new: bool) -> int:
     """Remember the stack, limit the kept images, and test a first deployment."""
-    remember(target, session.region_name, tools.config)
     deployed = describe(session, target.stack)
     if deployed is None:
         print("The change set was not executed. Nothing was deployed.")
         return 1
-    show([Finding("ok", "deployed"), keep_images(session, deployed)])
+    findings = [Finding("ok", "deployed"), keep_images(session, deployed)]
+    try:
+        remember(target, session.region_name, tools.config)
+    except OSError as error:
+        findings.append(Finding("note", f"the stack's name is not remembered: {error}"))
+    show(findings)
     if not is_new:
         print("Try it: make smoke")
         return 0

@@ -15,7 +15,7 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from deploy.bucket_notification import add_notification, remove_notification
+from deploy.bucket_notification import add_notification, check_bucket, remove_notification
 from deploy.findings import CheckFailed, run_command, short_reason
 from deploy.local_checks import Run, with_defaults
 from deploy.side import stack as side_stack
@@ -113,6 +113,7 @@ def deploy_events(
     except (BotoCoreError, ClientError) as error:
         raise CheckFailed(f"The function's image cannot be read: {short_reason(error)}.") from error
     parameters = complete_parameters(given, service, code["ImageUri"], before)
+    check_bucket(session, parameters["ImageBucket"])
     command = side_stack.side_stack_command(
         TEMPLATE, name, parameters, region=session.region_name, ask=ask
     )

@@ -210,6 +210,15 @@ def test_a_bucket_that_refuses_is_a_sentence(capsys: pytest.CaptureFixture[str])
     assert "may keep the notification s-events" in capsys.readouterr().out
 
 
+def test_a_bucket_that_is_not_there_stops_before_anything_is_created() -> None:
+    session, commands = service(), FakeCommands()
+    session.prepared["get_bucket_notification_configuration"] = client_error("NoSuchBucket")
+
+    with pytest.raises(CheckFailed, match="of the bucket uploads cannot be read: NoSuchBucket"):
+        deploy_events(BUCKETS, stack="s", session=session, run=commands)
+    assert commands.ran == []
+
+
 def test_an_image_that_may_not_be_read_is_a_sentence() -> None:
     session = service()
     session.prepared["get_function"] = client_error("AccessDeniedException", "not you")

@@ -67,6 +67,10 @@ def _missing(*_: Any, **__: Any) -> Any:
     raise FileNotFoundError
 
 
+def _forbidden(*_: Any, **__: Any) -> Any:
+    raise PermissionError("not executable")
+
+
 def _hanging(command: list[str], **options: Any) -> Any:
     raise subprocess.TimeoutExpired(command, options["timeout"])
 
@@ -80,6 +84,7 @@ def _hanging(command: list[str], **options: Any) -> Any:
             "base:1 cannot be pulled: no such host",
         ),
         (_missing, "not installed"),
+        (_forbidden, "cannot be started: not executable"),
         (_hanging, "two minutes"),
     ],
 )

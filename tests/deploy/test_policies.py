@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 import json
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
@@ -13,8 +13,12 @@ import yaml
 from deploy.image.names import default_name
 from lambda_function import REPOSITORY, SHIPPED_MODEL
 from lambda_function.metadata import read_metadata
+from tests.deploy.test_denied import COMMANDS, calls_of
 from tests.deploy.test_template import EVERYTHING_ON, as_list
 from tests.support.template import deploy, load, translate
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 SERVICE, OPTIONS = (
     json.loads((REPOSITORY / "deploy" / name).read_text())["Statement"]
@@ -95,6 +99,34 @@ def types_of(name: str) -> set[str]:
 
 def actions(policy: list[Any] = POLICY) -> set[str]:
     return {action for statement in policy for action in as_list(statement["Action"])}
+
+
+# What our own commands call, as boto3 spells it -> the action that IAM asks for.
+CALLED = {
+    "describe_execution": "states:DescribeExecution",
+    "describe_stack_resources": "cloudformation:DescribeStackResources",
+    "describe_stacks": "cloudformation:DescribeStacks",
+    "get_account_settings": "lambda:GetAccountSettings",
+    "get_alias": "lambda:GetAlias",
+    "get_bucket_notification_configuration": "s3:GetBucketNotification",
+    "get_function": "lambda:GetFunction",
+    "get_lifecycle_policy": "ecr:GetLifecyclePolicy",
+    "get_object": "s3:GetObject",
+    "invoke": "lambda:InvokeFunction",
+    "list_map_runs": "states:ListMapRuns",
+    "put_bucket_notification_configuration": "s3:PutBucketNotification",
+    "put_lifecycle_policy": "ecr:PutLifecyclePolicy",
+    "put_object": "s3:PutObject",
+    "redrive_execution": "states:RedriveExecution",
+}
+
+
+def test_the_deployer_may_do_what_our_own_commands_call(tmp_path: Path) -> None:
+    called = {call for name in COMMANDS for call in calls_of(name, tmp_path)}
+    assert called - {"get_caller_identity"} <= set(CALLED)  # which needs no permission
+    sources = "".join(path.read_text() for path in (REPOSITORY / "deploy").rglob("*.py"))
+    assert [call for call in CALLED if f".{call}(" not in sources] == []
+    assert set(CALLED.values()) <= actions()
 
 
 @pytest.mark.parametrize("name", ["iam-policy.json", "iam-policy-options.json"])

@@ -176,7 +176,9 @@ def test_the_bill_is_that_of_this_account() -> None:
     """By hand: 86,400 s at 1,769/1,024 GB and 0.0000166667 USD are 2.4877 USD for each call."""
     ten = bill(accounts()["new, quota 10"])
     assert "10 run at once" in ten and "up to 25 USD a day" in ten
-    assert "ReservedConcurrency=10" not in ten  # which this account cannot reserve
+    fifty = bill(accounts()["new, quota 50"])
+    assert "50 run at once" in fifty and "up to 124 USD a day" in fifty
+    assert "ReservedConcurrency=10" not in fifty  # which this account cannot reserve
 
     twenty = bill(accounts()["new"])
     assert "20 run at once" in twenty and "up to 50 USD a day" in twenty

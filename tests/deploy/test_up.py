@@ -157,6 +157,15 @@ def test_after_a_rollback_the_deployment_carries_a_nonce(deployment: Deployment)
     assert "DeploymentNonce" in deployment.commands.overrides[0]
 
 
+def test_a_deployment_whose_name_cannot_be_written_succeeds(
+    deployment: Deployment, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tools = dataclasses.replace(deployment.tools, config=tmp_path)  # a folder
+
+    assert deploy(Target("clothes"), deployed_account(), tools) == 0
+    assert "not remembered" in capsys.readouterr().out
+
+
 def test_a_failed_deployment_is_not_remembered(deployment: Deployment) -> None:
     tools = dataclasses.replace(deployment.tools, run=FakeCommands(fail="deploy"))
 
