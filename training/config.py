@@ -21,7 +21,8 @@ DEFAULT_INPUT = InputSpec(224, 224)
 MIN_SIDE = 71  # pixels, the smallest image that Xception's blocks can reduce
 SEEDS = 2**32  # NumPy accepts seeds below this
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
-AUGMENTATIONS = ("mild", "jpeg", "randaugment")
+AUGMENTATIONS = ("mild", "jpeg", "randaugment", "strong")
+MIDDLE_BLOCKS = range(5, 13)  # of Xception: equal residual blocks. One can be left out
 CLASS_WEIGHTS = ("none", "sqrt", "balanced")
 
 
@@ -44,13 +45,27 @@ def _one_of(names: tuple[str, ...]) -> Range:
     return Range(f"one of {', '.join(names)}", lambda value: value in names)
 
 
+def _are_middle_blocks(text: str) -> bool:
+    names = text.split(",") if text else []
+    allowed = {str(block) for block in MIDDLE_BLOCKS}
+    return len(set(names)) == len(names) and set(names) <= allowed
+
+
 _SHARE = Range("0 or more, and below 1", lambda value: 0 <= value < 1)
 
 RANGES = {
     "size": _at_least(MIN_SIDE),
     "limit": _at_least(0),
     "seeds": _at_least(1),
-    "first_trainable_block": _between(2, 15),
+    "first_trainable_block": _between(1, 15),
+    "dropped_blocks": Range(
+        f"different numbers of {MIDDLE_BLOCKS[0]} to {MIDDLE_BLOCKS[-1]}, separated by commas",
+        _are_middle_blocks,
+    ),
+    "fresh_from_block": _between(1, 15),
+    "train_size": Range(f"0, or {MIN_SIDE} or more", lambda value: value == 0 or value >= MIN_SIDE),
+    "crop_area": Range("above 0, 1 at most", lambda value: 0 < value <= 1),
+    "layer_decay": Range("above 0, 1 at most", lambda value: 0 < value <= 1),
     "views": _at_least(1),
     "augmentation": _one_of(AUGMENTATIONS),
     "inner_units": _at_least(0),
@@ -64,6 +79,7 @@ RANGES = {
     "mixup_alpha": _at_least(0),
     "cutmix_alpha": _at_least(0),
     "class_weights": _one_of(CLASS_WEIGHTS),
+    "teacher_share": _SHARE,
     "ema_momentum": _SHARE,
     "batch_norm_momentum": _SHARE,
     "precision": _one_of(PRECISIONS),
@@ -95,17 +111,28 @@ class TrainConfig:
     Attributes:
         name: name of the run. Its folder is ``runs/<name>``.
         input: size, resize filter and scaling of the images.
-        first_trainable_block: the first Xception block that is trained. The blocks before it are
-            frozen and their activations cached. 15 trains the head alone.
+        first_trainable_block: the first Xception block that is trained. 1 trains the whole network,
+            with ``strong`` augmentation. 15 trains the head alone. The blocks before it are frozen.
+            Their activations are cached, except with ``strong`` augmentation.
+        dropped_blocks: blocks of the middle flow that the network does without, such as 6,8. Each
+            is a residual block and costs 7 % of the multiply-adds.
+        fresh_from_block: the first block that starts from initial values, not from ImageNet's
+            weights. 15 for none: the head alone.
         start_from: name of a run whose weights to start with, instead of ImageNet's.
         views: cached views per training image: the image, its mirror image, then random ones.
         augmentation: of the random views. ``mild`` crops, rotates and changes colours. ``jpeg``
             also compresses the image as JPEG. ``randaugment`` applies Keras's RandAugment.
+            ``strong`` varies the images anew in every epoch, and nothing is cached.
+        train_size: height and width of ``strong`` images while training, in pixels. Random crops
+            show things larger than they are served, which a smaller size makes up for. 0 for the
+            served size.
+        crop_area: smallest share of the image's area that a ``strong`` crop keeps.
         inner_units: width of a dense layer before the logits. 0 for no such layer.
         dropout: share of the pooled features that is dropped before the logits.
         epochs: passes over the training images.
         batch_size: images per step.
         learning_rate: of AdamW, after the warm-up. A cosine schedule lowers it to 0.
+        layer_decay: factor of the learning rate from each block to the one before it.
         warmup_epochs: epochs in which the learning rate rises from 0. Below ``epochs``.
         weight_decay: of AdamW, decoupled, on kernels only.
         label_smoothing: share of the target that is spread over all classes.
@@ -113,6 +140,9 @@ class TrainConfig:
         cutmix_alpha: of CutMix's Beta distribution. If both are set, each batch gets one of them.
         class_weights: how much rare classes count. ``none``, ``sqrt`` (the square root of the
             inverse frequency) or ``balanced`` (the inverse frequency).
+        teacher: names of finished runs, separated by commas. The mean of their probabilities on the
+            same varied image is a part of the target. Empty for no teacher.
+        teacher_share: share of the target that the teacher gives. The label gives the rest.
         ema_momentum: of the moving average of the weights, which is evaluated. The average warms
             up, so that a short run does not keep its first weights. 0 for no average.
         batch_norm_momentum: of trained batch norms. Keras's default of 0.99 needs more steps than
@@ -124,20 +154,27 @@ class TrainConfig:
     name: str = "xception"
     input: InputSpec = DEFAULT_INPUT
     first_trainable_block: int = 14
+    dropped_blocks: str = ""
+    fresh_from_block: int = 15
     start_from: str = ""
     views: int = 4
     augmentation: str = "mild"
+    train_size: int = 0
+    crop_area: float = 0.5
     inner_units: int = 0
     dropout: float = 0.3
     epochs: int = 12
     batch_size: int = 32
     learning_rate: float = 3e-4
+    layer_decay: float = 1.0
     warmup_epochs: float = 1.0
     weight_decay: float = 0.02
     label_smoothing: float = 0.1
     mixup_alpha: float = 0.2
     cutmix_alpha: float = 0.0
     class_weights: str = "none"
+    teacher: str = ""
+    teacher_share: float = 0.7
     ema_momentum: float = 0.99
     batch_norm_momentum: float = 0.9
     precision: str = "float32"
@@ -146,11 +183,27 @@ class TrainConfig:
     def __post_init__(self) -> None:
         check_ranges(self)
         check_range("size", min(self.input.height, self.input.width))
+        if self.first_trainable_block == 1 and self.is_cached:
+            raise ConfigError(
+                "the whole network (first_trainable_block 1) has nothing to cache: set "
+                f"augmentation to strong. Received: {self.augmentation!r}"
+            )
         if self.warmup_epochs >= self.epochs:
             raise ConfigError(
                 f"warmup_epochs must be below the {self.epochs} epochs. "
                 f"Received: {self.warmup_epochs!r}"
             )
+
+    @property
+    def is_cached(self) -> bool:
+        """Whether frozen blocks run once per image, and not once per step."""
+        return self.augmentation != "strong"
+
+    @property
+    def training_input(self) -> InputSpec:
+        """The input while training."""
+        size = self.train_size
+        return dataclasses.replace(self.input, height=size, width=size) if size else self.input
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON types."""

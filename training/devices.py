@@ -26,6 +26,13 @@ def distribute() -> int:
     return max(1, len(devices))
 
 
+def has_gpu() -> bool:
+    """Tell whether Keras computes on a GPU. False on backends that do not say."""
+    if keras.backend.backend() not in ("jax", "tensorflow"):
+        return False
+    return any(device.startswith("gpu") for device in keras.distribution.list_devices())
+
+
 def device_count() -> int:
     """Return the number of devices that share every batch."""
     distribution = keras.distribution.distribution()

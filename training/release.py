@@ -82,6 +82,8 @@ def release(
         raise ConfigError(f"version must read like 1.2.0. Received: {version!r}")
     described, report = _read_run(run)
     trained, base = _trained_and_base(run, described, weights)
+    if described["first_trainable_block"] == 1:  # no tensor is ImageNet's
+        base = {}
     changed = {
         tensor: _rounded(tensor, value)
         for tensor, value in trained.items()
@@ -152,7 +154,8 @@ def _trained_and_base(
 
 
 def _is_kept(name: str, value: NDArray[np.float32], base: dict[str, NDArray[np.float32]]) -> bool:
-    return name.startswith(_ALWAYS_KEPT) or not np.array_equal(value, base[name])
+    kept = name not in base or name.startswith(_ALWAYS_KEPT)
+    return kept or not np.array_equal(value, base[name])
 
 
 def _rounded(name: str, value: NDArray[np.float32]) -> NDArray[Any]:

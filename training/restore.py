@@ -18,6 +18,7 @@ from training.fit.backbone import (
     assign_weights,
     build_backbone,
     build_network,
+    empty_backbone,
     named_weights,
     weights_sha256,
     with_probabilities,
@@ -47,7 +48,8 @@ def restore(
 
     Args:
         version: of the release.
-        weights: ImageNet weights. None has Keras download them.
+        weights: ImageNet weights. None has Keras download them. A release of which every tensor
+            was trained needs none.
         releases: folder of all releases.
         runs: folder of all runs.
 
@@ -62,7 +64,9 @@ def restore(
     facts, arrays = read_release(version, releases)
     config = TrainConfig.from_dict(facts["config"])
     keras.utils.clear_session()  # an artifact holds the numbers of unnamed layers
-    backbone = build_backbone(config.input.height, config.input.width, weights)
+    height, width = config.input.height, config.input.width
+    complete = facts["tensors"]["changed"] == facts["tensors"]["of"]
+    backbone = empty_backbone(height, width) if complete else build_backbone(height, width, weights)
     network = build_network(
         backbone, dataclasses.replace(config, precision="float32"), len(facts["config"]["labels"])
     )

@@ -50,7 +50,7 @@ REDUCE_MARGIN = 3.0
 # images of 3.4 megapixels were reduced, the first class of 5 of 341 validation images changed, all
 # of them undecided (benchmarks/large_photos.py).
 REDUCE_ABOVE_PIXELS = 6_000_000
-_FILTERS = {
+FILTERS = {  # of ``InputSpec.resize_filter``
     "nearest": Image.Resampling.NEAREST,
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
@@ -125,7 +125,7 @@ def preprocess(image: Image.Image, spec: InputSpec) -> NDArray[np.float32]:
         float32, (1, height, width, 3). RGB, -1..1 for ``"xception"``. See ``InputSpec`` for
         the other normalisations.
     """
-    resized = image.resize((spec.width, spec.height), _FILTERS[spec.resize_filter])
+    resized = image.resize((spec.width, spec.height), FILTERS[spec.resize_filter])
     if spec.normalisation in ("xception", "tf"):
         helper = _preprocessor(spec.height, spec.width)
         tensor: NDArray[np.float32] = helper.convert_to_tensor(resized)

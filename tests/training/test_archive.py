@@ -94,6 +94,28 @@ def test_a_restored_model_answers_as_the_run_did(world, released):
     assert json.loads((folder / "report.json").read_text())["temperature"] == 1.4
 
 
+def test_a_release_of_the_whole_network_needs_no_imagenet_file(world, tmp_path):
+    config = TrainConfig(
+        name="whole", input=InputSpec(71, 71), first_trainable_block=1, augmentation="strong",
+        dropped_blocks="5,6,7,8,9,11",
+    )  # fmt: skip
+    network = build_network(build_backbone(71, 71, world["weights"]), config, len(LABELS))
+    run = tmp_path / "whole"
+    run.mkdir()
+    with_probabilities(network.whole, 1.0).save(run / "model.keras")
+    described = {**config.to_dict(), "version": "0.0.0", "labels": LABELS, "dataset": "none"}
+    (run / "config.json").write_text(json.dumps(described))
+    (run / "report.json").write_text(json.dumps({"temperature": 1.0, "metrics": {}}))
+    release(run, "2.0.0", weights=world["weights"], releases=tmp_path)
+
+    folder = restore("2.0.0", weights=tmp_path / "none.h5", releases=tmp_path, runs=tmp_path)
+
+    facts = json.loads((tmp_path / "2.0.0.json").read_text())
+    assert facts["config"]["dropped_blocks"] == "5,6,7,8,9,11"
+    assert facts["tensors"]["changed"] == facts["tensors"]["of"]
+    assert np.abs(answers(folder) - answers(run)).max() < 2e-3
+
+
 def test_releasing_twice_gives_equal_bytes_and_restoring_twice_equal_weights(world, released):
     root = world["root"]
     release(world["run"], "1.2.0", weights=world["weights"], releases=root / "second")

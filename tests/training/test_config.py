@@ -15,7 +15,7 @@ from training.errors import ConfigError
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("first_trainable_block", 1), ("views", 0), ("dropout", 1.0), ("learning_rate", 0.0),
+    [("first_trainable_block", 0), ("views", 0), ("dropout", 1.0), ("learning_rate", 0.0),
      ("warmup_epochs", 12.0), ("precision", "float64"), ("ema_momentum", 1.0), ("seed", -1),
      ("learning_rate", float("inf")), ("weight_decay", float("nan")), ("class_weights", "some")],
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Folds of cross-validation, and what is refused of the models that they give."""
+"""Folds of cross-validation: groups stay together, and models of folds are refused."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from training.commands import main
 from training.config import TrainConfig
-from training.data.folds import Fold, assign_folds
+from training.data.folds import Fold, assign_folds, refuse_fold
 from training.errors import ConfigError
 
 
@@ -31,33 +31,10 @@ def test_more_folds_than_images_are_refused() -> None:
         assign_folds(np.zeros(4, dtype=np.int64), 5, seed=0)
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("0/1", "folds are 2 or more, counted from 0. Received: fold 0 of 1"),
-        ("5/5", "Received: fold 5 of 5"),
-        ("5", "a fold is INDEX/COUNT, such as 0/5. Received: 5"),
-    ],
-)
-def test_a_wrong_fold_is_named(text: str, message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        Fold.parse(text)
-
-
-@pytest.mark.training
-def test_each_fold_learns_from_the_images_that_it_does_not_judge(
-    tmp_path: Path, drawings: Path, weights: Path
-) -> None:
-    command = [
-        "train", "--name=turn", "--fold=0/3", "--size=71", "--epochs=1", "--warmup-epochs=0",
-        f"--dataset={drawings}", f"--backbone-weights={weights}", f"--runs={tmp_path}",
-        f"--cache={tmp_path / 'cache'}",
-    ]  # fmt: skip
-    assert main(command) == 0
-
-    report = json.loads((tmp_path / "turn" / "report.json").read_text())
-    assert report["train_images"] == 58  # of 60 of train and 27 of validation
-    assert report["metrics"]["validation"]["images"] == 29
+@pytest.mark.parametrize(("index", "count"), [(0, 1), (5, 5), (-1, 5)])
+def test_a_wrong_fold_is_named(index: int, count: int) -> None:
+    with pytest.raises(ConfigError, match=f"2 or more.*Received: fold {index} of {count}"):
+        Fold(index, count)
 
 
 @pytest.mark.training
@@ -81,3 +58,35 @@ def test_a_model_of_a_fold_becomes_no_release_nor_its_start(
         assert "is fold 1 of 5: it has learned from validation" in capsys.readouterr().err
     with pytest.raises(SourceError, match="is of a cross-validation"):
         open_source(run / "model.keras")
+
+
+def test_a_group_stays_in_one_fold_and_classes_are_shared_as_groups_allow() -> None:
+    labels = np.tile([0, 0, 0, 1], 50)
+    groups = [f"person {i // 4}" for i in range(200)]  # 50 people, 3 + 1 images each
+
+    assigned = assign_folds(labels, 5, seed=0, groups=groups)
+
+    for group in set(groups):
+        assert len({assigned[i] for i in range(200) if groups[i] == group}) == 1
+    for fold in range(5):
+        assert np.bincount(labels[assigned == fold]).tolist() == [30, 10]
+
+
+def test_more_folds_than_groups_are_refused() -> None:
+    with pytest.raises(ConfigError, match="3 folds of 2 groups leave some empty"):
+        assign_folds(np.zeros(9, dtype=np.int64), 3, seed=0, groups=["a"] * 5 + ["b"] * 4)
+
+
+@pytest.mark.parametrize(
+    ("fold", "message"),
+    [(None, "fold 1 of 5"), (Fold(2, 5, "s.csv"), "judge in Fold"), (Fold(1, 5), "judge in Fold")],
+)
+def test_a_model_is_not_used_where_it_has_seen_the_judges(fold: Fold | None, message: str) -> None:
+    described = {"fold": {"index": 1, "count": 5, "groups": "s.csv"}}
+    with pytest.raises(ConfigError, match=message):
+        refuse_fold(described, Path("runs/x"), fold)
+    refuse_fold(described, Path("runs/x"), Fold(1, 5, "s.csv"))
+    refuse_fold({}, Path("runs/x"), None)
+    if fold:
+        with pytest.raises(ConfigError, match="judge in Fold"):
+            refuse_fold({}, Path("runs/x"), fold)  # trained on the whole of train

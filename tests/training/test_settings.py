@@ -47,6 +47,32 @@ def test_defaults_follow_the_number_of_images() -> None:
     assert make_config({"epochs": 1}, FEW).warmup_epochs == 0.5
 
 
+def test_a_gpu_trains_the_whole_network_unless_told_otherwise() -> None:
+    config = make_config({}, MANY, gpu=True)
+    assert (config.first_trainable_block, config.augmentation) == (1, "strong")
+    assert (config.precision, config.layer_decay) == ("mixed_bfloat16", 0.9)
+    head = make_config({"first_trainable_block": 14, "precision": "float32"}, MANY, gpu=True)
+    assert (head.first_trainable_block, head.augmentation, head.precision) == (
+        14, "mild", "float32",
+    )  # fmt: skip
+    assert make_config({"first_trainable_block": 1}, MANY).augmentation == "strong"
+    with pytest.raises(ConfigError, match=r"set augmentation to strong\. Received: 'mild'"):
+        make_config({"first_trainable_block": 1, "augmentation": "mild"}, MANY)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("first_trainable_block", 16), ("first_trainable_block", 0), ("dropped_blocks", "4"),
+        ("dropped_blocks", "5,5"), ("dropped_blocks", "13"), ("train_size", 70),
+        ("crop_area", 0.0), ("layer_decay", 1.1), ("fresh_from_block", 0),
+    ],
+)  # fmt: skip
+def test_a_block_or_size_that_does_not_exist_is_refused(name: str, value: object) -> None:
+    with pytest.raises(ConfigError, match=rf"{name} must be .*Received: {value!r}"):
+        make_config({name: value}, MANY)
+
+
 @pytest.mark.parametrize(("rare", "expected"), [(30, "none"), (10, "sqrt")])
 def test_uneven_classes_are_weighed(rare: int, expected: str) -> None:
     labels = np.array([0] * 60 + [1] * rare)

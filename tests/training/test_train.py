@@ -30,10 +30,12 @@ from tests.support.shapes import CLASSES, draw  # noqa: E402
 from training.commands import main  # noqa: E402
 from training.config import TrainConfig  # noqa: E402
 from training.data.dataset import Split, find_dataset, load_split  # noqa: E402
+from training.data.folds import Fold  # noqa: E402
 from training.data.imagenet import DEFAULT_WEIGHTS, find_weights  # noqa: E402
 from training.errors import ConfigError, WeightsError  # noqa: E402
 from training.evaluation import metrics  # noqa: E402
 from training.evaluation.loaded_model import load_model, predict_split  # noqa: E402
+from training.experiments.folds import read_judged  # noqa: E402
 from training.fit.backbone import (  # noqa: E402
     build_backbone,
     named_weights,
@@ -41,6 +43,7 @@ from training.fit.backbone import (  # noqa: E402
 )
 from training.fit.calibration import find_problems  # noqa: E402
 from training.fit.run_folder import check_settings, read_config, record_settings  # noqa: E402
+from training.fit.teacher import load_teacher  # noqa: E402
 from training.fit.train import train  # noqa: E402
 
 pytestmark = pytest.mark.training
@@ -217,6 +220,122 @@ def test_training_block_14_changes_it_and_nothing_before(
     assert "block14_sepconv2_bn/moving_mean" in changed
 
 
+WHOLE = dataclasses.replace(
+    HEAD, name="whole-network", input=InputSpec(80, 80), first_trainable_block=1, train_size=SIZE,
+    augmentation="strong", dropped_blocks="6,8,9,11", epochs=1, warmup_epochs=0.0,
+    learning_rate=1e-3, mixup_alpha=0.2, cutmix_alpha=1.0, layer_decay=0.9,
+)  # fmt: skip
+
+
+def test_the_whole_network_learns_from_images_varied_anew(
+    tmp_path: Path, drawings: Path, weights: Path, cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = train(WHOLE, dataset=drawings, weights=weights, runs=tmp_path, cache=tmp_path / "none")
+
+    model = without_probabilities(keras.models.load_model(folder / "model.keras", compile=False))
+    assert model.input_shape == (None, 80, 80, 3)  # trained at 71 px, served at 80
+    found, pretrained = named_weights(model), named_weights(build_backbone(SIZE, SIZE, weights))
+    blocks = {name.split("_")[0] for name in found if name.startswith("block")}
+    assert blocks == {f"block{n}" for n in range(1, 15)} - {"block6", "block8", "block9", "block11"}
+    assert not np.array_equal(found["block1_conv1/kernel"], pretrained["block1_conv1/kernel"])
+    assert not (tmp_path / "none").exists()  # nothing was cached
+    shown = capsys.readouterr().out
+    assert "training the whole network will take about" in shown
+    assert "(--first-trainable-block 14)" in shown
+    assert "data loading took" in shown
+
+
+def test_a_teacher_teaches_what_it_sees_and_never_whom_it_judges(
+    finished: Path, drawings: Path, weights: Path, cache: Path, tmp_path: Path
+) -> None:
+    runs = finished.parent
+    taught = dataclasses.replace(HEAD, name="taught", teacher="head", teacher_share=0.5, epochs=1,
+                                 warmup_epochs=0.0)  # fmt: skip
+    options: dict[str, Any] = {
+        "dataset": drawings,
+        "weights": weights,
+        "runs": runs,
+        "cache": cache,
+    }
+    folder = train(taught, **options)
+    assert json.loads((folder / "started.json").read_text())["teacher_sha256"]
+    # Cached: the teacher's probabilities of the plain images are those of the run itself.
+    said = [np.load(file) for file in cache.rglob("activations.npy")]
+    said = [array for array in said if array.shape == (60, 3)]
+    assert len(said) == HEAD.views
+    expected = predict_split(load_model(finished), load_split(drawings, "train", CLASSES))
+    assert min(np.abs(array - expected).max() for array in said) < 2e-3
+
+    for name, fold, message in (
+        ("nobody", None, "teacher names no finished run"),
+        ("head", Fold(0, 3), "has learned from images that judge"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            train(dataclasses.replace(taught, name="refused", teacher=name), **options, fold=fold)
+    (tmp_path / "other").mkdir()
+    described = json.loads((finished / "config.json").read_text())
+    (tmp_path / "other" / "config.json").write_text(json.dumps({**described, "labels": ["x"]}))
+    (tmp_path / "other" / "model.keras").write_bytes(b"")
+    with pytest.raises(ConfigError, match=r"has other classes: x\. This run has: disc, square"):
+        load_teacher(dataclasses.replace(taught, teacher="other"), CLASSES, tmp_path, None)
+
+
+def test_a_fold_starts_from_a_run_of_the_same_fold_alone(
+    tmp_path: Path, drawings: Path, weights: Path, cache: Path
+) -> None:
+    fold = Fold(0, 3)
+    common: dict[str, Any] = {"dataset": drawings, "weights": weights, "runs": tmp_path,
+                              "cache": cache}  # fmt: skip
+    first = dataclasses.replace(HEAD, epochs=1, warmup_epochs=0.0)
+    train(first, **common, fold=fold)
+    second = dataclasses.replace(first, name="second", start_from="head")
+    train(second, **common, fold=fold)
+    third = dataclasses.replace(first, name="third", start_from="head")
+    with pytest.raises(ConfigError, match=r"has learned from images that judge in Fold\(index=1"):
+        train(third, **common, fold=Fold(1, 3))
+    with pytest.raises(ConfigError, match="nothing can be chosen by them"):
+        train(third, **common)
+
+
+def test_folds_judge_every_image_once_by_people_never_seen(
+    tmp_path: Path, drawings: Path, weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = [
+        path.relative_to(drawings).as_posix()
+        for split in ("train", "validation")
+        for path in sorted((drawings / split).rglob("*.png"))
+    ]
+    senders = tmp_path / "senders.csv"
+    rows = [f"{image},{Path(image).stem}\n" for image in images]  # 20 people, with all classes
+    senders.write_text("image,sender\n" + "".join(rows))
+    config = tmp_path / "head.toml"
+    config.write_text(
+        f'name = "judged"\nsize = {SIZE}\nfirst_trainable_block = 15\nviews = 1\nepochs = 1\n'
+        "batch_size = 8\nlearning_rate = 0.1\nmixup_alpha = 0.0\nwarmup_epochs = 0\n"
+    )
+    command = ["folds", str(config), "--folds=2", f"--groups={senders}", f"--runs={tmp_path}",
+               f"--dataset={drawings}", f"--backbone-weights={weights}",
+               f"--out={tmp_path / 'out'}"]  # fmt: skip
+
+    assert main(command) == 0
+
+    judged = read_judged(tmp_path / "out" / "judged.npz")
+    assert len(judged.labels) == len(images) == 87
+    for group in set(judged.groups):
+        assert len(set(judged.folds[judged.groups == group])) == 1
+    result = json.loads((tmp_path / "out" / "judged.json").read_text())
+    assert result["kind"] == "final"
+    assert result["groups"] == 20
+    assert result["correct"] == int(judged.correct.sum())
+    low, high = result["accuracy_interval_95_over_groups"]
+    assert low <= result["accuracy"] <= high
+    assert main([*command, f"--against={tmp_path / 'out' / 'judged.npz'}"]) == 0
+    assert "more than the other: +0.0000" in capsys.readouterr().out
+    senders.write_text("image,sender\n" + "".join(rows[1:]))
+    assert main([*command, "--only=0"]) == 2
+    assert f"misses 1 of 87 images, the first is '{images[0]}'" in capsys.readouterr().err
+
+
 # --- interrupted, and gone on with -------------------------------------------
 
 
@@ -302,7 +421,7 @@ def test_a_killed_run_loses_at_most_one_epoch_and_ends_as_if_nothing_had_been(
     assert after[-1] == 11
     # The state is written after the epoch's row. A kill between the two repeats that epoch.
     assert after == list(range(12))
-    assert 12 - len(before) <= output.count("Epoch ") <= 13 - len(before)
+    assert 12 - len(before) <= output.count(": loss ") <= 13 - len(before)
     resumed, uninterrupted = rows_in(history), rows_in(tmp_path / "whole" / "history.csv")
     for epoch in (len(before), 11):
         assert resumed[epoch] == pytest.approx(uninterrupted[epoch], abs=2e-4), epoch

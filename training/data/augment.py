@@ -9,7 +9,8 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
-from lambda_function.images.decode import decode_image
+from lambda_function.images.decode import FILTERS, decode_image
+from lambda_function.metadata import InputSpec
 from training.data.encoding import encoded
 
 CROP_AREA = (0.5, 1.0)  # share of the image's area
@@ -17,6 +18,9 @@ CROP_ASPECT = (0.8, 1.25)  # relative to the image's own
 ROTATION_DEGREES = 12.0
 COLOUR_FACTOR = (0.7, 1.3)  # brightness, contrast, saturation. 1 is unchanged
 JPEG_QUALITY = (30, 95)
+STRONG_COLOUR_FACTOR = (0.6, 1.4)
+STRONG_SHARES = {"rotate": 0.3, "grey": 0.1, "recompress": 0.3, "erase": 0.25}  # of the images
+ERASED_AREA = (0.02, 0.2)  # share of the image's area
 
 
 def augment(
@@ -48,6 +52,36 @@ def augment(
     return _recompress(image, rng) if recompress else image
 
 
+def augment_strongly(
+    image: Image.Image, spec: InputSpec, rng: np.random.Generator, *, min_area: float
+) -> Image.Image:
+    """Return an image varied at random, at the size of the model's input.
+
+    Crop and resize are one step (random resized crop, as Szegedy et al. train, arXiv:1409.4842).
+    What follows acts on few pixels: flip, rotation, colour, greyscale, JPEG and random erasing
+    (Zhong et al., AAAI 2020, arXiv:1708.04896).
+
+    Args:
+        image: mode RGB.
+        spec: size and resize filter.
+        rng: random generator.
+        min_area: smallest share of the image's area that a crop keeps, 0..1.
+    """
+    box = _crop_box(image, rng, (min_area, 1.0))
+    varied = image.resize((spec.width, spec.height), FILTERS[spec.resize_filter], box=box)
+    if rng.random() < 0.5:
+        varied = ImageOps.mirror(varied)
+    happens = {name: rng.random() < share for name, share in STRONG_SHARES.items()}
+    if happens["rotate"]:
+        varied = _rotate(varied, rng)
+    varied = _colour(varied, rng, STRONG_COLOUR_FACTOR)
+    if happens["grey"]:
+        varied = varied.convert("L").convert("RGB")
+    if happens["recompress"]:
+        varied = _recompress(varied, rng)
+    return _erase(varied, rng) if happens["erase"] else varied
+
+
 def _rotate(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     degrees = rng.uniform(-ROTATION_DEGREES, ROTATION_DEGREES)
     edge = tuple(int(v) for v in np.asarray(image.resize((1, 1))).reshape(3))
@@ -55,19 +89,41 @@ def _rotate(image: Image.Image, rng: np.random.Generator) -> Image.Image:
 
 
 def _crop(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    area = rng.uniform(*CROP_AREA)
+    return image.crop(_crop_box(image, rng, CROP_AREA))
+
+
+def _crop_box(
+    image: Image.Image, rng: np.random.Generator, areas: tuple[float, float]
+) -> tuple[int, int, int, int]:
+    area = rng.uniform(*areas)
     stretch = np.exp(rng.uniform(*np.log(CROP_ASPECT)) / 2)
     width = max(1, min(image.width, round(image.width * np.sqrt(area) * stretch)))
     height = max(1, min(image.height, round(image.height * np.sqrt(area) / stretch)))
     left = int(rng.integers(0, image.width - width + 1))
     top = int(rng.integers(0, image.height - height + 1))
-    return image.crop((left, top, left + width, top + height))
+    return left, top, left + width, top + height
 
 
-def _colour(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+def _colour(
+    image: Image.Image, rng: np.random.Generator, factors: tuple[float, float] = COLOUR_FACTOR
+) -> Image.Image:
     for enhancer in (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color):
-        image = enhancer(image).enhance(float(rng.uniform(*COLOUR_FACTOR)))
+        image = enhancer(image).enhance(float(rng.uniform(*factors)))
     return image
+
+
+def _erase(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    """Paint a rectangle in a random colour."""
+    side = np.sqrt(rng.uniform(*ERASED_AREA))
+    stretch = np.exp(rng.uniform(*np.log(CROP_ASPECT)))
+    width = max(1, min(image.width, round(image.width * side * stretch)))
+    height = max(1, min(image.height, round(image.height * side / stretch)))
+    left = int(rng.integers(0, image.width - width + 1))
+    top = int(rng.integers(0, image.height - height + 1))
+    erased = image.copy()
+    colour = tuple(int(level) for level in rng.integers(0, 256, 3))
+    erased.paste(colour, (left, top, left + width, top + height))
+    return erased
 
 
 def _recompress(image: Image.Image, rng: np.random.Generator) -> Image.Image:

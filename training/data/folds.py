@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.data.dataset import Split, load_split
-from training.errors import ConfigError
+from training.data.split import assign_bundles, group_key, read_groups
+from training.errors import ConfigError, DatasetError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,28 +21,19 @@ class Fold:
     Attributes:
         index: of the part that judges, from 0.
         count: of equal parts, each with its share of every class.
+        groups: CSV file of groups, see ``split.read_groups``. The images of one group, such as a
+            person's, are judged together. Empty for none.
     """
 
     index: int
     count: int
+    groups: str = ""
 
     def __post_init__(self) -> None:
         if self.count < 2 or not 0 <= self.index < self.count:
             raise ConfigError(
                 f"folds are 2 or more, counted from 0. Received: fold {self.index} of {self.count}"
             )
-
-    @classmethod
-    def parse(cls, text: str) -> Fold:
-        """Return the fold of a text such as "0/5".
-
-        Raises:
-            ConfigError: it is none.
-        """
-        index, _, count = text.partition("/")
-        if not (index.isdecimal() and count.isdecimal()):
-            raise ConfigError(f"a fold is INDEX/COUNT, such as 0/5. Received: {text}")
-        return cls(int(index), int(count))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,35 +84,75 @@ def load_parts(dataset: Path, *, limit: int = 0, fold: Fold | None = None) -> tu
         np.concatenate([training.labels, validation.labels]),
         training.class_names,
     )
-    judging = assign_folds(pool.labels, fold.count, seed=0) == fold.index
+    groups = groups_of(pool, dataset, Path(fold.groups)) if fold.groups else None
+    judging = assign_folds(pool.labels, fold.count, seed=0, groups=groups) == fold.index
     return Part(pool, np.flatnonzero(~judging)), Part(pool, np.flatnonzero(judging))
 
 
-def refuse_fold(described: dict[str, Any], run: Path) -> None:
-    """Keep cross-validation's models from becoming a release, or the start of one.
+def refuse_fold(described: dict[str, Any], run: Path, fold: Fold | None = None) -> None:
+    """Keep cross-validation's models from a release, or from a run whose judges they have seen.
 
     Args:
         described: the run's ``config.json``.
         run: its folder.
+        fold: of the run that would use the model. A model of the same fold is fine.
 
     Raises:
-        ConfigError: the run has learned from validation images, which releases are chosen by.
+        ConfigError: the model has learned from images that judge.
     """
-    if described.get("fold"):
+    found = described.get("fold")
+    if found == (dataclasses.asdict(fold) if fold else None):
+        return
+    if fold is None and found:
         raise ConfigError(
-            f"{run} is fold {described['fold']['index']} of {described['fold']['count']}: it has "
+            f"{run} is fold {found['index']} of {found['count']}: it has "
             "learned from validation images, and nothing can be chosen by them after it"
         )
+    raise ConfigError(
+        f"{run} has learned from images that judge in {fold}. Use a run of the same fold."
+    )
 
 
-def assign_folds(labels: NDArray[np.int64], count: int, seed: int) -> NDArray[np.int64]:
-    """Return every image's fold, int64, (images,): of each class, equal parts in each fold.
+def groups_of(images: Split, dataset: Path, file: Path) -> list[str]:
+    """Return the group of every image.
 
     Raises:
-        ConfigError: there are more folds than images.
+        DatasetError: the file is missing, has other columns, or misses images.
     """
-    if count > len(labels):
-        raise ConfigError(f"{count} folds of {len(labels)} images leave some empty: take fewer")
+    groups = read_groups(file)
+    keys = [group_key(path.relative_to(dataset).as_posix()) for path in images.paths]
+    missing = [key for key in keys if key not in groups]
+    if missing:
+        raise DatasetError(
+            f"{file} misses {len(missing)} of {len(keys)} images, the first is {missing[0]!r}. "
+            "Every image needs a group: a name of its own, if it belongs to no other."
+        )
+    return [groups[key] for key in keys]
+
+
+def assign_folds(
+    labels: NDArray[np.int64], count: int, seed: int, groups: list[str] | None = None
+) -> NDArray[np.int64]:
+    """Return every image's fold, int64, (images,): of each class, equal parts in each fold.
+
+    Args:
+        labels: int64, (images,).
+        count: of folds.
+        seed: of the assignment.
+        groups: of every image. A group stays in one fold, so the parts are as equal as groups
+            allow.
+
+    Raises:
+        ConfigError: there are more folds than images or groups.
+    """
+    unit, units = ("images", len(labels)) if groups is None else ("groups", len(set(groups)))
+    if count > units:
+        raise ConfigError(f"{count} folds of {units} {unit} leave some empty: take fewer")
+    if groups is not None:
+        names, group_of = np.unique(np.array(groups), return_inverse=True)
+        counts = np.zeros((len(names), int(labels.max()) + 1), dtype=np.int64)
+        np.add.at(counts, (group_of, labels), 1)
+        return assign_bundles(counts, [1 / count] * count, seed)[group_of]
     rng = np.random.default_rng(seed)
     assigned = np.empty(len(labels), dtype=np.int64)
     for label in np.unique(labels):

@@ -259,6 +259,8 @@ def write_split(plan: SplitPlan, to: Path, *, copy: bool = False) -> None:
 def read_groups(file: Path) -> dict[str, str]:
     """Return the group of each image from a CSV with the columns ``image`` and ``group``.
 
+    A column ``sender`` is taken for ``group``.
+
     Raises:
         DatasetError: the file is missing, or has other columns.
     """
@@ -267,14 +269,16 @@ def read_groups(file: Path) -> dict[str, str]:
     with file.open(newline="", encoding="utf-8-sig") as opened:
         reader = csv.DictReader(opened)
         columns = reader.fieldnames or []
-        if not {"image", "group"} <= set(columns):
+        group = next((name for name in ("group", "sender") if name in columns), None)
+        if "image" not in columns or group is None:
             raise DatasetError(
                 f"{file} must have the columns image and group. Received: {', '.join(columns)}"
             )
-        return {_key(row["image"]): row["group"] for row in reader if row["group"]}
+        return {group_key(row["image"]): row[group] for row in reader if row[group]}
 
 
-def _key(image: str) -> str:
+def group_key(image: str) -> str:
+    """Return an image's path below the data set as the keys of ``read_groups`` spell it."""
     return unicodedata.normalize("NFC", Path(image).as_posix())
 
 
@@ -284,7 +288,7 @@ def _pairs_of_groups(
     first: dict[str, Path] = {}
     unknown = set(groups)
     for path in paths:
-        keys = (_key(path.relative_to(root).as_posix()), _key(path.name))
+        keys = (group_key(path.relative_to(root).as_posix()), group_key(path.name))
         key = next((key for key in keys if key in groups), None)
         if key is not None:
             unknown.discard(key)

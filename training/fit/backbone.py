@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import re
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,8 @@ class Network:
     """One set of layers, seen three ways.
 
     Attributes:
-        frozen: images, float32, (N, height, width, 3), -1..1 -> activations.
+        frozen: images, float32, (N, height, width, 3), -1..1 -> activations. The images
+            themselves, if the whole network is trained.
         trained: activations -> logits, (N, classes).
         whole: images -> logits.
     """
@@ -36,11 +38,11 @@ class Network:
     whole: keras.Model
 
 
-def build_backbone(height: int, width: int, weights: Path | None) -> keras.Model:
+def build_backbone(height: int | None, width: int | None, weights: Path | None) -> keras.Model:
     """Return Xception without its top, with ImageNet weights.
 
     Args:
-        height: of the images, in pixels, 71 or more.
+        height: of the images, in pixels, 71 or more. None for any.
         width: likewise.
         weights: a file in Keras's ``.weights.h5`` format for ``include_top=False``. None
             has Keras download them.
@@ -54,7 +56,7 @@ def build_backbone(height: int, width: int, weights: Path | None) -> keras.Model
             return keras.applications.Xception(
                 weights="imagenet", include_top=False, input_shape=shape
             )
-        backbone = keras.applications.Xception(weights=None, include_top=False, input_shape=shape)
+        backbone = empty_backbone(height, width)
         backbone.load_weights(weights)
     except Exception as error:  # Keras, h5py and urllib raise many kinds
         source = weights or "Keras's download"
@@ -65,6 +67,13 @@ def build_backbone(height: int, width: int, weights: Path | None) -> keras.Model
     return backbone
 
 
+def empty_backbone(height: int | None, width: int | None) -> keras.Model:
+    """Return Xception without its top, with initial weights. See ``build_backbone``."""
+    return keras.applications.Xception(
+        weights=None, include_top=False, input_shape=(height, width, 3)
+    )
+
+
 def build_network(backbone: keras.Model, config: TrainConfig, classes: int) -> Network:
     """Put a new head on the backbone and split it at ``config.first_trainable_block``.
 
@@ -73,6 +82,9 @@ def build_network(backbone: keras.Model, config: TrainConfig, classes: int) -> N
         config: of the run.
         classes: number of logits.
     """
+    if config.fresh_from_block <= LAST_BLOCK:
+        backbone = refresh_blocks(backbone, config.fresh_from_block)
+    backbone = drop_blocks(backbone, config.dropped_blocks)
     cut = block_input(backbone, config.first_trainable_block)
     logits = _head(config, classes)(backbone.output)
     network = Network(
@@ -80,13 +92,70 @@ def build_network(backbone: keras.Model, config: TrainConfig, classes: int) -> N
         trained=keras.Model(cut, logits, name="trained"),
         whole=keras.Model(backbone.input, logits, name="xception_clothing"),
     )
-    for layer in network.frozen.layers:
+    for layer in network.whole.layers:
         layer.trainable = False
     for layer in network.trained.layers:
         layer.trainable = True
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.momentum = config.batch_norm_momentum
     return network
+
+
+def drop_blocks(backbone: keras.Model, blocks: str) -> keras.Model:
+    """Return the backbone without some blocks of its middle flow. Their shortcuts stay.
+
+    Args:
+        backbone: from ``build_backbone``.
+        blocks: see ``TrainConfig.dropped_blocks``.
+    """
+    if not blocks:
+        return backbone
+    prefixes = tuple(f"block{block}_" for block in blocks.split(","))
+    branches = {  # the layer that each block's sum adds to its shortcut
+        layer.name: layer.input[0]._keras_history.operation.name
+        for layer in backbone.layers
+        if isinstance(layer, keras.layers.Add)
+    }
+
+    def call(layer: Any, *inputs: Any, **options: Any) -> Any:
+        if layer.name.startswith(prefixes):
+            return inputs[0]
+        if isinstance(layer, keras.layers.Add) and branches[layer.name].startswith(prefixes):
+            return inputs[0][1]  # the shortcut of the dropped block
+        return layer(*inputs, **options)
+
+    smaller = keras.models.clone_model(backbone, call_function=call)
+    for layer in filter(lambda layer: layer.weights, smaller.layers):
+        layer.set_weights(backbone.get_layer(layer.name).get_weights())
+    return smaller
+
+
+def refresh_blocks(backbone: keras.Model, first: int) -> keras.Model:
+    """Return the backbone with initial values in place of its weights from block ``first`` on."""
+    fresh = keras.models.clone_model(backbone)
+    blocks = block_of([layer.name for layer in fresh.layers])
+    for layer, block in zip(fresh.layers, blocks, strict=True):
+        if layer.weights and block < first:
+            layer.set_weights(backbone.get_layer(layer.name).get_weights())
+    return fresh
+
+
+def block_of(layer_names: list[str]) -> list[int]:
+    """Return the block, 1..14, or 15 for the head, that each layer of a network belongs to.
+
+    A layer without a block in its name, of a shortcut, belongs to the block before it.
+
+    Args:
+        layer_names: in the order of the network.
+    """
+    blocks, current = [], 1
+    for name in layer_names:
+        if match := re.match(r"block(\d+)_", name):
+            current = int(match[1])
+        elif name in ("pool", "inner", "dropout", "logits"):
+            current = LAST_BLOCK + 1
+        blocks.append(current)
+    return blocks
 
 
 def with_probabilities(whole: keras.Model, temperature: float) -> keras.Model:
@@ -168,7 +237,9 @@ def weights_sha256(model: keras.Model) -> str:
 
 
 def block_input(backbone: keras.Model, block: int) -> Any:
-    """Return the tensor that enters a block, 2..14. 15 is the backbone's output."""
+    """Return the tensor that enters a block, 1..14. 15 is the backbone's output."""
+    if block == 1:
+        return backbone.input
     if block > LAST_BLOCK:
         return backbone.output
     first = f"block{block}_sepconv1"

@@ -1,4 +1,4 @@
-"""Trains the trained part of a network on cached activations, resumable after every epoch."""
+"""Trains a network on the batches of a run, resumable after every epoch."""
 
 from __future__ import annotations
 
@@ -7,12 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
-from numpy.typing import NDArray
 
 from training.config import TrainConfig
-from training.data.cached_features import CachedFeatures
-from training.devices import padded_length
+from training.data.training_batches import Batch, PlainImages, TrainingBatches
 from training.errors import ConfigError
 from training.fit.checkpoints import (
     HISTORY,
@@ -23,24 +20,23 @@ from training.fit.checkpoints import (
     resume,
 )
 from training.fit.optimizer import build_optimizer
-
-Batch = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
+from training.fit.progress import EpochProgress
 
 
 def fit(
     model: keras.Model,
     config: TrainConfig,
-    dataset: CachedFeatures,
-    validation: Batch,
+    dataset: TrainingBatches,
+    validation: Batch | PlainImages,
     folder: Path,
 ) -> Path:
-    """Train on cached activations. Resume after the last finished epoch of ``folder``.
+    """Train on batches. Resume after the last finished epoch of ``folder``.
 
     Args:
-        model: activations -> logits.
+        model: inputs of the dataset -> logits.
         config: of the run.
         dataset: what the model learns from.
-        validation: activations, targets and weights, see ``weigh_images``.
+        validation: inputs, targets and weights, see ``weigh_images``.
         folder: of the run.
 
     Returns:
@@ -50,7 +46,7 @@ def fit(
         ConfigError: the loss became NaN or infinite, or the saved state is damaged.
     """
     model.compile(
-        optimizer=build_optimizer(config, len(dataset)),
+        optimizer=build_optimizer(config, len(dataset), model),
         loss=keras.losses.CategoricalCrossentropy(
             from_logits=True, label_smoothing=config.label_smoothing
         ),
@@ -79,35 +75,26 @@ def fit(
                 BestCheckpoint(folder),
                 history,
                 WriteState(state, folder),
+                EpochProgress(dataset, config, done),
             ],
-            verbose=2,
+            verbose=0,
         )
+    except Exception as error:  # of the backend, which has its own classes
+        if "RESOURCE_EXHAUSTED" not in str(error) and not isinstance(error, MemoryError):
+            raise
+        raise ConfigError(
+            f"the memory does not hold a batch of {config.batch_size} images of "
+            f"{config.training_input.height} px. Choose a smaller --batch-size or --size, and "
+            "another --name."
+        ) from error
     finally:
         if history.csv_file:  # still open if something was raised
             history.csv_file.close()
     return best_checkpoint(folder)
 
 
-def weigh_images(images: NDArray[np.float32], targets: NDArray[np.float32]) -> Batch:
-    """Return images, targets and weights. Images of weight 0 fill up the last batch.
-
-    Several devices share every batch, which must divide among them.
-
-    Args:
-        images: float32, (N, ...).
-        targets: float32, (N, classes).
-    """
-    missing = padded_length(len(images)) - len(images)
-    weights = np.ones(len(images), dtype=np.float32)
-
-    def fill(values: NDArray[np.float32]) -> NDArray[np.float32]:
-        return np.concatenate([values, np.zeros_like(values[:1]).repeat(missing, axis=0)])
-
-    return fill(images), fill(targets), fill(weights)
-
-
 class _EpochStarter(keras.callbacks.Callback):
-    def __init__(self, dataset: CachedFeatures) -> None:
+    def __init__(self, dataset: TrainingBatches) -> None:
         super().__init__()
         self._dataset = dataset
 

@@ -27,7 +27,7 @@ from training.fit.checkpoints import STATE
 
 STARTED = "started.json"
 MODEL = "model.keras"
-BEGUN_WITH = {"weights", "start_sha256"}
+BEGUN_WITH = {"weights", "start_sha256", "teacher_sha256"}
 _DIFFERENCES_TOLD = 4
 
 

@@ -31,10 +31,16 @@ from training.errors import ConfigError
 MIN_STEPS = 400
 MAX_EPOCHS = 60
 UNEVEN = 3  # times as many images in the largest class as in the smallest
+# Defaults for the whole network. Early blocks know edges and textures already: they move slowly.
+WHOLE = {"augmentation": "strong", "layer_decay": 0.9}
 FOLLOW_DATA = {
     "batch_size": "32, 16 below 400 training images, 8 below 100",
     "epochs": f"{TrainConfig.epochs}, or as many as give {MIN_STEPS} steps, at most {MAX_EPOCHS}",
     "views": f"{TrainConfig.views}, 8 below 400 training images",
+    "first_trainable_block": f"{TrainConfig.first_trainable_block}, 1 on a GPU",
+    "augmentation": "mild, strong if the whole network is trained",
+    "layer_decay": f"{TrainConfig.layer_decay:g}, {WHOLE['layer_decay']:g} for the whole network",
+    "precision": f"{TrainConfig.precision}, mixed_bfloat16 on a GPU",
     "warmup_epochs": f"{TrainConfig.warmup_epochs:g}, half of the epochs at most",
     "class_weights": f"sqrt if a class has {UNEVEN} times the images of another, else none",
 }
@@ -103,19 +109,38 @@ def read_toml(file: Path) -> dict[str, Any]:
     return settings
 
 
-def make_config(given: dict[str, Any], labels: NDArray[np.int64]) -> TrainConfig:
+def make_config(
+    given: dict[str, Any], labels: NDArray[np.int64], *, gpu: bool = False
+) -> TrainConfig:
     """Return the configuration of a run.
 
     Args:
         given: settings of the user, see ``read_settings``.
         labels: int64, (images,), of the training images. Defaults follow their number.
+        gpu: whether the run has a GPU. The default is then the whole network.
 
     Raises:
         ConfigError: two settings contradict each other.
     """
-    settings = {**follow_data(labels, given), **given}
+    settings = {**follow_device(given, gpu=gpu), **follow_data(labels, given), **given}
     size = settings.pop("size", DEFAULT_INPUT.height)
     return TrainConfig(input=InputSpec(size, size), **settings)
+
+
+def follow_device(given: dict[str, Any], *, gpu: bool) -> dict[str, Any]:
+    """Return the defaults that follow the device, and the blocks that are trained.
+
+    Args:
+        given: settings of the user, which the others follow.
+        gpu: whether the run has a GPU.
+    """
+    default = 1 if gpu else TrainConfig.first_trainable_block
+    first = given.get("first_trainable_block", default)
+    return {
+        "first_trainable_block": first,
+        "precision": "mixed_bfloat16" if gpu else TrainConfig.precision,
+        **(WHOLE if first == 1 else {}),
+    }
 
 
 def follow_data(labels: NDArray[np.int64], given: dict[str, Any]) -> dict[str, Any]:

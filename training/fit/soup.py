@@ -92,7 +92,7 @@ def soup(name: str, parts: list[str], *, dataset: Path, weights: Path | None, ru
     if run_folder.is_finished(folder):
         return folder
     config = dataclasses.replace(configs[0], name=name, precision="float32")
-    whole = prepare_network(config, len(labels), weights, runs).whole
+    whole = prepare_network(config, len(labels), weights, runs, fixed_size=True).whole
     assign_weights(whole, _mean([_weights(runs / part) for part in parts]))
     model, report = calibrate(whole, config, validation)
     report = {"checkpoint": f"mean of {', '.join(parts)}", "parts": parts, **report}

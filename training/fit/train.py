@@ -17,8 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lambda_function.metadata import NOT_STATED
-from training.config import TrainConfig
-from training.data.cached_features import CachedFeatures
+from training.config import TrainConfig, fingerprint
 from training.data.dataset import (
     Split,
     describe_left_out,
@@ -30,7 +29,15 @@ from training.data.features import CACHE, extract
 from training.data.folds import Fold, Part, load_parts, refuse_fold
 from training.data.imagenet import find_weights
 from training.data.split import remove_split, split_for_run
-from training.devices import device_count, distribute
+from training.data.training_batches import (
+    AugmentedImages,
+    Batch,
+    CachedFeatures,
+    PlainImages,
+    TrainingBatches,
+    weigh_images,
+)
+from training.devices import device_count, distribute, has_gpu
 from training.errors import ConfigError
 from training.files import sha256_of
 from training.fit import run_folder
@@ -45,8 +52,10 @@ from training.fit.backbone import (
 )
 from training.fit.calibration import calibrate, find_problems, print_report
 from training.fit.checkpoints import HISTORY
-from training.fit.loop import Batch, fit, weigh_images
+from training.fit.estimate import describe_time
+from training.fit.loop import fit
 from training.fit.settings import add_setting_options, make_config, read_settings
+from training.fit.teacher import load_teacher
 from training.options import (
     add_dataset_option,
     add_limit_option,
@@ -64,7 +73,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_weights_option(parser)
     add_limit_option(parser)
     add_runs_option(parser)
-    parser.add_argument("--fold", metavar="INDEX/COUNT", help="cross-validate: 0/5 to 4/5")
     parser.add_argument("--licence", default=NOT_STATED, help="of the weights, an SPDX identifier")
     parser.add_argument("--cache", type=Path, default=CACHE, help="of activations, gigabytes")
     add_setting_options(parser)
@@ -73,7 +81,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(parsed: argparse.Namespace) -> None:
     """Train as the command line says. A data set that is not split is split in the run's folder."""
     given = read_settings(parsed)
-    fold = Fold.parse(parsed.fold) if parsed.fold else None
     folder = run_folder.find_folder(parsed.runs, given.get("name", TrainConfig.name))
     named = find_dataset(parsed.dataset)
     weights = find_weights(parsed.backbone_weights)
@@ -81,15 +88,14 @@ def run(parsed: argparse.Namespace) -> None:
         dataset = named if is_split(named) else split_for_run(named, folder)
         if told := describe_left_out(list_images(dataset / "train").left_out):
             print(f"{told}`make data-check DATASET={named}` names the files.")
-        training, _ = load_parts(dataset, limit=parsed.limit, fold=fold)
+        training, _ = load_parts(dataset, limit=parsed.limit)
         train(
-            make_config(given, training.labels),
+            make_config(given, training.labels, gpu=has_gpu()),
             dataset=dataset,
             weights=weights,
             runs=parsed.runs,
             cache=parsed.cache,
             limit=parsed.limit,
-            fold=fold,
             licence=parsed.licence,
             dataset_name=named.resolve().name,
         )
@@ -139,7 +145,8 @@ def train(
         "limit": limit,
         "fold": dataclasses.asdict(fold) if fold else None,
         **run_folder.describe_sources(splits, weights, licence),
-        "start_sha256": _sha256_of_start(config, runs),
+        "start_sha256": _sha256_of_runs(config.start_from, runs),
+        "teacher_sha256": _sha256_of_runs(config.teacher, runs),
     }
     run_folder.check_settings(folder, settings)
     _check_batches(min(config.batch_size, len(training.rows)))
@@ -149,13 +156,15 @@ def train(
     class_names = training.whole.class_names
 
     keras.utils.set_random_seed(config.seed)
-    network = prepare_network(config, len(class_names), weights, runs)
-    features, held_out = _cached_activations(network, config, training, validation, cache)
+    network = prepare_network(config, len(class_names), weights, runs, fold=fold)
+    print(describe_time(network.whole, config, len(training.rows)), flush=True)
+    teacher = load_teacher(config, class_names, runs, fold)
+    batches, held_out = _batches(network, teacher, config, training, validation, cache)
     run_folder.record_settings(folder, settings)  # after everything that bad input can stop
-    best = fit(network.trained, config, features, held_out, folder)
+    best = fit(_learning_part(network, config), config, batches, held_out, folder)
 
     print(f"calibrating and scoring {best.name} in float32 on {len(validation.rows)} images")
-    model, report = _finish(best, config, validation.split, weights, runs)
+    model, report = _finish(best, config, validation.split, weights, runs, fold)
     report["problems"] = find_problems(report, validation.split, folder / HISTORY)
     report["train_images"] = len(training.rows)
     report["seconds"] = round(time.monotonic() - started)
@@ -168,8 +177,25 @@ def train(
     return folder
 
 
-def prepare_network(config: TrainConfig, classes: int, weights: Path | None, runs: Path) -> Network:
+def prepare_network(
+    config: TrainConfig,
+    classes: int,
+    weights: Path | None,
+    runs: Path,
+    *,
+    fold: Fold | None = None,
+    fixed_size: bool = False,
+) -> Network:
     """Build a run's network with the weights that it starts with.
+
+    Args:
+        config: of the run.
+        classes: number of logits.
+        weights: ImageNet weights. None has Keras download them.
+        runs: folder of all runs.
+        fold: of the run.
+        fixed_size: take images of the served size alone. Otherwise a network whose activations
+            are not cached takes images of any size, as training may use smaller ones.
 
     Raises:
         ConfigError: ``start_from`` names no finished run.
@@ -177,7 +203,10 @@ def prepare_network(config: TrainConfig, classes: int, weights: Path | None, run
     """
     keras.config.set_dtype_policy(config.precision)
     try:
-        backbone = build_backbone(config.input.height, config.input.width, weights)
+        # Without cached activations, images of training and of validation may differ in size.
+        fixed = fixed_size or config.is_cached
+        height, width = (config.input.height, config.input.width) if fixed else (None, None)
+        backbone = build_backbone(height, width, weights)
         network = build_network(backbone, config, classes)
     finally:
         keras.config.set_dtype_policy("float32")
@@ -185,7 +214,7 @@ def prepare_network(config: TrainConfig, classes: int, weights: Path | None, run
         file = runs / config.start_from / run_folder.MODEL
         if not file.is_file():
             raise ConfigError(f"start_from names no finished run: {file} is missing")
-        refuse_fold(run_folder.read_config(file.parent)[1], file.parent)
+        refuse_fold(run_folder.read_config(file.parent)[1], file.parent, fold)
         start = without_probabilities(keras.models.load_model(file, compile=False))
         assign_weights(network.whole, named_weights(start))
     return network
@@ -211,22 +240,47 @@ def _check_batches(images: int) -> None:
         )
 
 
-def _sha256_of_start(config: TrainConfig, runs: Path) -> str | None:
-    """Identify the weights that a run starts with. Their run may be trained anew meanwhile."""
-    start = runs / config.start_from
-    finished = config.start_from and run_folder.is_finished(start)
-    return sha256_of(start / run_folder.MODEL)[:16] if finished else None
+def _sha256_of_runs(names: str, runs: Path) -> str | None:
+    """Identify the weights of other runs, which may be trained anew meanwhile."""
+    files = [runs / name.strip() / run_folder.MODEL for name in names.split(",") if name]
+    if not files or not all(file.is_file() for file in files):
+        return None
+    return fingerprint([sha256_of(file) for file in files])
+
+
+def _learning_part(network: Network, config: TrainConfig) -> keras.Model:
+    return network.trained if config.is_cached else network.whole
+
+
+def _batches(
+    network: Network,
+    teacher: keras.Model | None,
+    config: TrainConfig,
+    training: Part,
+    validation: Part,
+    cache: Path,
+) -> tuple[TrainingBatches, Batch | PlainImages]:
+    """Return what the network learns from, and what judges it."""
+    if config.is_cached:
+        return _cached_activations(network, teacher, config, training, validation, cache)
+    return AugmentedImages(training.split, config, teacher), PlainImages(validation.split, config)
 
 
 def _cached_activations(
-    network: Network, config: TrainConfig, training: Part, validation: Part, cache: Path
+    network: Network,
+    teacher: keras.Model | None,
+    config: TrainConfig,
+    training: Part,
+    validation: Part,
+    cache: Path,
 ) -> tuple[CachedFeatures, Batch]:
     """Return what the trained part learns from, and what judges it: images, targets, weights."""
-    identity = weights_sha256(network.frozen)[:16]
 
-    def cached(part: Part, view: int, label: str) -> NDArray[np.float16]:
+    def cached(
+        model: keras.Model, identity: str, part: Part, view: int, label: str
+    ) -> NDArray[np.float16]:
         return extract(
-            network.frozen,
+            model,
             part.whole,
             config.input,
             weights_id=identity,
@@ -237,22 +291,35 @@ def _cached_activations(
             label=label,
         )
 
-    views = [cached(training, view, "train") for view in range(config.views)]
-    held_out = cached(validation, 0, "validation")[validation.rows].astype(np.float32)
+    frozen, identity = network.frozen, weights_sha256(network.frozen)[:16]
+    every = range(config.views)
+    views = [cached(frozen, identity, training, view, "train") for view in every]
+    taught = [cached(teacher, teacher.name, training, v, "teacher") for v in every if teacher]
+    held_out = cached(frozen, identity, validation, 0, "validation")[validation.rows].astype(
+        np.float32
+    )
     classes = len(training.whole.class_names)
-    features = CachedFeatures(views, training.labels, classes, config, training.rows)
+    features = CachedFeatures(views, training.labels, classes, config, training.rows, taught)
     return features, weigh_images(held_out, np.eye(classes, dtype=np.float32)[validation.labels])
 
 
 def _finish(
-    best: Path, config: TrainConfig, validation: Split, weights: Path | None, runs: Path
+    best: Path,
+    config: TrainConfig,
+    validation: Split,
+    weights: Path | None,
+    runs: Path,
+    fold: Fold | None,
 ) -> tuple[keras.Model, dict[str, Any]]:
     """Rebuild in float32 with the best weights, fit the temperature, score on validation."""
     plain = dataclasses.replace(config, precision="float32")
-    network = prepare_network(plain, len(validation.class_names), weights, runs)
+    network = prepare_network(
+        plain, len(validation.class_names), weights, runs, fold=fold, fixed_size=True
+    )
     trained = keras.models.load_model(best, compile=False)
     # The trained part numbers its shortcut layers from its own first one: assign in order.
-    for variable, source in zip(network.trained.weights, trained.weights, strict=True):
+    learned = _learning_part(network, config).weights
+    for variable, source in zip(learned, trained.weights, strict=True):
         variable.assign(keras.ops.cast(source, "float32"))
     model, report = calibrate(network.whole, config, validation)
     return model, {"checkpoint": best.name, **report}

@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 keras = pytest.importorskip("keras", reason="needs Keras: make test-training")
 
+from lambda_function.metadata import InputSpec  # noqa: E402
 from training.config import TrainConfig  # noqa: E402
-from training.data.cached_features import CachedFeatures, class_weights, cut_mix  # noqa: E402
+from training.data import augment  # noqa: E402
+from training.data.dataset import load_split  # noqa: E402
+from training.data.images import load_image  # noqa: E402
+from training.data.training_batches import (  # noqa: E402
+    AugmentedImages,
+    CachedFeatures,
+    PlainImages,
+    class_weights,
+    cut_mix,
+)
 
 pytestmark = pytest.mark.training
 
@@ -107,3 +119,66 @@ def test_a_blended_image_has_the_blended_weight() -> None:
     _, targets, weights = dataset[0]
 
     assert weights == pytest.approx(targets[:, 0] * 2 / 3 + targets[:, 1] * 2.0)
+
+
+def test_a_teacher_gives_its_share_of_the_target() -> None:
+    views = [np.zeros((8, 1), np.float16)] * 2
+    said = [np.full((8, 2), (0.25, 0.75), np.float16)] * 2
+    config = dataclasses.replace(CONFIG, teacher="any", teacher_share=0.5)
+    dataset = CachedFeatures(views, np.zeros(8, int), 2, config, taught=said)
+
+    _, targets, weights = dataset[0]
+
+    assert targets == pytest.approx(np.tile([0.625, 0.375], (8, 1)))  # half of (1, 0), half of said
+    assert weights == pytest.approx(np.ones(8))
+
+
+# --- images, varied anew -----------------------------------------------------
+
+STRONG = TrainConfig(
+    input=InputSpec(90, 100), train_size=80, augmentation="strong", batch_size=8, mixup_alpha=0.0
+)
+
+
+def test_images_are_varied_anew_in_every_epoch_and_repeat_for_a_resumed_run(
+    drawings: Path,
+) -> None:
+    split = load_split(drawings, "train")
+    first, again = AugmentedImages(split, STRONG), AugmentedImages(split, STRONG)
+    first.start_epoch(0)
+    images, targets, weights = first[0]
+    assert images.shape == (8, 80, 80, 3)
+    assert images.min() >= -1
+    assert images.max() <= 1
+    assert targets.sum(axis=1).tolist() == weights.tolist() == [1.0] * 8
+    first.start_epoch(1)
+    again.start_epoch(1)
+    repeated = again[0]
+    assert np.array_equal(first[0][0], repeated[0])
+    assert not np.array_equal(images, repeated[0])
+    assert 0 < first.take_busy_s() < 60
+    assert first.take_busy_s() == 0
+
+
+def test_a_strong_crop_keeps_the_smallest_share_and_gives_the_size_of_the_input() -> None:
+    image = Image.new("RGB", (300, 400))
+    for area in (1.0, 0.25):
+        for seed in range(100):
+            box = augment._crop_box(image, np.random.default_rng(seed), (area, 1.0))
+            left, top, right, bottom = box
+            # An edge of the image may cut a stretched crop, by a factor of 1.25 ** 0.5 at most.
+            assert (right - left) * (bottom - top) >= area * 300 * 400 / 1.25**0.5 * 0.99
+    spec = InputSpec(64, 48)
+    varied = augment.augment_strongly(image, spec, np.random.default_rng(0), min_area=0.5)
+    assert varied.size == (48, 64)
+
+
+def test_judging_images_are_plain_and_in_order(drawings: Path) -> None:
+    split = load_split(drawings, "validation")
+    batches = PlainImages(split, STRONG)
+    assert len(batches) == 4  # 27 images in batches of 8
+    images = np.concatenate([batches[i][0] for i in range(4)])
+    weights = np.concatenate([batches[i][2] for i in range(4)])
+    assert images.shape == (27, 90, 100, 3)
+    assert np.array_equal(images[20], load_image(split.paths[20], STRONG.input))
+    assert weights.tolist() == [1.0] * 27

@@ -1,0 +1,61 @@
+"""The figures of folds: hand-made results, so that every number is known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("keras", reason="needs Keras: make test-training")
+
+from training.errors import ConfigError
+from training.experiments.folds import (
+    Judged,
+    bootstrap_groups,
+    compare,
+    read_judged,
+    write_judged,
+)
+
+pytestmark = pytest.mark.training
+
+
+def judged(correct: list[int], groups: list[str]) -> Judged:
+    """Two classes, label 0 everywhere."""
+    probabilities = np.array([[0.9, 0.1] if right else [0.2, 0.8] for right in correct])
+    count = len(correct)
+    return Judged(probabilities, np.zeros(count, int), np.zeros(count, int), np.array(groups))
+
+
+def test_resamples_draw_whole_groups() -> None:
+    # One person with 3 right images, one with 1 wrong image: drawn (3, 3), (3, 1), (1, 3) or (1, 1)
+    draws = bootstrap_groups(np.array(["a", "a", "a", "b"]), np.array([1.0, 1.0, 1.0, 0.0]))
+
+    values, counts = np.unique(draws, return_counts=True)
+    assert values.tolist() == [0.0, 0.75, 1.0]
+    assert counts / len(draws) == pytest.approx([0.25, 0.5, 0.25], abs=0.02)
+
+
+def test_two_recipes_are_compared_image_by_image() -> None:
+    groups = ["a", "a", "b", "c"]
+
+    difference = compare(judged([1, 1, 1, 1], groups), judged([1, 1, 1, 0], groups))
+
+    assert difference["accuracy"] == 0.25
+    assert difference["interval_95_over_groups"] == [0.0, pytest.approx(0.75, abs=0.26)]
+
+
+def test_results_of_different_images_are_not_compared() -> None:
+    with pytest.raises(ConfigError, match="judged different images: 2 and 1"):
+        compare(judged([1, 1], ["a", "b"]), judged([1], ["a"]))
+
+
+def test_a_result_is_read_as_it_was_written_and_nothing_else_is(tmp_path: Path) -> None:
+    file = tmp_path / "one.npz"
+    write_judged(judged([1, 0], ["a", "b"]), file)
+
+    assert read_judged(file).correct.tolist() == [True, False]
+    (tmp_path / "other.npz").write_bytes(b"no archive")
+    with pytest.raises(ConfigError, match="is no result of `folds`"):
+        read_judged(tmp_path / "other.npz")
