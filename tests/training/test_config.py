@@ -35,7 +35,7 @@ def test_every_setting_has_a_description_and_every_number_a_range() -> None:
     fields = {field.name: field.default for field in dataclasses.fields(TrainConfig)}
 
     assert describe_settings(TrainConfig).keys() == fields.keys()
-    assert fields.keys() - RANGES.keys() == {"name", "input", "start_from"}
+    assert fields.keys() - RANGES.keys() == {"name", "input", "start_from", "teacher"}
 
 
 def test_a_configuration_survives_json() -> None:

@@ -13,8 +13,8 @@ from training.commands import main
 pytest.importorskip("keras", reason="needs Keras: make test-training")
 
 from tests.training.test_tune import make_features
+from training.experiments.heads import HeadConfig
 from training.experiments.label_noise import cross_validate, find_suspects
-from training.fit.heads import HeadConfig
 
 pytestmark = pytest.mark.training
 

@@ -20,7 +20,7 @@ from training.commands import main
 from training.errors import ConfigError
 from training.experiments import tune
 from training.experiments.course_figures import SEARCHES, Search
-from training.fit.heads import HeadConfig, PooledFeatures, build_head, train_head
+from training.experiments.heads import HeadConfig, PooledFeatures, build_head, train_head
 
 pytestmark = pytest.mark.training
 

@@ -47,9 +47,9 @@ from training.experiments.course_figures import (
     table,
 )
 from training.experiments.head_run import write_head_run
+from training.experiments.heads import HeadConfig, PooledFeatures, pooled_features, train_head
 from training.experiments.plots import image_grid, learning_curves
 from training.files import replace_marked, write_json, write_text
-from training.fit.heads import HeadConfig, PooledFeatures, pooled_features, train_head
 from training.options import add_dataset_option, add_limit_option, add_weights_option
 from training.provenance import command, provenance
 

@@ -8,10 +8,10 @@ import keras
 
 from lambda_function.metadata import NOT_STATED, InputSpec
 from training.config import TrainConfig
+from training.experiments.heads import HeadConfig, PooledFeatures
 from training.files import write_csv
 from training.fit.backbone import LAST_BLOCK, build_backbone, build_network, with_probabilities
 from training.fit.calibration import calibration_report
-from training.fit.heads import HeadConfig, PooledFeatures
 from training.fit.run_folder import write_run
 
 

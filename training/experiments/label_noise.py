@@ -25,8 +25,8 @@ from training.data.folds import Fold, assign_folds
 from training.data.imagenet import find_weights
 from training.evaluation import report
 from training.evaluation.metrics import softmax
+from training.experiments.heads import HeadConfig, PooledFeatures, pooled_features, train_head
 from training.files import write_csv, write_json, write_text
-from training.fit.heads import HeadConfig, PooledFeatures, pooled_features, train_head
 from training.options import add_dataset_option, add_limit_option, add_weights_option
 from training.provenance import provenance
 

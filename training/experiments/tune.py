@@ -28,9 +28,9 @@ from training.errors import ConfigError
 from training.evaluation.metrics import wilson_interval
 from training.experiments.course_figures import SEARCHES, Search
 from training.experiments.head_run import write_head_run
+from training.experiments.heads import HeadConfig, PooledFeatures, pooled_features, train_head
 from training.experiments.plots import comparison, learning_curves
 from training.files import markdown_table, write_csv, write_json, write_text
-from training.fit.heads import HeadConfig, PooledFeatures, pooled_features, train_head
 from training.options import add_dataset_option, add_limit_option, add_weights_option
 from training.provenance import command, provenance
 
