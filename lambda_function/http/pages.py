@@ -44,6 +44,7 @@ def serve(path: str, metadata: ModelMetadata) -> Response:
         path,
         title=metadata.title,
         subject=metadata.subject,
+        of_one_subject="" if metadata.subject == "image" else f" of one {metadata.subject}",
         name=metadata.name,
         version=metadata.version,
         licence=metadata.licence,

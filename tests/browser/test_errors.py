@@ -45,7 +45,7 @@ def test_bytes_that_are_no_image(demo: Demo, tmp_path: Path) -> None:
     assert demo.page.get_by_role("alert").inner_text() == problem
 
 
-def test_a_image_that_is_not_there(demo: Demo, images: ImageServer) -> None:
+def test_an_image_that_is_not_there(demo: Demo, images: ImageServer) -> None:
     demo.page.fill("#url", images.url("/missing.jpg"))
     demo.page.press("#url", "Enter")
     problem = demo.problem()

@@ -263,7 +263,9 @@ def test_the_newest_choice_wins(demo: Demo) -> None:
     demo.page.route("**/predict", lambda _: None, times=1)  # the first choice gets no response
     switch(demo, "blue").click()
     demo.page.locator("#why-text", has_text="Asking what speaks for “blue”").wait_for()
-    switch(demo, "dark").click()
+    with demo.page.expect_event("requestfailed") as given_up:
+        switch(demo, "dark").click()
+    assert given_up.value.failure == "net::ERR_ABORTED"
     demo.page.locator("#map").wait_for()
     assert "“dark”" in words(demo)
     assert [s.is_checked() for s in (switch(demo, "blue"), switch(demo, "dark"))] == [False, True]

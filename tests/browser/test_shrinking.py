@@ -64,7 +64,7 @@ def test_a_large_photo_is_shrunk_upright_and_classified(demo: Demo, tmp_path: Pa
     assert "Content-Type: image/jpeg" in demo.page.locator("#curl").inner_text()
 
 
-def test_a_image_that_was_replaced_while_shrinking_is_not_sent(demo: Demo, tmp_path: Path) -> None:
+def test_an_image_that_was_replaced_while_shrinking_is_not_sent(demo: Demo, tmp_path: Path) -> None:
     Image.fromarray(noise(1200, 1400)).save(tmp_path / "large.png", compress_level=1)
     assert (tmp_path / "large.png").stat().st_size > LIMIT_BYTES
     demo.page.evaluate("""() => {
@@ -99,7 +99,7 @@ def test_what_is_transparent_becomes_white(demo: Demo, tmp_path: Path) -> None:
     assert image[:, 620:].mean() < 80
 
 
-def test_a_image_of_just_the_limit_is_sent_as_it_is(demo: Demo, tmp_path: Path) -> None:
+def test_an_image_of_just_the_limit_is_sent_as_it_is(demo: Demo, tmp_path: Path) -> None:
     buffer = io.BytesIO()
     Image.fromarray(noise(40, 40)).save(buffer, "JPEG")
     padded = buffer.getvalue().ljust(LIMIT_BYTES, b"\0")  # decoders ignore what follows the end

@@ -32,6 +32,12 @@ def test_title_and_subject_are_the_artifacts():
     assert "an image of one screw." in page
 
 
+def test_an_artifact_without_a_subject_asks_for_an_image():
+    page = pages.serve("/", dataclasses.replace(METADATA, subject="image")).body
+
+    assert "Give an image. A small neural network" in page
+
+
 @pytest.mark.parametrize("path", PATHS)
 def test_no_page_speaks_of_another_model(path):
     text = pages.serve(path, METADATA).body
