@@ -61,9 +61,6 @@ class Quota:
         return max(0, self.free - keeps)
 
 
-UNKNOWN_QUOTA = Quota(USUAL_QUOTA, USUAL_QUOTA)  # of an account that never asked for more
-
-
 def check_credentials(session: Any) -> str:
     """Check that AWS accepts the credentials, and say who they are."""
     if not session.region_name:

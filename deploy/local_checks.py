@@ -214,7 +214,7 @@ def _parameter_in(value: Any) -> str:
 
 
 def check_partition(parameters: Mapping[str, str], partition: str) -> str:
-    """Refuse ImageBuckets outside the partition that template.yaml names.
+    """Refuse ImageBuckets in another partition than the one that template.yaml names, "aws".
 
     CloudFormation takes literal separators only, so the template cannot use AWS::Partition there.
 
@@ -222,13 +222,13 @@ def check_partition(parameters: Mapping[str, str], partition: str) -> str:
         parameters: all of the template's.
         partition: of the region.
     """
-    if partition != "aws" and parameters["ImageBuckets"] and "arn:aws:s3" in TEMPLATE.read_text():
+    if parameters["ImageBuckets"] and "arn:aws:s3" in TEMPLATE.read_text():
         raise CheckFailed(
             f"ImageBuckets={parameters['ImageBuckets']} needs arn:{partition}:s3 instead of "
             f"arn:aws:s3 in template.yaml, because the region is in the partition {partition}. See "
             "docs/deploy-reference.md, Other partitions."
         )
-    return f"partition {partition}"
+    return f"the template fits the partition {partition}"
 
 
 def check_stack_name(stack: str) -> str:

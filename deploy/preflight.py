@@ -165,17 +165,23 @@ def check_all(
     if effective["ApiAuth"] == "jwt":
         issuer = effective["JwtIssuer"]
         findings.append(run_check(local_checks.check_issuer, issuer, open_url=open_url))
-    findings.append(run_check(local_checks.check_partition, effective, account.partition))
-    quota = account.quota
+    if account.partition != "aws":
+        findings.append(run_check(local_checks.check_partition, effective, account.partition))
     if account.is_reachable:
-        findings.append(run_check(account_checks.check_concurrency, quota, effective))
-    if isinstance(quota, str):
-        quota = account_checks.UNKNOWN_QUOTA
-    bill = local_checks.bill_at_worst(
-        effective, concurrency=quota.total, reservable=quota.reservable
-    )
+        findings.append(run_check(account_checks.check_concurrency, account.quota, effective))
+    bill = _bill(effective, account.quota)
     notes = [*local_checks.notes_on_parameters(effective), bill]
     return [*findings, *(Finding("note", note) for note in notes)]
+
+
+def _bill(parameters: Mapping[str, str], quota: account_checks.Quota | str) -> str:
+    if not isinstance(quota, str):
+        return local_checks.bill_at_worst(
+            parameters, concurrency=quota.total, reservable=quota.reservable
+        )
+    usual = account_checks.USUAL_QUOTA
+    bill = local_checks.bill_at_worst(parameters, concurrency=usual, reservable=usual)
+    return f"{bill} The account's quota is not known, so this takes the usual {usual:,} at once."
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -180,6 +180,9 @@ def test_the_bill_is_that_of_this_account() -> None:
     assert "50 run at once" in fifty and "up to 124 USD a day" in fifty
     assert "ReservedConcurrency=10" not in fifty  # which this account cannot reserve
 
+    unknown = bill(accounts()["get_account_settings denied"])
+    assert "580 run at once" in unknown and "takes the usual 1,000" in unknown
+
     twenty = bill(accounts()["new"])
     assert "20 run at once" in twenty and "up to 50 USD a day" in twenty
     assert "ReservedConcurrency=10 would limit it to 25" in twenty
