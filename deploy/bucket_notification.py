@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import quote_plus
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -37,13 +38,14 @@ def add_notification(session: Any, parameters: Mapping[str, str], deployed: Depl
     Raises:
         CheckFailed: the bucket refused, with its reason.
     """
+    # https://docs.aws.amazon.com/AmazonS3/latest/userguide/notification-how-to-filtering.html says
+    # that a filter has + for a space, and other special characters percent-encoded.
+    prefix = quote_plus(parameters["ImagePrefix"], safe="/")
     ours = {
         "Id": deployed.name,
         "QueueArn": deployed.outputs["QueueArn"],
         "Events": ["s3:ObjectCreated:*"],
-        "Filter": {
-            "Key": {"FilterRules": [{"Name": "prefix", "Value": parameters["ImagePrefix"]}]}
-        },
+        "Filter": {"Key": {"FilterRules": [{"Name": "prefix", "Value": prefix}]}},
     }
     bucket = parameters["ImageBucket"]
     try:

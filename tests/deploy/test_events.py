@@ -115,6 +115,25 @@ def test_the_notification_is_that_of_the_deployed_stack() -> None:
     assert notification["Filter"]["Key"]["FilterRules"][0]["Value"] == "in/"
 
 
+@pytest.mark.parametrize(
+    ("prefix", "filtered"),
+    [
+        ("2026/in-1_a.b/", "2026/in-1_a.b/"),
+        ("my photos/", "my+photos/"),
+        ("a+b=c/", "a%2Bb%3Dc/"),
+        ("Fu\u00df/", "Fu%C3%9F/"),
+    ],
+)
+def test_a_prefix_of_special_characters_is_encoded_as_s3_asks(prefix: str, filtered: str) -> None:
+    standing = events_stack(ImagePrefix=prefix)
+    session = service(events=standing, after=standing)
+
+    deploy_events({}, stack="s", session=session, run=FakeCommands())
+
+    ((_, (notification,)),) = notified(session)
+    assert notification["Filter"]["Key"]["FilterRules"][0]["Value"] == filtered
+
+
 def test_another_bucket_takes_the_notification_from_the_one_before() -> None:
     session = service(events=events_stack(ImageBucket="before"), after=events_stack())
 
