@@ -70,9 +70,15 @@ def main(arguments: list[str]) -> int:
     if name not in COMMANDS:
         print(f"unknown benchmark: {' '.join(arguments)}\n\n{usage()}", file=sys.stderr)
         return 2
-    module = importlib.import_module(f"benchmarks.{COMMANDS[name][0]}")
     try:
-        module.main(rest)
+        importlib.import_module(f"benchmarks.{COMMANDS[name][0]}").main(rest)
+    except ModuleNotFoundError as error:
+        print(
+            f"error: `{name}` needs {error.name}, which is not installed here: run it in the "
+            "environment of benchmarks (make .venv/benchmarks/.ok)",
+            file=sys.stderr,
+        )
+        return 1
     except EXPECTED as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

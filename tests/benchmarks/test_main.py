@@ -56,3 +56,11 @@ def test_an_unknown_command_prints_the_list(arguments, capsys):
 def test_an_expected_error_is_one_line(capsys):
     assert main(["compare", "--only", "nobody"]) == 1
     assert capsys.readouterr().err.startswith("error: no handler ['nobody']. There are [")
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("keras") is not None, reason="everything is installed here"
+)
+def test_a_missing_environment_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models", "any.keras"]) == 1
+    assert "`models` needs keras, which is not installed here" in capsys.readouterr().err
