@@ -1,144 +1,209 @@
-"""What the shipped model says of images without any garment: it has to name one of its classes.
+"""What a model says of images without a garment, and which score tells them apart.
 
-    python -m benchmarks no-garment --write
+    python -m benchmarks no-garment [MODEL] --archives FOLDER --write
 
-Photographs and drawings that scikit-image and scikit-learn carry for their examples, without
-clothing in them, and even surfaces drawn here, through the serving path. Beside them, where the
-data set is there, its validation images: which share of either would ``MIN_SCORE`` mark
-``uncertain``? Needs the environment `benchmarks` (``make .venv/benchmarks/.ok``).
+Photographs, drawings and surfaces (``benchmarks.strangers``) and, where they are there, garments
+of other kinds go through the serving path. ``benchmarks.rejection`` fixes the threshold of every
+score on validation. A ``.tflite`` gives probabilities only. A run's folder gives all scores, and
+needs Keras. Its activations are kept in .cache/no-garment/, so a second run takes seconds.
+Needs the environment `benchmarks` (``make .venv/benchmarks/.ok``).
 """
 
 from __future__ import annotations
 
-import importlib.util
-import io
+import csv
 import statistics
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image
+from tqdm import tqdm
 
-from benchmarks.baselines import BaselineError
-from benchmarks.harness import command_line, origin, write_result
-from lambda_function import SHIPPED_MODEL
+from benchmarks.harness import RESULTS, command_line, origin, write_result
+from benchmarks.rejection import Activations, scores_of, summary
+from benchmarks.strangers import strangers
+from lambda_function import REPOSITORY, SHIPPED_MODEL
 from lambda_function.classifier import Classifier
 from lambda_function.images.decode import decode_image, preprocess
 from training.data.dataset import find_dataset, load_split
-from training.errors import DatasetError
-from training.files import markdown_table
+from training.evaluation.loaded_model import load_model
+from training.files import markdown_table, replacing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Sequence
+
+    from lambda_function.metadata import InputSpec
+
+    Run = Callable[[np.ndarray[Any, Any]], dict[str, np.ndarray[Any, Any]]]
 
 THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
-# No astronaut and no camera man: they wear something.
-FOLDERS: dict[str, tuple[str, ...]] = {
-    "skimage/data": (
-        "brick.png", "cell.png", "chelsea.png", "chessboard_RGB.png", "clock_motion.png",
-        "coffee.png", "coins.png", "grass.png", "gravel.png", "horse.png",
-        "hubble_deep_field.jpg", "ihc.png", "logo.png", "moon.png", "motorcycle_left.png",
-        "page.png", "phantom.png", "retina.jpg", "rocket.jpg", "text.png",
-    ),
-    "sklearn/datasets/images": ("china.jpg", "flower.jpg"),
-}  # fmt: skip
+CACHE = REPOSITORY / ".cache" / "no-garment"
+OTHER_GARMENTS = REPOSITORY.parent / "shared" / "clothing-other"
+BATCH = 16  # images
+_GROUPS = {"photograph": "photographs", "drawing": "drawings", "surface": "surfaces"}
 
 
 def main(arguments: list[str]) -> None:
     """Classify, print and keep the result."""
     parser = command_line("no-garment", __doc__)
+    parser.add_argument("model", type=Path, nargs="?", default=SHIPPED_MODEL)
+    parser.add_argument("--archives", type=Path, required=True, help="see benchmarks.strangers")
     parser.add_argument("--dataset", type=Path, help="default: CLOTHING_DATASET or ../shared")
-    parser.add_argument("--write", action="store_true", help="benchmarks/results/no_garment.json")
+    parser.add_argument("--other", type=Path, default=OTHER_GARMENTS, help="garments not known")
+    parser.add_argument("--write", action="store_true", help=f"into {RESULTS.name}/")
     options = parser.parse_args(arguments)
     record = origin()
-    classifier = Classifier(SHIPPED_MODEL)
-    images = {
-        name: classify(classifier, data) for name, data in [*surfaces(), *carried_images(FOLDERS)]
+    # Read before Keras is there: a HEIC's decoder and TensorFlow can block each other.
+    images = strangers(options.archives)
+    others = other_garments(options.other)
+    model = load_model(options.model)
+    look = _Look(options.model, model.sha256, model.input)
+    found = look.at("strangers", [image.data for image in images])
+    root = find_dataset(options.dataset)
+    validation = load_split(root, "validation", model.labels)
+    known = look.at("validation", validation.paths)
+    trained, train = None, None
+    if look.gives_features:
+        train = load_split(root, "train", model.labels)
+        trained = look.at("train", train.paths)
+    groups = {
+        title: found.subset([image.kind == kind for image in images])
+        for kind, title in _GROUPS.items()
     }
+    other_labels = list(others.values())
+    if others:
+        given = look.at("other garments", list(others))
+        groups["other garments"] = given
+        groups |= {
+            label: given.subset([name == label for name in other_labels])
+            for label in sorted(set(other_labels))
+        }
+    scores = scores_of(known, validation.labels, trained, train.labels if train else None)
     result = {
         **record,
-        "model": f"{classifier.metadata.name} {classifier.metadata.version}",
-        "images": images,
-        "top_score": describe([float(row["score"]) for row in images.values()]),
-        "validation_top_score": describe(validation_scores(classifier, options.dataset)),
+        "model": f"{model.name} {model.version} ({model.kind})",
+        "images": {
+            image.name: {
+                "kind": image.kind,
+                "label": model.labels[int(row.argmax())],
+                "score": float(row.max()),
+            }
+            for image, row in zip(images, found.probabilities, strict=True)
+        },
+        "counts": {
+            "validation": len(validation),
+            **{name: len(given.probabilities) for name, given in groups.items()},
+        },
+        "top_score": {
+            name: describe(given.probabilities.max(axis=1).tolist())
+            for name, given in {"validation": known, **groups}.items()
+            if name not in other_labels
+        },
+        "scores": {name: summary(score, known, groups) for name, score in scores.items()},
     }
-    for name, row in images.items():
-        print(f"{name:<28}{row['label']:<12}{row['score']:.2f}")
-    print(table(result))
+    print(f"{score_table(result)}\n\n{table(result)}")
     if options.write:
-        write_result("no_garment", result)
+        write_result("no_garment" if model.kind == "tflite" else "no_garment_features", result)
 
 
-def classify(classifier: Classifier, data: bytes) -> dict[str, Any]:
-    """Return the best label of an encoded image, and its probability."""
-    tensor = preprocess(decode_image(data), classifier.metadata.input)
-    probabilities = classifier.predict(tensor)
-    best = int(probabilities.argmax())
-    return {"label": classifier.metadata.labels[best], "score": float(probabilities[best])}
-
-
-def surfaces() -> Iterator[tuple[str, bytes]]:
-    """Yield even surfaces and noise, drawn here, as PNG."""
-    for name, grey in (("white", 255), ("grey", 128), ("black", 0)):
-        yield name, _to_png(np.full((533, 400, 3), grey, np.uint8))
-    yield "noise", _to_png(np.random.default_rng(0).integers(0, 256, (533, 400, 3), np.uint8))
-
-
-def carried_images(folders: Mapping[str, tuple[str, ...]]) -> Iterator[tuple[str, bytes]]:
-    """Yield the images of installed packages.
+def other_garments(folder: Path) -> dict[Path, str]:
+    """Return the images of garments that the model does not know, with their labels.
 
     Args:
-        folders: names of files by package and folder, such as "skimage/data".
-
-    Raises:
-        BaselineError: a package is not installed.
+        folder: holds the images and ``labels.csv`` (image, label). It may be missing.
     """
-    for folder, names in folders.items():
-        package, _, rest = folder.partition("/")
-        spec = importlib.util.find_spec(package)
-        if spec is None or spec.origin is None:
-            raise BaselineError(f"{package} is not installed here: `make .venv/benchmarks/.ok`")
-        for name in names:
-            yield Path(name).stem, (Path(spec.origin).parent / rest / name).read_bytes()
+    if not (folder / "labels.csv").is_file():
+        return {}
+    with (folder / "labels.csv").open(newline="", encoding="utf-8") as file:
+        return {folder / row["image"]: row["label"] for row in csv.DictReader(file)}
 
 
-def validation_scores(classifier: Classifier, dataset: Path | None) -> list[float]:
-    """Return the highest probability of every validation image. None without the data set."""
-    try:
-        split = load_split(find_dataset(dataset), "validation")
-    except DatasetError as error:
-        print(f"no comparison with images of garments: {error}", file=sys.stderr)
-        return []
-    return [float(classify(classifier, path.read_bytes())["score"]) for path in split.paths]
-
-
-def describe(scores: list[float]) -> dict[str, Any] | None:
+def describe(scores: list[float]) -> dict[str, Any]:
     """Return the number of scores, their median, and the share below each threshold."""
-    if not scores:
-        return None
     below = {str(t): float(np.mean(np.array(scores) < t)) for t in THRESHOLDS}
     return {"count": len(scores), "median": statistics.median(scores), "below": below}
 
 
 def table(result: dict[str, Any]) -> str:
     """Return what ``MIN_SCORE`` would mark, as Markdown."""
-    columns = {
-        "images without a garment": result["top_score"],
-        "validation images": result["validation_top_score"],
-    }
-    shown = {name: scores for name, scores in columns.items() if scores}
-    heads = [f"{name} ({scores['count']}):" for name, scores in shown.items()]
+    columns = result["top_score"]
+    heads = [f"{name} ({scores['count']}):" for name, scores in columns.items()]
     rows = [
-        [threshold, *(f"{scores['below'][threshold]:.0%} marked" for scores in shown.values())]
+        [threshold, *(f"{scores['below'][threshold]:.0%} marked" for scores in columns.values())]
         for threshold in map(str, THRESHOLDS)
     ]
-    medians = [f"{scores['median']:.2f}" for scores in shown.values()]
+    medians = [f"{scores['median']:.2f}" for scores in columns.values()]
     rows.append(["median of the highest probability", *medians])
     return markdown_table(["`MIN_SCORE`", *heads], rows)
 
 
-def _to_png(pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG")
-    return buffer.getvalue()
+def score_table(result: dict[str, Any]) -> str:
+    """Return what each score's threshold marks, as Markdown."""
+    names = [f"{name} ({count}):" for name, count in result["counts"].items()]
+    rows = [
+        [name, *(f"{share:.0%}" for share in found["marked"].values())]
+        for name, found in result["scores"].items()
+    ]
+    return markdown_table(["score", *names], rows)
+
+
+class _Look:
+    """Runs one model over images, and keeps what it gives."""
+
+    def __init__(self, path: Path, sha256: str, spec: InputSpec) -> None:
+        self.gives_features = path.is_dir()
+        self._path, self._spec, self._sha256 = path, spec, sha256
+        self._run: Run | None = None
+
+    def at(self, name: str, images: Sequence[bytes | Path]) -> Activations:
+        """Return the activations of images.
+
+        Args:
+            name: of the images, for the cache.
+            images: encoded, or files.
+        """
+        file = CACHE / f"{self._sha256[:16]}-{name.replace(' ', '-')}-{len(images)}.npz"
+        if not file.is_file():
+            starts = tqdm(range(0, len(images), BATCH), desc=name, unit=f"{BATCH} images")
+            parts = [self._batch(images[start : start + BATCH]) for start in starts]
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(file) as unfinished, unfinished.open("wb") as output:
+                whole: Any = {
+                    key: np.concatenate([part[key] for part in parts]) for key in parts[0]
+                }
+                np.savez(output, **whole)
+        return Activations(**{k: v.astype(np.float64) for k, v in np.load(file).items()})
+
+    def _batch(self, images: Sequence[bytes | Path]) -> dict[str, np.ndarray[Any, Any]]:
+        encoded = [data if isinstance(data, bytes) else data.read_bytes() for data in images]
+        tensors = [preprocess(decode_image(d, target=self._spec), self._spec) for d in encoded]
+        if self._run is None:
+            self._run = _keras(self._path) if self.gives_features else _tflite(self._path)
+        return self._run(np.concatenate(tensors))
+
+
+def _tflite(path: Path) -> Run:
+    classifier = Classifier(path)
+    return lambda images: {
+        "probabilities": np.stack([classifier.predict(image[np.newaxis]) for image in images])
+    }
+
+
+def _keras(folder: Path) -> Run:
+    import keras  # a .tflite is scored without it
+
+    model = keras.models.load_model(folder / "model.keras", compile=False)
+    kernel = np.asarray(model.get_layer("logits").get_weights()[0])
+    parts = [model.get_layer(name).input for name in ("pool", "temperature")]
+    network = keras.Model(model.input, [*parts, model.output])
+
+    def run(images: np.ndarray[Any, Any]) -> dict[str, np.ndarray[Any, Any]]:
+        features, logits, probabilities = map(np.asarray, network.predict_on_batch(images))
+        return {
+            "probabilities": probabilities,
+            "logits": logits,
+            "pooled": features.mean(axis=(1, 2)),
+            "maps": features @ kernel,
+        }
+
+    return run

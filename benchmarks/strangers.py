@@ -5,7 +5,8 @@ stands in requirements/serving.txt, so they are the locked packages too::
 
     pip download --no-deps --no-binary :all: --dest FOLDER pillow==VERSION pi-heif==VERSION
 
-All were looked at. People are left out, because they wear something. So are near copies (the right
+All were looked at. People, drawn or not, are left out, because they wear
+something. So are near copies (the right
 motorcycle, the many Grace Hoppers) images of less than 100
 pixels, and two HEICs that the function does not read.
 """
@@ -59,7 +60,7 @@ DRAWINGS = {
         "test_display_labels_and_colors.png",
     ),
     "pillow.tar.gz/Tests/images": (
-        "a.fli", "avif/exif.avif", "avif/star.avifs", "balloon.jpf", "caption_6_33_22.png",
+        "avif/exif.avif", "avif/star.avifs", "balloon.jpf", "caption_6_33_22.png",
         "clipboard.dib", "copyleft.png", "drawing_emf_ref.png", "effect_mandelbrot.png",
         "iss634.apng", "pil123p.png", "pil184.pcx", "pillow.ico", "pport_g4.tif", "python.ico",
         "rdf.tif", "test-card-lossless.jp2", "transparent.png",
