@@ -1,7 +1,7 @@
 """Scores that should be low for images of something else, and what a threshold on each marks.
 
 A score reads what a model gives for an image. The threshold of each score is the one that marks at
-most ``VALIDATION_SHARE`` of the validation images. No image of something else takes part in it.
+most ``SHARE`` of the validation images. No image of something else takes part in it.
 """
 
 from __future__ import annotations
@@ -11,16 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from converter.uncertain import SHARE, whiten
+from lambda_function.uncertainty import LEAST_PROBABILITY, log_ratios, square_distances
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
     Score = Callable[["Activations"], NDArray[np.float64]]
-
-VALIDATION_SHARE = 0.05
-SHRINKAGE = 0.01  # of a covariance, towards a multiple of the identity
-_LEAST_PROBABILITY = 1e-7  # of a class. A quantised softmax has zeros
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,12 +46,6 @@ class Activations:
         }
         return Activations(**fields)
 
-    @property
-    def log_ratios(self) -> NDArray[np.float64]:
-        """The logarithms of the probabilities, less their mean over the classes."""
-        logarithms = np.log(np.maximum(self.probabilities, _LEAST_PROBABILITY))
-        return np.asarray(logarithms - logarithms.mean(axis=1, keepdims=True))
-
 
 def scores_of(
     validation: Activations,
@@ -72,7 +65,9 @@ def scores_of(
         "highest probability": lambda given: given.probabilities.max(axis=1),
         "entropy": _negative_entropy,
         "distance of log-probabilities": _mahalanobis(
-            validation.log_ratios, validation_labels, lambda given: given.log_ratios
+            log_ratios(validation.probabilities),
+            validation_labels,
+            lambda given: log_ratios(given.probabilities),
         ),
     }
     if validation.logits is not None:
@@ -93,7 +88,7 @@ def scores_of(
     return scores
 
 
-def threshold(values: NDArray[np.float64], share: float = VALIDATION_SHARE) -> float:
+def threshold(values: NDArray[np.float64], share: float = SHARE) -> float:
     """Return the largest threshold below which at most this share of the values lies."""
     return float(np.sort(values)[int(share * len(values))])
 
@@ -125,7 +120,7 @@ def _present(values: NDArray[np.float64] | None) -> NDArray[np.float64]:
 
 
 def _negative_entropy(given: Activations) -> NDArray[np.float64]:
-    logarithms = np.log(np.maximum(given.probabilities, _LEAST_PROBABILITY))
+    logarithms = np.log(np.maximum(given.probabilities, LEAST_PROBABILITY))
     return np.asarray((given.probabilities * logarithms).sum(axis=1))
 
 
@@ -135,27 +130,14 @@ def _log_sum_exp(logits: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(highest + np.log(np.exp(logits - highest[:, None]).sum(axis=1)))
 
 
-def _class_means(
-    features: NDArray[np.float64], labels: NDArray[np.int64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the mean of each class, and each image's difference from its class's mean."""
-    names = np.unique(labels)
-    means = np.stack([features[labels == name].mean(axis=0) for name in names])
-    return means, features - means[np.searchsorted(names, labels)]
-
-
 def _mahalanobis(features: NDArray[np.float64], labels: NDArray[np.int64], read: Score) -> Score:
     """Return minus the distance to the nearest class mean, with one covariance for all classes.
 
     Lee et al., A simple unified framework for detecting out-of-distribution samples, 2018.
     """
-    means, differences = _class_means(features, labels)
-    covariance = differences.T @ differences / len(differences)
-    size = len(covariance)
-    target = np.eye(size) * np.trace(covariance) / size
-    factor = np.linalg.cholesky(np.linalg.inv((1 - SHRINKAGE) * covariance + SHRINKAGE * target))
+    factor, means = whiten(features, labels)
     centres = means @ factor
-    return lambda given: -_least_square(read(given) @ factor, centres)
+    return lambda given: -square_distances(read(given) @ factor, centres)
 
 
 def _diagonal(features: NDArray[np.float64], labels: NDArray[np.int64], *, scaled: bool) -> Score:
@@ -166,14 +148,11 @@ def _diagonal(features: NDArray[np.float64], labels: NDArray[np.int64], *, scale
         labels: int64, (images,).
         scaled: False leaves the channels as they are.
     """
-    means, differences = _class_means(features, labels)
-    variance = (differences**2).mean(axis=0)
+    names = np.unique(labels)
+    means = np.stack([features[labels == name].mean(axis=0) for name in names])
+    variance = ((features - means[np.searchsorted(names, labels)]) ** 2).mean(axis=0)
     scale = 1 / np.sqrt(variance + 0.1 * variance.mean()) if scaled else np.ones(len(variance))
-    return lambda given: -_least_square(_present(given.pooled) * scale, means * scale)
-
-
-def _least_square(points: NDArray[np.float64], centres: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.asarray(np.min([((points - centre) ** 2).sum(axis=1) for centre in centres], axis=0))
+    return lambda given: -square_distances(_present(given.pooled) * scale, means * scale)
 
 
 def _blob_shares(maps: NDArray[np.float64], given: Activations) -> NDArray[np.float64]:

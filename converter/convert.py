@@ -13,6 +13,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+
 from converter import parity
 from converter.calibration import DEFAULT_IMAGES, DEFAULT_SEED, CalibrationRanges, choose_images
 from converter.errors import ConversionError
@@ -22,6 +24,7 @@ from converter.sources.pooled_head import describe_map
 from converter.sources.run_folder import open_source
 from converter.sources.source import Source
 from converter.tflite import quantise, to_float32
+from converter.uncertain import add_uncertain_rule
 from lambda_function import SHIPPED_MODEL
 from training.data.dataset import find_dataset, load_split
 from training.files import replacing
@@ -37,6 +40,10 @@ WORDS = {
     "subject": "noun for what an image shows, such as screw",
     "licence": "SPDX identifier of the weights; default: what the training was told",
 }
+UNCERTAIN_HELP = (
+    "add a rule that marks images unlike those that the model knows. It is fitted on images that "
+    "were not trained on, and marks at most 5 %% of them"
+)
 
 
 def main(arguments: list[str]) -> int:
@@ -63,6 +70,9 @@ def main(arguments: list[str]) -> int:
     float_model = to_float32(source)
     print(f"applying {options.recipe}", flush=True)
     artifact = quantise(source, float_model, recipe, CalibrationRanges(float_model, calibration))
+    if options.uncertain:
+        held_out = images.split.subset(np.arange(images.held_out))
+        artifact = add_uncertain_rule(artifact, held_out)
     probabilities, maps = keras_predictions(source, images.split.paths)
     reference = parity.ReferencePredictions(source.labels, source.spec, probabilities, maps=maps)
     report = parity.compare(artifact, reference, images)
@@ -111,6 +121,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("model", type=Path, help="model.keras of a run folder")
     parser.add_argument("--recipe", required=True, help=f"one of {', '.join(RECIPES)}")
     parser.add_argument("--activation-map", action="store_true", help=MAP_HELP)
+    parser.add_argument("--uncertain", action="store_true", help=UNCERTAIN_HELP)
     parser.add_argument(
         "--output", type=Path, default=SHIPPED_MODEL, help="default: the shipped model"
     )

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 FORMAT_VERSION = 2
-MAP_FORMAT_VERSION = 3  # of artifacts with an activation map
+MAP_FORMAT_VERSION = 3  # of artifacts with an activation map, or a rule for uncertain images
 READABLE_VERSIONS = (1, 2, 3)
 # Version 1 had no words. All its artifacts are of this project's clothing model.
 _WORDS_OF_VERSION_1 = {"title": "Which garment is it?", "subject": "garment"}
@@ -117,6 +117,44 @@ class MapSpec:
 
 
 @dataclasses.dataclass(frozen=True)
+class UncertainSpec:
+    """Where the model's predictions for images of its own kind lie. See ``uncertainty``.
+
+    Attributes:
+        centres: (classes, classes), each class's mean log-ratios times the factor.
+        factor: (classes, classes), turns log-ratios into values of equal spread.
+        farthest: largest squared distance to the nearest centre that is not marked.
+    """
+
+    centres: tuple[tuple[float, ...], ...]
+    factor: tuple[tuple[float, ...], ...]
+    farthest: float
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> UncertainSpec:
+        """Build from JSON types."""
+        grids = {name: tuple(map(tuple, fields[name])) for name in ("centres", "factor")}
+        return cls(**{**fields, **grids})
+
+    def check(self, classes: int) -> None:
+        """Check shapes and values.
+
+        Args:
+            classes: number of labels.
+
+        Raises:
+            MetadataError: they do not fit the labels, or are no numbers.
+        """
+        rows = [*self.centres, *self.factor, *[(self.farthest,) * classes]]
+        numbers = all(type(value) in (int, float) for row in rows for value in row)
+        widths = {len(row) for row in rows}
+        if not numbers or widths != {classes} or len(rows) != 2 * classes + 1:
+            raise MetadataError(
+                f"the rule for uncertain images must hold numbers for {classes} classes"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
 class ModelMetadata:
     """The artifact's metadata.
 
@@ -139,6 +177,8 @@ class ModelMetadata:
         subject: noun for what an image shows, such as ``"garment"``.
         activation_map: the grid of the output ``activation_map``. None if the model has no such
             output, and then ``to_dict`` has no such field.
+        uncertain: rule for images unlike those that the model knows. None marks no image, and
+            then ``to_dict`` has no such field.
         format_version: of this structure.
     """
 
@@ -158,6 +198,7 @@ class ModelMetadata:
     title: str = "What is in the image?"
     subject: str = "image"
     activation_map: MapSpec | None = None
+    uncertain: UncertainSpec | None = None
     format_version: int = FORMAT_VERSION
 
     def __post_init__(self) -> None:
@@ -183,11 +224,18 @@ class ModelMetadata:
             raise MetadataError(
                 f"output {self.output!r} needs two labels. Received: {list(self.labels)}"
             )
-        if self.activation_map and self.format_version != MAP_FORMAT_VERSION:
-            raise MetadataError(
-                f"an activation map needs format version {MAP_FORMAT_VERSION}. "
-                f"Received: {self.format_version!r}"
-            )
+        if self.uncertain:
+            self.uncertain.check(len(self.labels))
+        parts = {
+            "an activation map": self.activation_map,
+            "a rule for uncertain images": self.uncertain,
+        }
+        for what, part in parts.items():
+            if part and self.format_version != MAP_FORMAT_VERSION:
+                raise MetadataError(
+                    f"{what} needs format version {MAP_FORMAT_VERSION}. "
+                    f"Received: {self.format_version!r}"
+                )
         try:
             json.dumps(self.to_dict(), allow_nan=False, ensure_ascii=False).encode()
         except (ValueError, TypeError, RecursionError) as error:
@@ -198,8 +246,9 @@ class ModelMetadata:
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON types, nested."""
         fields = {**dataclasses.asdict(self), "labels": list(self.labels)}
-        if self.activation_map is None:
-            del fields["activation_map"]  # artifacts of format version 2 stay as they were
+        for name in ("activation_map", "uncertain"):
+            if getattr(self, name) is None:
+                del fields[name]  # artifacts of format version 2 stay as they were
         return fields
 
     @classmethod
@@ -225,6 +274,8 @@ class ModelMetadata:
             known = {**fields, "labels": tuple(labels), "input": spec}
             if "activation_map" in fields:
                 known["activation_map"] = MapSpec(**fields["activation_map"])
+            if "uncertain" in fields:
+                known["uncertain"] = UncertainSpec.from_dict(fields["uncertain"])
             return cls(**known)
         except (TypeError, KeyError) as error:
             what = f"{error} is missing" if isinstance(error, KeyError) else error

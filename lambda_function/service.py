@@ -25,6 +25,7 @@ from lambda_function.images.decode import decode_image, preprocess
 from lambda_function.logs import RequestLog
 from lambda_function.processor import instruction_sets
 from lambda_function.stopwatch import Stopwatch
+from lambda_function.uncertainty import is_unlike_known
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,6 +48,7 @@ class Prediction:
         image_size: (height, width) of the upright image as it was encoded, in pixels.
         profile_ignored: whether the image has a colour profile that could not be used.
         explanation: where the model sees a class, if the request asked for it.
+        unlike_known: whether the artifact's own rule finds the image unlike those it knows.
     """
 
     scores: tuple[tuple[str, float], ...]
@@ -55,17 +57,19 @@ class Prediction:
     image_size: tuple[int, int]
     profile_ignored: bool = False
     explanation: Explanation | None = None
+    unlike_known: bool = False
 
     def to_dict(self, *, top_k: int, min_score: float | None = None) -> dict[str, Any]:
         """Return the part of a response that is about this image.
 
         Args:
             top_k: how many classes to show.
-            min_score: a best score below it is marked as uncertain. None marks nothing.
+            min_score: a best score below it is marked as uncertain, and no other. None lets the
+                artifact's own rule decide.
         """
         shown = [{"label": label, "score": score} for label, score in self.scores[:top_k]]
         part: dict[str, Any] = {"predictions": shown}
-        if min_score is not None and self.scores[0][1] < min_score:
+        if self.unlike_known if min_score is None else self.scores[0][1] < min_score:
             part["uncertain"] = True
         if self.explanation:
             part["explanation"] = self.explanation.to_dict()
@@ -193,6 +197,8 @@ class Service:
             image_size=image.info["encoded_size"],
             profile_ignored=image.info.get("profile_ignored", False),
             explanation=explanation,
+            unlike_known=metadata.uncertain is not None
+            and is_unlike_known(probabilities, metadata.uncertain),
         )
 
     def self_test_ms(self) -> float:

@@ -198,7 +198,8 @@ VARIABLES = (
         "MIN_SCORE",
         "off",
         "number, 0 to 1",
-        'A best score below it adds `"uncertain": true` to the prediction.',
+        'A best score below it adds `"uncertain": true` to the prediction. If set, it decides '
+        "alone. Otherwise the model's own rule decides, if it has one.",
         _score,
     ),
     Variable(

@@ -140,7 +140,7 @@ def render(result: Result) -> str:
         bar = "#" * round(item["score"] * BAR_WIDTH)
         lines.append(f"  {item['label']:<{width}}  {item['score']:7.2%}  {bar}".rstrip())
     timings = "  ".join(f"{name} {ms:g}" for name, ms in body["timings_ms"].items())
-    unsure = ["", "  uncertain: the best score is below MIN_SCORE"] if "uncertain" in body else []
+    unsure = ["", "  uncertain: it may show something else"] if "uncertain" in body else []
     model = f"  model {body['model']['name']} {body['model']['version']}"
     return "\n".join([*lines, *unsure, "", model, f"  ms    {timings}"])
 

@@ -15,6 +15,7 @@ from lambda_function.metadata import (
     MapSpec,
     MetadataError,
     ModelMetadata,
+    UncertainSpec,
     embed_metadata,
     read_metadata,
 )
@@ -87,8 +88,44 @@ def test_an_activation_map_is_described_and_read_again():
     }
 
 
+RULE = UncertainSpec(
+    centres=((1.0, 0.0, 0.0), (0.0, 1.5, 0.0), (0.0, 0.0, 2.0)),
+    factor=((1.0, 0.25, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)),
+    farthest=6.5,
+)
+
+
+def test_a_rule_for_uncertain_images_is_described_and_read_again():
+    described = dataclasses.replace(METADATA, uncertain=RULE, format_version=3)
+
+    assert read_metadata(embed_metadata(MODEL, described)) == described
+    assert described.to_dict()["uncertain"]["farthest"] == 6.5
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"centres": RULE.centres[:2]},
+        {"factor": ((1.0, 2.0), (1.0, 2.0), (1.0, 2.0))},
+        {"farthest": "6"},
+        {"farthest": None},
+        {"centres": (*RULE.centres[:2], (0.0, True, 2.0))},
+    ],
+)
+def test_a_rule_that_does_not_fit_the_labels_is_refused(change):
+    with pytest.raises(MetadataError, match="must hold numbers for 3 classes"):
+        dataclasses.replace(
+            METADATA, uncertain=dataclasses.replace(RULE, **change), format_version=3
+        )
+
+
+def test_a_rule_needs_format_version_three():
+    with pytest.raises(MetadataError, match=r"images needs format version 3\. Received: 2"):
+        dataclasses.replace(METADATA, uncertain=RULE)
+
+
 def test_a_model_without_a_map_is_described_as_before():
-    assert "activation_map" not in METADATA.to_dict()
+    assert not {"activation_map", "uncertain"} & METADATA.to_dict().keys()
     assert METADATA.to_dict()["format_version"] == 2
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
 import subprocess
@@ -16,6 +17,7 @@ import pytest
 
 from lambda_function import REPOSITORY
 from lambda_function.classifier import ArtifactError
+from lambda_function.metadata import UncertainSpec
 from lambda_function.service import Service, load_service
 from lambda_function.settings import Settings
 from tests.conftest import TINY_MODEL, encode_image
@@ -76,6 +78,32 @@ def test_only_a_score_below_the_lowest_is_uncertain(tiny: Classifier) -> None:
     prediction = Service(Settings(), half).predict(encode_image("red"))  # type: ignore[arg-type]
     assert "uncertain" not in prediction.to_dict(top_k=4, min_score=0.5)
     assert prediction.to_dict(top_k=4, min_score=0.5000001)["uncertain"] is True
+
+
+@pytest.mark.parametrize(
+    ("unlike_known", "min_score", "is_uncertain"),
+    [(True, None, True), (False, None, False), (True, 0.4, False), (False, 0.6, True)],
+)
+def test_a_lowest_score_decides_alone_and_else_the_models_rule(
+    tiny: Classifier, unlike_known: bool, min_score: float | None, is_uncertain: bool
+) -> None:
+    half = ConstantModel(tiny, 0.5, 0.5, 0, 0)
+    prediction = Service(Settings(), half).predict(encode_image("red"))  # type: ignore[arg-type]
+    found = dataclasses.replace(prediction, unlike_known=unlike_known)
+    part = found.to_dict(top_k=4, min_score=min_score)
+    assert part.get("uncertain", False) is is_uncertain
+
+
+def test_the_rule_of_the_artifact_judges_all_probabilities(tiny: Classifier) -> None:
+    even = tuple((1.0 * (row == column) for column in range(4)) for row in range(4))
+    identity = tuple(map(tuple, even))
+    # Of equal probabilities all log-ratios are 0, so the squared distance to each centre is 1.
+    for farthest, is_unlike in ((1.0, False), (0.99, True)):
+        rule = UncertainSpec(centres=identity, factor=identity, farthest=farthest)
+        model = ConstantModel(tiny, 0.25, 0.25, 0.25, 0.25)
+        model.metadata = dataclasses.replace(tiny.metadata, uncertain=rule, format_version=3)
+        prediction = Service(Settings(), model).predict(encode_image("red"))  # type: ignore[arg-type]
+        assert prediction.unlike_known is is_unlike
 
 
 def test_size_is_height_and_width_of_the_image(tiny: Classifier) -> None:
