@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from converter.uncertain import SHARE, whiten
+from converter.uncertain import SHARE, cross_distances, whiten
 from lambda_function.uncertainty import LEAST_PROBABILITY, log_ratios, square_distances
 
 if TYPE_CHECKING:
@@ -64,11 +64,7 @@ def scores_of(
     scores: dict[str, Score] = {
         "highest probability": lambda given: given.probabilities.max(axis=1),
         "entropy": _negative_entropy,
-        "distance of log-probabilities": _mahalanobis(
-            log_ratios(validation.probabilities),
-            validation_labels,
-            lambda given: log_ratios(given.probabilities),
-        ),
+        "distance of log-probabilities": _rule(validation, validation_labels),
     }
     if validation.logits is not None:
         scores |= {
@@ -128,6 +124,22 @@ def _log_sum_exp(logits: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return minus the energy of Liu et al., Energy-based out-of-distribution detection, 2020."""
     highest = logits.max(axis=1)
     return np.asarray(highest + np.log(np.exp(logits - highest[:, None]).sum(axis=1)))
+
+
+def _rule(validation: Activations, labels: NDArray[np.int64]) -> Score:
+    """Return minus the distance of the converter's rule for uncertain images.
+
+    Each validation image is judged by a rule that was fitted without it.
+    """
+    points = log_ratios(validation.probabilities)
+    factor, means = whiten(points, labels)
+
+    def score(given: Activations) -> NDArray[np.float64]:
+        if given is validation:
+            return -cross_distances(points, labels)
+        return -square_distances(log_ratios(given.probabilities) @ factor, means @ factor)
+
+    return score
 
 
 def _mahalanobis(features: NDArray[np.float64], labels: NDArray[np.int64], read: Score) -> Score:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -55,7 +57,7 @@ def test_every_distance_is_largest_far_from_all_class_means() -> None:
     far = Activations(np.array([[1e-6, 1 - 1e-6]]), np.zeros((1, 2)), np.array([[-5.0, 9.0]]))
     for name, score in scores_of(KNOWN, LABELS, KNOWN, LABELS).items():
         if "distance" in name:
-            assert score(far)[0] < score(KNOWN).min(), name
+            assert score(far)[0] < score(dataclasses.replace(KNOWN)).min(), name
 
 
 def test_the_summary_counts_what_lies_below_the_threshold() -> None:

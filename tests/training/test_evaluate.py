@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from lambda_function import REPOSITORY
+from tests.conftest import TINY_MAP_MODEL
 from tests.support.colours import COLOURS, TINY, printed_error, rename_tiny, write_colours
 from training.commands import main
 from training.data.dataset import Split, load_folder
@@ -128,6 +129,19 @@ def test_the_command_writes_a_self_contained_report(
     assert all(address.startswith("data:image/jpeg;base64,") for address in addresses)
     assert not [p for p in (str(tmp_path), str(Path.home())) if p in page or p in text]
     assert not (tmp_path / "test_log.csv").exists()  # the log is about test
+
+
+def test_each_of_the_worst_mistakes_has_its_map_beside_it(
+    tmp_path: Path, options: list[str]
+) -> None:
+    assert main(["evaluate", str(TINY_MAP_MODEL), *options]) == 0
+
+    mistakes = json.loads((tmp_path / "out" / "report.json").read_text())["models"][0]["mistakes"]
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert mistakes
+    assert page.count("<figure class=double>") == len(mistakes)
+    assert page.count("data:image/jpeg;base64,") == 2 * len(mistakes)
+    assert "where the model sees the class that it predicted" in page
 
 
 def test_a_gallery_is_left_out_on_request(tmp_path: Path, options: list[str]) -> None:

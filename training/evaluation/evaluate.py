@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.data.dataset import Split, find_dataset, load_folder, load_split
+from training.data.images import load_image
 from training.errors import ModelFileError
 from training.evaluation import metrics, report, test_log
 from training.evaluation.loaded_model import (
@@ -94,6 +95,26 @@ class Evaluation:
 def evaluate(model: LoadedModel, split: Split) -> Evaluation:
     """Run a model on the images of a split. ``predict_split`` names the errors."""
     return Evaluation(model.describe(), split, predict_split(model, split))
+
+
+def mistake_maps(
+    model: LoadedModel, evaluation: Evaluation
+) -> dict[str, NDArray[np.floating[Any]]]:
+    """Return the activation map of the predicted class for the mistakes that a report shows.
+
+    Returns:
+        By file, float, (height, width). Empty if the model has no activation map.
+    """
+    worst = evaluation.worst_mistakes()[: report.GALLERY]
+    if model.activation_maps is None or not worst:
+        return {}
+    paths = [evaluation.split.paths[index] for index in worst]
+    maps = model.activation_maps(np.stack([load_image(path, model.input) for path in paths]))
+    found = [evaluation.prediction(index) for index in worst]
+    return {
+        one["file"]: maps[i, :, :, model.labels.index(one["predicted"])]
+        for i, one in enumerate(found)
+    }
 
 
 def compare(first: Evaluation, second: Evaluation) -> dict[str, Any]:
@@ -191,9 +212,9 @@ def run(parsed: argparse.Namespace) -> None:
         print("\n" + result["comparison"]["sentence"])
     folder = parsed.out or OUTPUT / _report_name(models, images_name)
     write_json(folder / "report.json", result)
-    write_text(
-        folder / "report.html", report.render(result, [] if parsed.no_gallery else split.paths)
-    )
+    shown = [] if parsed.no_gallery else split.paths
+    maps = [mistake_maps(*pair) if shown else {} for pair in zip(models, evaluations, strict=True)]
+    write_text(folder / "report.html", report.render(result, shown, maps))
     print(f"\nwrote {folder}/report.html and report.json")
     if is_test:
         for path, figures in zip(paths, result["models"], strict=True):

@@ -44,6 +44,8 @@ class LoadedModel:
         temperature: the graph divides the logits by it. 1.0 if unknown.
         predict_proba: float32, (N, height, width, 3), as ``input`` says -> float, (N, classes),
             probabilities.
+        activation_maps: the same images -> float, (N, rows, columns, classes). None if the model
+            has no activation map.
     """
 
     name: str
@@ -55,6 +57,7 @@ class LoadedModel:
     input: InputSpec
     temperature: float
     predict_proba: PredictProba
+    activation_maps: PredictProba | None = None
 
     def describe(self) -> dict[str, Any]:
         """Return what a report says about the model, as plain JSON types."""
@@ -126,6 +129,9 @@ def _load_tflite(file: Path) -> LoadedModel:
     def predict_proba(images: NDArray[np.float32]) -> NDArray[np.floating[Any]]:
         return np.stack([classifier.predict(image[np.newaxis]) for image in images])
 
+    def activation_maps(images: NDArray[np.float32]) -> NDArray[np.floating[Any]]:
+        return np.stack([classifier.predict_with_map(image[np.newaxis])[1] for image in images])
+
     return LoadedModel(
         name=metadata.name,
         version=metadata.version,
@@ -136,11 +142,13 @@ def _load_tflite(file: Path) -> LoadedModel:
         input=metadata.input,
         temperature=metadata.temperature,
         predict_proba=predict_proba,
+        activation_maps=activation_maps if metadata.activation_map else None,
     )
 
 
 def _load_keras(file: Path) -> LoadedModel:
     config, report = _read_beside(file, "config.json"), file.with_name("report.json")
+    predict_proba, activation_maps = _keras_functions(file)
     try:
         return LoadedModel(
             name=config["name"],
@@ -151,13 +159,15 @@ def _load_keras(file: Path) -> LoadedModel:
             labels=tuple(config["labels"]),
             input=InputSpec(**config["input"]),
             temperature=_read_beside(file, report.name)["temperature"] if report.is_file() else 1.0,
-            predict_proba=_keras_predict_proba(file),
+            predict_proba=predict_proba,
+            activation_maps=activation_maps,
         )
     except (KeyError, TypeError) as error:
         raise ModelFileError(f"{file} is no run of this project: {error!r} beside it") from error
 
 
-def _keras_predict_proba(file: Path) -> PredictProba:
+def _keras_functions(file: Path) -> tuple[PredictProba, PredictProba | None]:
+    """Return images -> probabilities, and images -> activation maps if the head allows them."""
     try:
         import keras  # a .tflite is scored without it
     except ImportError as error:
@@ -172,7 +182,17 @@ def _keras_predict_proba(file: Path) -> PredictProba:
     def predict_proba(images: NDArray[np.float32]) -> NDArray[np.floating[Any]]:
         return np.asarray(keras.ops.convert_to_numpy(model.predict_on_batch(images)))
 
-    return predict_proba
+    names = {layer.name for layer in model.layers}
+    if not {"pool", "logits"} <= names or "inner" in names:
+        return predict_proba, None
+    features = keras.Model(model.input, model.get_layer("pool").input)
+    kernel = np.asarray(keras.ops.convert_to_numpy(model.get_layer("logits").kernel))
+
+    def activation_maps(images: NDArray[np.float32]) -> NDArray[np.floating[Any]]:
+        found = np.asarray(keras.ops.convert_to_numpy(features.predict_on_batch(images)))
+        return np.asarray(found @ kernel)
+
+    return predict_proba, activation_maps
 
 
 def _read_beside(file: Path, name: str) -> dict[str, Any]:

@@ -9,14 +9,19 @@ from __future__ import annotations
 import base64
 import functools
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from string import Template
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
 from training.data.encoding import encoded
 from training.data.images import read_image
+from training.evaluation.overlay import overlay
 
 GALLERY = 24  # images in one gallery
 THUMBNAIL_PIXELS = 220  # of the longer side
@@ -48,12 +53,19 @@ def join(parts: Iterable[Html]) -> Html:
     return Html("".join(parts))
 
 
-def render(result: dict[str, Any], images: Sequence[Path] = ()) -> str:
+# By file: the activation map of the predicted class, float, (height, width).
+Maps = Mapping[str, NDArray[np.floating[Any]]]
+
+
+def render(
+    result: dict[str, Any], images: Sequence[Path] = (), maps: Sequence[Maps] | None = None
+) -> str:
     """Return the page of an evaluation.
 
     Args:
         result: the contents of ``report.json``, see ``evaluate.run``.
         images: the files that galleries may show. Without any, there is no gallery.
+        maps: of each model, shown beside its mistakes. A model may have none.
     """
     files = {f"{path.parent.name}/{path.name}": path for path in images}
     models = result["models"]
@@ -66,8 +78,8 @@ def render(result: dict[str, Any], images: Sequence[Path] = ()) -> str:
         classes=len(result["images"]["classes"]),
         comparison=_comparison(result, files) if result["comparison"] else "",
         models=join(
-            _model(figures, result["images"]["classes"], files, headed=len(models) > 1)
-            for figures in models
+            _model(figures, result["images"]["classes"], files, seen, headed=len(models) > 1)
+            for figures, seen in zip(models, maps or [{}] * len(models), strict=True)
         ),
         origin=_origin(result),
     )
@@ -84,7 +96,13 @@ def gallery(title: str, note: str, figures: Sequence[Html]) -> Html:
     return fill("gallery", title=title, note=note, figures=join(figures))
 
 
-def figure(path: Path, file: str, part: str, **values: object) -> Html:
+def figure(
+    path: Path,
+    file: str,
+    part: str,
+    values: Mapping[str, object],
+    class_map: NDArray[np.floating[Any]] | None = None,
+) -> Html:
     """Return a thumbnail of an image with a caption.
 
     Args:
@@ -92,14 +110,17 @@ def figure(path: Path, file: str, part: str, **values: object) -> Html:
         file: its name as it is shown.
         part: of report.html, for the caption.
         values: of the caption.
+        class_map: float, (height, width), shown over a second thumbnail beside the first one.
     """
-    return fill("image", source=thumbnail(path), caption=fill(part, **values), file=file)
-
-
-def thumbnail(path: Path) -> str:
-    """Return an image as a data URI of a small JPEG."""
     image = read_image(path)
     image.thumbnail((THUMBNAIL_PIXELS, THUMBNAIL_PIXELS))
+    shown = {"source": _data_uri(image), "caption": fill(part, **values), "file": file}
+    if class_map is None:
+        return fill("image", **shown)
+    return fill("image_with_map", map=_data_uri(overlay(image, class_map)), **shown)
+
+
+def _data_uri(image: Image.Image) -> str:
     jpeg = encoded(image, "JPEG", quality=80)
     return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode()
 
@@ -118,7 +139,7 @@ def _parts() -> dict[str, Template]:
 
 
 def _model(
-    figures: dict[str, Any], classes: list[str], files: dict[str, Path], *, headed: bool
+    figures: dict[str, Any], classes: list[str], files: dict[str, Path], maps: Maps, *, headed: bool
 ) -> Html:
     most = max(row["images"] for row in figures["reliability"])
     return fill(
@@ -136,7 +157,7 @@ def _model(
             for row, counts in enumerate(figures["confusion"])
         ),
         bins=join(_bin(row, most) for row in figures["reliability"] if row["images"]),
-        mistakes=_mistakes(figures["mistakes"], files),
+        mistakes=_mistakes(figures["mistakes"], files, maps),
     )
 
 
@@ -204,16 +225,19 @@ def _bin(row: dict[str, Any], most: int) -> Html:
     return fill("bin", images=row["images"], **{k: f"{v:.1f}" for k, v in places.items()})
 
 
-def _mistakes(mistakes: list[dict[str, Any]], files: dict[str, Path]) -> Html:
+def _mistakes(mistakes: list[dict[str, Any]], files: dict[str, Path], maps: Maps) -> Html:
     shown = [
         figure(
             files[found["file"]],
             found["file"],
             "mistake",
-            predicted=found["predicted"],
-            probability=f"{found['probability']:.0%}",
-            label=found["label"],
-            label_probability=f"{found['label_probability']:.0%}",
+            {
+                "predicted": found["predicted"],
+                "probability": f"{found['probability']:.0%}",
+                "label": found["label"],
+                "label_probability": f"{found['label_probability']:.0%}",
+            },
+            maps.get(found["file"]),
         )
         for found in mistakes[:GALLERY]
         if found["file"] in files
@@ -222,6 +246,8 @@ def _mistakes(mistakes: list[dict[str, Any]], files: dict[str, Path]) -> Html:
         f"{len(shown)} of {len(mistakes)}, the most confident first. Some may be wrong labels "
         "rather than wrong predictions."
     )
+    if maps:
+        note += " Beside each image: where the model sees the class that it predicted."
     return gallery("The worst mistakes", note, shown) if shown else Html()
 
 
@@ -257,7 +283,7 @@ def _disagreements(disagreements: list[dict[str, Any]], files: dict[str, Path]) 
                 values[which] = found[which]["predicted"]
                 values[f"{which}_probability"] = f"{found[which]['probability']:.0%}"
                 values[f"{which}_class"] = "good" if found["right"] == which else "bad"
-            shown.append(figure(files[file], file, "disagreement", **values))
+            shown.append(figure(files[file], file, "disagreement", values))
     title = "Where one is right and the other wrong"
     return gallery(title, "One of each in turn.", shown) if shown else Html()
 

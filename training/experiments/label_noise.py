@@ -156,10 +156,12 @@ def _page(rows: list[dict[str, Any]], summary: dict[str, Any], dataset: Path) ->
             dataset / row["file"],
             row["file"],
             "suspect",
-            label=row["label"],
-            label_probability=f"{row['label_probability']:.0%}",
-            suggested=row["suggested"],
-            probability=f"{row['suggested_probability']:.0%}",
+            {
+                "label": row["label"],
+                "label_probability": f"{row['label_probability']:.0%}",
+                "suggested": row["suggested"],
+                "probability": f"{row['suggested_probability']:.0%}",
+            },
         )
         for row in rows[:SHOWN]
     ]
