@@ -34,7 +34,7 @@ COMMANDS = {
     "roofline": ("roofline", "inference against the peak of one core"),
     "pareto": ("pareto", "every recipe of trained models: accuracy, time, memory"),
     "accuracy": ("accuracy", "each handler on the test split, through its own decoding"),
-    "no-garment": ("no_garment", "what the model says of images without a garment"),
+    "no-garment": ("no_garment.study", "what the model says of images without a garment"),
     "image-size": ("image_size", "what the container image adds to its base"),
     "own-data": ("own_data", "what a team's own images give, with default settings"),
     "models": ("baselines.build", "write the models that the baselines load"),

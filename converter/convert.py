@@ -24,9 +24,9 @@ from converter.sources.pooled_head import describe_map
 from converter.sources.run_folder import open_source
 from converter.sources.source import Source
 from converter.tflite import quantise, to_float32
-from converter.uncertain import add_uncertain_rule
 from lambda_function import SHIPPED_MODEL
 from training.data.dataset import find_dataset, load_split
+from training.evaluation.uncertain import add_uncertain_rule
 from training.files import replacing
 
 GATE_FAILED = 3

@@ -118,7 +118,7 @@ class MapSpec:
 
 @dataclasses.dataclass(frozen=True)
 class UncertainSpec:
-    """Where the model's predictions for images of its own kind lie. See ``uncertainty``.
+    """Where the model's predictions for images of its own kind lie. See ``classifier``.
 
     Attributes:
         centres: (classes, classes), each class's mean log-ratios times the factor.

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lambda_function import SHIPPED_MODEL
-from lambda_function.classifier import ArtifactError, Classifier, are_probabilities
+from lambda_function.classifier import ArtifactError, Classifier, are_probabilities, is_unlike_known
 from lambda_function.errors import BadRequestError, TooLargeError
 from lambda_function.explanation import Explanation, explain_class
 from lambda_function.fetching.client import FetchLimits, fetch_image
@@ -25,7 +25,6 @@ from lambda_function.images.decode import decode_image, preprocess
 from lambda_function.logs import RequestLog
 from lambda_function.processor import instruction_sets
 from lambda_function.stopwatch import Stopwatch
-from lambda_function.uncertainty import is_unlike_known
 
 if TYPE_CHECKING:
     from collections.abc import Callable

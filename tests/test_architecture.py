@@ -99,6 +99,15 @@ MAY_IMPORT = {
         "training",
     },
     "benchmarks/masking": {"lambda_function"},
+    "benchmarks/no_garment": {
+        "benchmarks",
+        "benchmarks/baselines",
+        "lambda_function",
+        "lambda_function/images",
+        "training",
+        "training/data",
+        "training/evaluation",
+    },
     "benchmarks/report": {
         "benchmarks",
         "benchmarks/baselines",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import no_garment
+from benchmarks.no_garment import study as no_garment
 
 
 def test_the_share_below_each_threshold_is_counted() -> None:

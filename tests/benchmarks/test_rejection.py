@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from benchmarks.rejection import Activations, blob_share, scores_of, summary, threshold
+from benchmarks.no_garment.rejection import Activations, blob_share, scores_of, summary, threshold
 
 LABELS = np.array([0, 0, 1, 1])
 KNOWN = Activations(

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from benchmarks import strangers
 from benchmarks.baselines import BaselineError
+from benchmarks.no_garment import strangers
 from lambda_function.images.decode import decode_image
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from lambda_function.classifier import is_unlike_known, log_ratios, square_distances
 from lambda_function.metadata import UncertainSpec
-from lambda_function.uncertainty import is_unlike_known, log_ratios, square_distances
 
 
 def test_log_ratios_are_logarithms_less_their_mean() -> None:

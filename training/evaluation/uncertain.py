@@ -1,6 +1,6 @@
 """Fit the rule that marks images of something else, on the validation images of an artifact.
 
-``lambda_function.uncertainty`` applies the rule. The artifact itself classifies the images, so the
+``lambda_function.classifier`` applies the rule. The artifact itself classifies the images, so the
 threshold holds for what is served. No image of something else takes part in it.
 """
 
@@ -14,12 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from converter.errors import ConversionError
-from lambda_function.classifier import Classifier
+from lambda_function.classifier import Classifier, log_ratios, square_distances
 from lambda_function.images.decode import decode_image, preprocess
 from lambda_function.metadata import MAP_FORMAT_VERSION, UncertainSpec, embed_metadata
-from lambda_function.uncertainty import log_ratios, square_distances
 from training.data.dataset import Split
+from training.errors import DatasetError
 
 SHARE = 0.05  # of the validation images, at most, is marked
 FOLDS = 10
@@ -35,13 +34,13 @@ def add_uncertain_rule(artifact: bytes, validation: Split) -> bytes:
         validation: images that the model was not trained on.
 
     Raises:
-        ConversionError: there are too few images, or a class has none.
+        DatasetError: there are too few images, or a class has none.
     """
     classifier = Classifier(artifact)
     spec, labels = classifier.metadata.input, classifier.metadata.labels
     fewest = int(np.bincount(validation.labels, minlength=len(labels)).min())
     if len(validation) < MIN_IMAGES or fewest < 2:
-        raise ConversionError(
+        raise DatasetError(
             f"a rule for uncertain images needs {MIN_IMAGES} images that were not trained on, and "
             f"two of every class. Received: {len(validation)} images, {fewest} of the rarest "
             "class. Leave out --uncertain."

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from converter.uncertain import SHARE, cross_distances, whiten
-from lambda_function.uncertainty import LEAST_PROBABILITY, log_ratios, square_distances
+from lambda_function.classifier import LEAST_PROBABILITY, log_ratios, square_distances
+from training.evaluation.uncertain import SHARE, cross_distances, whiten
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -144,7 +144,7 @@ def _archived(
 ) -> Iterator[tuple[str, bytes]]:
     found = sorted(archives.glob(f"{package}-*{_ARCHIVE}"))
     if not found:
-        raise BaselineError(f"no {package}-*{_ARCHIVE} in {archives}: see benchmarks/strangers.py")
+        raise BaselineError(f"no {package}-*{_ARCHIVE} in {archives}: download it as the help says")
     archive = found[-1]
     with archive.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()

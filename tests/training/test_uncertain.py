@@ -9,14 +9,13 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from converter.errors import ConversionError
-from converter.uncertain import add_uncertain_rule, fit_rule
-from lambda_function.classifier import Classifier
+from lambda_function.classifier import Classifier, is_unlike_known
 from lambda_function.images.decode import decode_image, preprocess
 from lambda_function.metadata import read_metadata
-from lambda_function.uncertainty import is_unlike_known
 from tests.conftest import TINY_MODEL
 from training.data.dataset import Split
+from training.errors import DatasetError
+from training.evaluation.uncertain import add_uncertain_rule, fit_rule
 
 COLOURS = {"red": (230, 30, 30), "green": (30, 230, 30), "blue": (30, 30, 230), "dark": (9, 9, 9)}
 
@@ -80,5 +79,5 @@ def test_too_few_images_in_all_or_of_a_class_are_refused(held_out: Split) -> Non
     many = held_out.subset(np.concatenate([rare, rare]))  # one image of a class, but twice
     many.labels[len(rare) :][many.labels[len(rare) :] == 2] = 1
     for chosen in (held_out.subset(np.arange(99)), many):
-        with pytest.raises(ConversionError, match="needs 100 images that were not trained on"):
+        with pytest.raises(DatasetError, match="needs 100 images that were not trained on"):
             add_uncertain_rule(artifact, chosen)

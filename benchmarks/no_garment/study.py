@@ -2,8 +2,8 @@
 
     python -m benchmarks no-garment [MODEL] --archives FOLDER --write
 
-Photographs, drawings and surfaces (``benchmarks.strangers``) and, where they are there, garments
-of other kinds go through the serving path. ``benchmarks.rejection`` fixes the threshold of every
+Photographs, drawings and surfaces (``strangers``) and, where they are there, garments
+of other kinds go through the serving path. ``rejection`` fixes the threshold of every
 score on validation. A ``.tflite`` gives probabilities only. A run's folder gives all scores, and
 needs Keras. Its activations are kept in .cache/no-garment/, so a second run takes seconds.
 Needs the environment `benchmarks` (``make .venv/benchmarks/.ok``).
@@ -20,8 +20,8 @@ import numpy as np
 from tqdm import tqdm
 
 from benchmarks.harness import RESULTS, command_line, origin, write_result
-from benchmarks.rejection import Activations, scores_of, summary
-from benchmarks.strangers import strangers
+from benchmarks.no_garment.rejection import Activations, scores_of, summary
+from benchmarks.no_garment.strangers import strangers
 from lambda_function import REPOSITORY, SHIPPED_MODEL
 from lambda_function.classifier import Classifier
 from lambda_function.images.decode import decode_image, preprocess
@@ -47,7 +47,12 @@ def main(arguments: list[str]) -> None:
     """Classify, print and keep the result."""
     parser = command_line("no-garment", __doc__)
     parser.add_argument("model", type=Path, nargs="?", default=SHIPPED_MODEL)
-    parser.add_argument("--archives", type=Path, required=True, help="see benchmarks.strangers")
+    parser.add_argument(
+        "--archives",
+        type=Path,
+        required=True,
+        help="pip download --no-deps --no-binary :all: of the locked pillow and pi-heif",
+    )
     parser.add_argument("--dataset", type=Path, help="default: CLOTHING_DATASET or ../shared")
     parser.add_argument("--other", type=Path, default=OTHER_GARMENTS, help="garments not known")
     parser.add_argument("--write", action="store_true", help=f"into {RESULTS.name}/")
