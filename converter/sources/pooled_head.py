@@ -58,7 +58,7 @@ def find_pooled_head(model: Any) -> PooledHead:
     layer = _layer_before(dense)
     while isinstance(layer, layers.Dropout):
         layer = _layer_before(layer)
-    if not isinstance(layer, layers.GlobalAveragePooling2D) or layer.keepdims:
+    if not isinstance(layer, layers.GlobalAveragePooling2D):
         raise _no_map(f"global average pooling before {dense.name!r}", layer)
     if layer.data_format != "channels_last":
         raise _no_map("features with channels last", layer)

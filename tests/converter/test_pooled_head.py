@@ -123,6 +123,11 @@ def no_dense_layer(layers):
     return [layers.Conv2D(3, 1), layers.GlobalAveragePooling2D(name="pool")]
 
 
+def channels_first(layers):
+    pool = layers.GlobalAveragePooling2D(data_format="channels_first", name="rows")
+    return [pool, layers.Dense(3, name="logits")]
+
+
 def shifted(layers):
     return [layers.GlobalAveragePooling2D(), layers.Dense(3), layers.Rescaling(1, 2, name="shift")]
 
@@ -135,6 +140,7 @@ def shifted(layers):
         (largest, "before 'logits', found GlobalMaxPooling2D 'largest'"),
         (sigmoids, "a dense layer of logits, found Dense 'several'"),
         (no_dense_layer, "a dense layer of logits, found GlobalAveragePooling2D 'pool'"),
+        (channels_first, "channels last, found GlobalAveragePooling2D 'rows'"),
         (shifted, "a dense layer of logits, found Rescaling 'shift'"),
     ],
 )
