@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from lambda_function import REPOSITORY
-from tools.emulator import EXAMPLE
+from tests.conftest import encode_image
 from tools.gateway import http_event
 from tools.image_server import Resource
 
@@ -376,8 +376,8 @@ print(json.dumps({
 
 
 def test_a_first_request_loads_only_what_it_needs(server):
-    url = server.url("/trousers.jpg")
-    server.resources["/trousers.jpg"] = Resource(EXAMPLE.read_bytes())
+    url = server.url("/red.jpg")
+    server.resources["/red.jpg"] = Resource(encode_image("red", kind="JPEG"))
     event = http_event("POST", "/predict", json_body={"url": url})
 
     done = subprocess.run(
