@@ -56,7 +56,6 @@ _SHARE = Range("0 or more, and below 1", lambda value: 0 <= value < 1)
 RANGES = {
     "size": _at_least(MIN_SIDE),
     "limit": _at_least(0),
-    "seeds": _at_least(1),
     "first_trainable_block": _between(1, 15),
     "dropped_blocks": Range(
         f"different numbers of {MIDDLE_BLOCKS[0]} to {MIDDLE_BLOCKS[-1]}, separated by commas",
