@@ -112,6 +112,13 @@ def drawn_images() -> Iterator[None]:
     shutil.rmtree(EXAMPLES)
 
 
+def box(demo: Demo, selector: str) -> dict[str, float]:
+    """Return where an element is, in pixels of the page."""
+    found = demo.page.locator(selector).bounding_box()
+    assert found
+    return dict(found)
+
+
 @pytest.fixture(scope="session")
 def chromium_path() -> str:
     """Return the browser's program: CHROMIUM, or the first one on the PATH."""

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from lambda_function.metadata import read_metadata
-from tests.browser.conftest import EXAMPLES, REPOSITORY, SHIPPED_MODEL, Demo, serve
+from tests.browser.conftest import EXAMPLES, REPOSITORY, SHIPPED_MODEL, Demo, box, serve
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -155,6 +155,22 @@ def test_a_phone_is_taken_to_the_answer(new_demo: Callable[..., Demo]) -> None:
         "(() => { const { top } = document.getElementById('verdict').getBoundingClientRect();"
         " return top > 0 && top < innerHeight / 2; })()"
     )
+
+
+@pytest.mark.parametrize("device", [PHONE, SMALLEST, ZOOMED], ids=["390px", "320px", "zoomed"])
+def test_the_image_stays_in_sight_and_covers_no_focus(
+    new_demo: Callable[..., Demo], bring_to: Callable[[Demo, str], None], device: dict[str, Any]
+) -> None:
+    demo = new_demo(reduced_motion="reduce", **device)
+    bring_to(demo, "map")
+    demo.page.locator("#ids").scroll_into_view_if_needed()
+    assert box(demo, "#stage")["y"] == 0
+    demo.page.locator("#opacity").focus()
+    for _ in range(4):  # upwards, from the slider to the first class
+        demo.page.keyboard.press("Shift+Tab")
+        stage, switch = box(demo, "#stage"), box(demo, ".switch:focus")
+        assert stage["y"] + stage["height"] <= switch["y"] < device["viewport"]["height"]
+    assert demo.page.locator(".switch").first.evaluate("(e) => e === document.activeElement")
 
 
 def test_a_phone_is_asked_for_a_photo(new_demo: Callable[..., Demo]) -> None:

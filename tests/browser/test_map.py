@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.browser.conftest import TINY_MODEL, Demo, serve
+from tests.browser.conftest import TINY_MODEL, Demo, box, serve
 from tests.browser.test_errors import gateway_says
 
 if TYPE_CHECKING:
@@ -94,13 +94,6 @@ def pixels_of(demo: Demo) -> np.ndarray[Any, Any]:
     """Return what is seen of the image and its map, float, (height, width, 3), 0..255."""
     shot = demo.page.locator(".image").screenshot()
     return np.asarray(Image.open(io.BytesIO(shot)).convert("RGB"), float)
-
-
-def box(demo: Demo, selector: str) -> dict[str, float]:
-    """Return where an element is, in pixels of the page."""
-    found = demo.page.locator(selector).bounding_box()
-    assert found
-    return dict(found)
 
 
 def centre(weights: np.ndarray[Any, Any]) -> tuple[float, float]:
