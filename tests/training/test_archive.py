@@ -89,7 +89,7 @@ def test_a_restored_model_answers_as_the_run_did(world, released):
     assert difference.max() < 2e-3  # float16 kernels
     assert np.ptp(answers(world["run"])) > 0.05
     config = json.loads((folder / "config.json").read_text())
-    assert (config["name"], config["version"]) == ("clothing-xception", "1.2.0")
+    assert (config["name"], config["version"]) == ("mine", "1.2.0")  # no name was given
     assert config["run"] == "mine"
     assert json.loads((folder / "report.json").read_text())["temperature"] == 1.4
 
