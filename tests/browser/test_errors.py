@@ -87,7 +87,7 @@ def test_a_file_that_is_no_image_is_not_sent(demo: Demo, tmp_path: Path) -> None
 def test_the_gateways_own_errors(
     demo: Demo, status: int, message: str, title: str, retry: bool
 ) -> None:
-    demo.page.route("**/predict", gateway_says(status, message, **{"apigw-requestid": "Ab3="}))
+    demo.page.route("**/predict*", gateway_says(status, message, **{"apigw-requestid": "Ab3="}))
     demo.page.set_input_files("#file", PANTS)
     problem = demo.problem()
     assert problem.startswith(title)
@@ -110,7 +110,7 @@ def test_authorisation_is_said_before_anything_is_tried(
 
 
 def test_trying_again_works(demo: Demo) -> None:
-    demo.page.route("**/predict", gateway_says(429, "Too Many Requests"), times=1)
+    demo.page.route("**/predict*", gateway_says(429, "Too Many Requests"), times=1)
     demo.page.set_input_files("#file", PANTS)
     demo.problem()
     demo.page.get_by_role("button", name="Try again").click()
@@ -119,13 +119,13 @@ def test_trying_again_works(demo: Demo) -> None:
 
 
 def test_an_answer_that_is_not_ours(demo: Demo) -> None:
-    demo.page.route("**/predict", lambda route: route.fulfill(status=200, body="<html>login"))
+    demo.page.route("**/predict*", lambda route: route.fulfill(status=200, body="<html>login"))
     demo.page.set_input_files("#file", PANTS)
     assert "What answered is not this service." in demo.problem()
 
 
 def test_a_lost_connection(demo: Demo) -> None:
-    demo.page.route("**/predict", lambda route: route.abort("connectionreset"))
+    demo.page.route("**/predict*", lambda route: route.abort("connectionreset"))
     demo.page.set_input_files("#file", PANTS)
     assert "No connection" in demo.problem()
     assert demo.page.get_by_role("button", name="Try again").is_visible()
@@ -141,7 +141,7 @@ def test_a_service_that_never_answers(new_demo: Callable[..., Demo]) -> None:
     demo = new_demo()
     demo.page.clock.install()
     demo.open()
-    demo.page.route("**/predict", lambda _: None)
+    demo.page.route("**/predict*", lambda _: None)
     demo.page.set_input_files("#file", PANTS)
     demo.page.locator("#terminal").wait_for()
     demo.page.clock.fast_forward(44_000)
@@ -166,7 +166,7 @@ def test_an_uncertain_answer_is_said_to_be_one(demo: Demo) -> None:
         response = route.fetch()
         route.fulfill(response=response, json=response.json() | {"uncertain": True})
 
-    demo.page.route("**/predict", unsure)
+    demo.page.route("**/predict*", unsure)
     demo.page.set_input_files("#file", PANTS)
     demo.answer()
     assert demo.page.locator("#unsure").is_visible()

@@ -191,7 +191,7 @@ def test_nothing_moves_for_who_asked_for_stillness(new_demo: Callable[..., Demo]
     ):
         demo = new_demo(reduced_motion=motion)
         demo.open()
-        demo.page.route("**/predict", lambda _: None)
+        demo.page.route("**/predict*", lambda _: None)
         demo.page.set_input_files("#file", PANTS)
         demo.page.locator(".busy").wait_for()
         assert demo.page.evaluate(styles % (".fill", "transitionDuration")) == duration

@@ -206,7 +206,7 @@ def test_a_screen_reader_hears_the_answer(demo: Demo) -> None:
 
 
 def test_the_newest_image_wins(demo: Demo) -> None:
-    demo.page.route("**/predict", lambda _: None, times=1)  # the first gets no answer
+    demo.page.route("**/predict*", lambda _: None, times=1)  # the first gets no answer
     demo.page.set_input_files("#file", PANTS)
     demo.page.locator("#terminal").wait_for()
     with demo.page.expect_event("requestfailed") as given_up:
