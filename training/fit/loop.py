@@ -56,7 +56,7 @@ def fit(
     if done:
         print(f"resuming after epoch {done} of {config.epochs}")
     history = keras.callbacks.CSVLogger(str(folder / HISTORY), append=True)
-    state = CaptureState()
+    state, progress = CaptureState(), EpochProgress(dataset, config, done)
     averaging = [keras.callbacks.SwapEMAWeights(swap_on_epoch=True)] if config.ema_momentum else []
     try:
         model.fit(
@@ -75,7 +75,7 @@ def fit(
                 BestCheckpoint(folder),
                 history,
                 WriteState(state, folder),
-                EpochProgress(dataset, config, done),
+                progress,
             ],
             verbose=0,
         )
@@ -88,6 +88,7 @@ def fit(
             "another --name."
         ) from error
     finally:
+        progress.close()  # an error or an interrupt has the last word
         if history.csv_file:  # still open if something was raised
             history.csv_file.close()
     return best_checkpoint(folder)

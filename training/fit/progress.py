@@ -47,6 +47,6 @@ class EpochProgress(keras.callbacks.Callback):
             text += f", data loading took {share:.0%} of {self._dataset.threads} threads"
         tqdm.write(text)
 
-    def on_train_end(self, logs: Any = None) -> None:  # noqa: ARG002 (Keras's name)
-        """Close the bar."""
+    def close(self) -> None:
+        """End the bar's line."""
         self._bar.close()
