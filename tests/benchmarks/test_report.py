@@ -172,7 +172,6 @@ def test_a_result_file_has_the_one_provenance_record(path):
     assert record["cores"] >= 1
 
 
-@pytest.mark.xfail(strict=True, reason="AVX2 is measured when the machine is quiet")
 def test_the_readmes_speed_figures_were_measured_with_avx2_and_nothing_newer():
     result = json.loads((RESULTS / "compare.json").read_text())
     assert result["provenance"]["instruction_sets"]["avx2"] == ["avx2"]
