@@ -23,7 +23,7 @@ from lambda_function.images.decode import preprocess
 from training.config import TrainConfig
 from training.data.augment import augment_strongly
 from training.data.dataset import Split
-from training.data.images import read_image
+from training.data.images import load_image, read_image
 from training.devices import padded_length, predict
 
 Blended = tuple[NDArray[np.float32], NDArray[np.float32]]
@@ -183,9 +183,8 @@ class PlainImages(keras.utils.PyDataset):
     def __getitem__(self, index: int) -> Batch:
         """Return images, targets and weights."""
         rows = slice(index * self._size, (index + 1) * self._size)
-        images = [read_image(path, self._spec) for path in self._split.paths[rows]]
-        tensors = np.concatenate([preprocess(image, self._spec) for image in images])
-        return weigh_images(tensors, self._targets[rows])
+        images = np.stack([load_image(path, self._spec) for path in self._split.paths[rows]])
+        return weigh_images(images, self._targets[rows])
 
 
 def weigh_images(images: NDArray[np.float32], targets: NDArray[np.float32]) -> Batch:

@@ -20,7 +20,7 @@ import keras
 
 from training.config import TrainConfig, fingerprint
 from training.data.dataset import Split
-from training.data.folds import Fold
+from training.data.folds import Fold, refuse_fold
 from training.errors import ConfigError
 from training.files import replacing, sha256_of, write_json
 from training.fit.checkpoints import STATE
@@ -121,6 +121,28 @@ def read_config(folder: Path) -> tuple[TrainConfig, dict[str, Any]]:
         raise ConfigError(f"{folder} holds no training run: {file.name} is missing")
     fields = json.loads(file.read_text())
     return TrainConfig.from_dict(fields), fields
+
+
+def read_finished_run(
+    runs: Path, name: str, fold: Fold | None, setting: str
+) -> tuple[Path, TrainConfig, dict[str, Any]]:
+    """Return the folder and the configuration of a run whose model another run uses.
+
+    Args:
+        runs: folder of all runs.
+        name: of the run.
+        fold: of the run that uses the model.
+        setting: that names the run, for the message.
+
+    Raises:
+        ConfigError: the run is not finished, or has seen images that judge.
+    """
+    folder = find_folder(runs, name)
+    if not is_finished(folder):
+        raise ConfigError(f"{setting} names no finished run: {folder / MODEL} is missing")
+    config, described = read_config(folder)
+    refuse_fold(described, folder, fold)
+    return folder, config, described
 
 
 def write_run(

@@ -11,7 +11,7 @@ from pathlib import Path
 import keras
 
 from training.config import TrainConfig, fingerprint
-from training.data.folds import Fold, refuse_fold
+from training.data.folds import Fold
 from training.errors import ConfigError
 from training.files import sha256_of
 from training.fit import run_folder
@@ -37,11 +37,9 @@ def load_teacher(
     images = keras.Input((spec.height, spec.width, 3))
     outputs, hashes = [], []
     for name in config.teacher.split(","):
-        folder = run_folder.find_folder(runs, name.strip())
-        if not run_folder.is_finished(folder):
-            raise ConfigError(f"teacher names no finished run: {folder / run_folder.MODEL}")
-        member, described = run_folder.read_config(folder)
-        refuse_fold(described, folder, fold)
+        folder, member, described = run_folder.read_finished_run(
+            runs, name.strip(), fold, "teacher"
+        )
         if tuple(described["labels"]) != class_names:
             raise ConfigError(
                 f"the teacher {folder} has other classes: {', '.join(described['labels'])}. "

@@ -26,7 +26,7 @@ from training.data.dataset import (
     list_images,
 )
 from training.data.features import CACHE, extract
-from training.data.folds import Fold, Part, load_parts, refuse_fold
+from training.data.folds import Fold, Part, load_parts
 from training.data.imagenet import find_weights
 from training.data.split import remove_split, split_for_run
 from training.data.training_batches import (
@@ -211,11 +211,9 @@ def prepare_network(
     finally:
         keras.config.set_dtype_policy("float32")
     if config.start_from:
-        file = runs / config.start_from / run_folder.MODEL
-        if not file.is_file():
-            raise ConfigError(f"start_from names no finished run: {file} is missing")
-        refuse_fold(run_folder.read_config(file.parent)[1], file.parent, fold)
-        start = without_probabilities(keras.models.load_model(file, compile=False))
+        folder, *_ = run_folder.read_finished_run(runs, config.start_from, fold, "start_from")
+        model = keras.models.load_model(folder / run_folder.MODEL, compile=False)
+        start = without_probabilities(model)
         assign_weights(network.whole, named_weights(start))
     return network
 
