@@ -28,8 +28,14 @@ PACKAGES = REPOSITORY / "requirements" / "arm64.debs"
 LOCKS = ("serving", "test")
 TEST_PACKAGES = ("pytest", "pytest-timeout")
 TESTS = tuple(
-    f"tests/serving/test_{name}.py"
-    for name in ("classifier", "decode", "golden", "metadata", "preprocess")
+    f"tests/serving/{name}.py"
+    for name in (
+        "test_classifier",
+        "test_golden",
+        "test_metadata",
+        "images/test_decode",
+        "images/test_preprocess",
+    )
 )
 # Tests named "... caught" break something on purpose. They need no second processor.
 MARKED = "not training and not emulator and not data and not slow"
