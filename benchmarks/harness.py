@@ -17,6 +17,8 @@ import statistics
 import time
 from typing import TYPE_CHECKING, Any
 
+from tqdm import tqdm
+
 from benchmarks.baselines import CORE, EXAMPLES, Baseline
 from benchmarks.masking import visible
 from lambda_function import REPOSITORY
@@ -176,7 +178,7 @@ def run_rounds(
     }
     with example_server() as server:
         leave_the_core()
-        for _ in range(rounds):
+        for _ in tqdm(range(rounds), desc="measuring", unit="round"):
             for handler in handlers:
                 for lane in lanes.values():
                     run_once(handler, lane, server, requests=1, batch=0)
