@@ -60,7 +60,6 @@ COMMANDS = {
         "training.experiments.label_noise", "list probable label errors, cross-validated"
     ),
     "steps": Command("training.experiments.course", "the course's nine steps, one by one"),
-    "tune": Command("training.experiments.tune", "search the head's settings, resumable"),
     "folds": Command("training.experiments.folds", "judge a recipe by people it has never seen"),
     "release": Command("training.release", "keep a run's trained weights in the repository"),
     "restore": Command("training.restore", "write a released model's run folder again"),

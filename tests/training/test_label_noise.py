@@ -12,7 +12,7 @@ from training.commands import main
 
 pytest.importorskip("keras", reason="needs Keras: make test-training")
 
-from tests.training.test_tune import make_features
+from tests.training.test_searches import make_features
 from training.experiments.heads import HeadConfig
 from training.experiments.label_noise import cross_validate, find_suspects
 

@@ -36,7 +36,6 @@ from training.errors import ConfigError, DatasetError, DownloadError
 from training.evaluation.evaluate import evaluate
 from training.evaluation.loaded_model import load_model
 from training.evaluation.metrics import wilson_interval
-from training.experiments import tune
 from training.experiments.course_figures import (
     MARKS,
     NAMES,
@@ -49,6 +48,7 @@ from training.experiments.course_figures import (
 from training.experiments.head_run import write_head_run
 from training.experiments.heads import HeadConfig, PooledFeatures, pooled_features, train_head
 from training.experiments.plots import image_grid, learning_curves
+from training.experiments.searches import report, run_trials
 from training.files import replace_marked, write_json, write_text
 from training.options import add_dataset_option, add_limit_option, add_weights_option
 from training.provenance import command, provenance
@@ -98,8 +98,6 @@ def run(parsed: argparse.Namespace) -> None:
         print(f"\n=== step {number}: {title}")
         folder = parsed.out / name
         result = FUNCTIONS[name](parsed, folder)
-        if name in SEARCHES:  # tune writes its own
-            continue
         described = {
             "step": number,
             "title": title,
@@ -212,12 +210,18 @@ def transfer(parsed: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
 
 def search(name: str) -> Callable[[argparse.Namespace, Path], dict[str, Any]]:
-    """Return steps 3, 5 and 6: ``tune`` under the course's numbers."""
+    """Return step 3, 5 or 6: the trials of a search, the best one as a run folder."""
 
     def step(parsed: argparse.Namespace, folder: Path) -> dict[str, Any]:
-        changed = {"searches": [name], "grid": None, "out": folder.parent}
-        tune.run(argparse.Namespace(**{**vars(parsed), "size": parsed.size or SIZE, **changed}))
-        return {}
+        changed = {"seed": parsed.seed} | ({"epochs": parsed.epochs} if parsed.epochs else {})
+        trials = [HeadConfig(**{**settings, **changed}) for settings in SEARCHES[name].trials]
+        features = _features(parsed, SIZE)
+        rows = run_trials(features, trials, folder.parent)
+        best = max(rows, key=lambda row: max(row["history"]["val_accuracy"]))
+        config = HeadConfig(**best["config"])
+        head, history = train_head(features, config, keep_best=True)
+        _write_run(parsed, folder, features, config, head, history)
+        return report(SEARCHES[name], rows, features, folder)
 
     return step
 
@@ -424,10 +428,7 @@ def _train_head(
     """Train a head, write its run folder and learning curves, and return the figures."""
     with tqdm(total=config.epochs, desc=title, unit="epoch") as bar:
         head, history = train_head(features, config, keep_best=True, on_epoch_end=bar.update)
-    file = write_head_run(
-        folder, features, config, head, history,
-        weights=find_weights(parsed.backbone_weights), dataset=parsed.dataset,
-    )  # fmt: skip
+    file = _write_run(parsed, folder, features, config, head, history)
     best = max(history["val_accuracy"])
     images = len(features.validation_labels)
     low, high = wilson_interval(round(best * images), images)
@@ -445,6 +446,20 @@ def _train_head(
         "history": history,
         "ours": f"{best:.3f} (validation)",
     }
+
+
+def _write_run(
+    parsed: argparse.Namespace,
+    folder: Path,
+    features: PooledFeatures,
+    config: HeadConfig,
+    head: keras.Model,
+    history: dict[str, list[float]],
+) -> Path:
+    weights = find_weights(parsed.backbone_weights)
+    return write_head_run(
+        folder, features, config, head, history, weights=weights, dataset=parsed.dataset
+    )
 
 
 def _earlier_result(folder: Path) -> dict[str, Any]:

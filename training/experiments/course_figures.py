@@ -22,13 +22,13 @@ MARKS = ("<!-- course:begin -->", "<!-- course:end -->")
 
 @dataclasses.dataclass(frozen=True)
 class Search:
-    """Some trials of a head.
+    """One of the course's searches: some trials of a head.
 
     Attributes:
         title: of tables and plots.
-        field: the setting that differs, "" if several do.
+        field: the setting that differs.
         trials: settings of ``HeadConfig`` each.
-        course: the course's best validation accuracy of each trial, empty if it has none.
+        course: the course's best validation accuracy of each trial.
     """
 
     title: str

@@ -7,6 +7,7 @@ The colours are Okabe and Ito's. Colour-blind readers can tell them apart
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ def learning_curves(
     """
     with plt.rc_context(_STYLE):
         figure, axes = plt.subplots(figsize=(7.2, 4.2), layout="constrained")
-        for colour, (name, history) in zip(_cycle(len(histories)), histories.items(), strict=True):
+        for colour, (name, history) in zip(cycle(COLOURS), histories.items(), strict=False):
             epochs = np.arange(1, len(history["val_accuracy"]) + 1)
             axes.plot(epochs, history["val_accuracy"], color=colour, label=name, linewidth=1.9)
             axes.plot(epochs, history["accuracy"], color=colour, linestyle=":", linewidth=1.3)
@@ -56,38 +57,6 @@ def learning_curves(
         axes.xaxis.get_major_locator().set_params(integer=True)
         legend = axes.legend(title="validation solid, training dotted", loc="lower right")
         legend.get_title().set_fontsize(9)
-        return _save(figure, path)
-
-
-def comparison(
-    path: Path,
-    values: Mapping[str, float],
-    title: str,
-    *,
-    intervals: Mapping[str, tuple[float, float]] | None = None,
-    reference: Mapping[str, float] | None = None,
-    reference_name: str = "course",
-) -> Path:
-    """Draw one accuracy per name as a dot with its interval, and the reference's beside it."""
-    names = list(values)
-    with plt.rc_context(_STYLE):
-        height = 1.3 + 0.42 * len(names)
-        figure, axes = plt.subplots(figsize=(7.2, height), layout="constrained")
-        for y, name in enumerate(names):
-            if intervals:
-                axes.plot(intervals[name], (y, y), color=COLOURS[0], alpha=0.35, linewidth=5,
-                          solid_capstyle="round")  # fmt: skip
-            axes.plot(values[name], y, "o", color=COLOURS[0], label="ours" if y == 0 else None)
-            axes.annotate(f"{values[name]:.3f}", (values[name], y), xytext=(0, 7),
-                          textcoords="offset points", ha="center", fontsize=9)  # fmt: skip
-            if reference and name in reference:
-                axes.plot(reference[name], y, "D", color=COLOURS[1], markersize=6,
-                          label=reference_name if y == 0 else None)  # fmt: skip
-        axes.set(yticks=range(len(names)), yticklabels=names, xlabel="validation accuracy")
-        axes.set_ylim(len(names) - 0.5, -0.6)
-        axes.set_title(title)
-        if reference:
-            axes.legend(loc="best")
         return _save(figure, path)
 
 
@@ -110,10 +79,6 @@ def image_grid(
             line[0].set_ylabel(name)
         figure.suptitle(title, x=0.01, ha="left", fontsize=11)
         return _save(figure, path)
-
-
-def _cycle(count: int) -> list[str]:
-    return [COLOURS[index % len(COLOURS)] for index in range(count)]
 
 
 def _save(figure: Any, path: Path) -> Path:

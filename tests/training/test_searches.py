@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
-import csv
 import dataclasses
 import json
 from pathlib import Path
@@ -16,9 +14,7 @@ pytest.importorskip("keras", reason="needs Keras: make test-training")
 
 import keras
 
-from training.commands import main
-from training.errors import ConfigError
-from training.experiments import tune
+from training.experiments import searches
 from training.experiments.course_figures import SEARCHES, Search
 from training.experiments.heads import HeadConfig, PooledFeatures, build_head, train_head
 
@@ -54,9 +50,7 @@ def features() -> PooledFeatures:
 
 
 def test_the_courses_searches_are_eleven_trials_of_190_epochs_in_all() -> None:
-    options = argparse.Namespace(seed=0, epochs=0)
-
-    trials = [trial for search in SEARCHES.values() for trial in tune.trials_of(search, options)]
+    trials = [HeadConfig(**trial) for search in SEARCHES.values() for trial in search.trials]
 
     assert len(trials) == 11
     assert sum(trial.epochs for trial in trials) == 190
@@ -66,7 +60,7 @@ def test_the_courses_searches_are_eleven_trials_of_190_epochs_in_all() -> None:
 def test_a_search_gives_one_row_per_trial_in_order(
     tmp_path: Path, features: PooledFeatures
 ) -> None:
-    rows = tune.run_trials(features, TRIALS, tmp_path)
+    rows = searches.run_trials(features, TRIALS, tmp_path)
 
     assert [row["config"]["learning_rate"] for row in rows] == [1e-1, 1e-5]
     assert {len(values) for row in rows for values in row["history"].values()} == {3}
@@ -78,11 +72,11 @@ def test_a_search_gives_one_row_per_trial_in_order(
 def test_a_search_continues_with_the_missing_trials(
     tmp_path: Path, features: PooledFeatures
 ) -> None:
-    (first,) = tune.run_trials(features, TRIALS[:1], tmp_path)
+    (first,) = searches.run_trials(features, TRIALS[:1], tmp_path)
     (finished,) = (tmp_path / "trials").iterdir()
     finished.write_text(json.dumps({**first, "seconds": "not trained again"}))
 
-    rows = tune.run_trials(features, TRIALS, tmp_path)
+    rows = searches.run_trials(features, TRIALS, tmp_path)
 
     assert rows[0]["seconds"] == "not trained again"
     assert rows[1]["config"]["learning_rate"] == 1e-5
@@ -92,7 +86,7 @@ def test_other_images_are_other_trials(tmp_path: Path, features: PooledFeatures)
     one = [dataclasses.replace(TRIALS[0], epochs=1)]
     other = dataclasses.replace(features, validation=features.validation[::-1] * 2)
 
-    assert tune.run_trials(features, one, tmp_path) != tune.run_trials(other, one, tmp_path)
+    assert searches.run_trials(features, one, tmp_path) != searches.run_trials(other, one, tmp_path)
     assert len(list((tmp_path / "trials").iterdir())) == 2
 
 
@@ -151,7 +145,7 @@ def test_a_leaderboard_is_sorted_and_names_the_best_epoch() -> None:
         history = {"val_accuracy": accuracies, "accuracy": [0.5, 0.6, 0.7]}
         return {"config": config, "history": history, "seconds": 1.5}
 
-    table = tune.leaderboard([row(0.1, [0.1, 0.3, 0.2]), row(0.2, [0.1, 0.2, 0.4])], images=10)
+    table = searches.leaderboard([row(0.1, [0.1, 0.3, 0.2]), row(0.2, [0.1, 0.2, 0.4])], images=10)
 
     assert [line["learning_rate"] for line in table] == [0.2, 0.1]
     assert [line["best_epoch"] for line in table] == [3, 2]
@@ -160,50 +154,18 @@ def test_a_leaderboard_is_sorted_and_names_the_best_epoch() -> None:
     assert (table[0]["low"], table[0]["high"]) == (0.1682, 0.6873)
 
 
-def test_a_report_is_tables_plots_and_json(
+def test_a_report_is_a_table_a_plot_and_json(
     tmp_path: Path, features: PooledFeatures, capsys: pytest.CaptureFixture[str]
 ) -> None:
     search = Search("Two rates", "learning_rate", [], [0.9, 0.1])
-    rows = tune.run_trials(features, TRIALS, tmp_path)
+    rows = searches.run_trials(features, TRIALS, tmp_path)
 
-    result = tune.report(search, rows, features, tmp_path)
+    result = searches.report(search, rows, features, tmp_path)
 
     text = (tmp_path / "leaderboard.md").read_text()
     assert text.startswith("# Two rates (frozen base at 150 px)")
     assert text in capsys.readouterr().out
-    with (tmp_path / "leaderboard.csv").open() as file:
-        assert [row["learning_rate"] for row in csv.DictReader(file)] == ["0.1", "1e-05"]
-    for plot in ("curves.png", "comparison.png"):
-        assert (tmp_path / plot).read_bytes().startswith(b"\x89PNG")
+    assert [line.split(" | ")[0] for line in text.splitlines()[6:]] == ["| 0.1", "| 1e-05"]
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
     assert result["course"] == {"0.1": 0.9, "1e-05": 0.1}
     assert set(result["ours"]) == {"0.1", "1e-05"}
-
-
-def test_a_grid_is_every_combination() -> None:
-    grid = tune.parse_grid(["learning_rate=1e-3,1e-2", "inner_units=0,50"], epochs=7)
-
-    assert grid.trials == [
-        {"epochs": 7, "learning_rate": rate, "inner_units": units}
-        for rate in (1e-3, 1e-2)
-        for units in (0, 50)
-    ]
-
-
-@pytest.mark.parametrize(
-    ("definition", "message"),
-    [
-        ("momentum=0.9", "a grid is NAME=VALUE"),
-        ("dropout", "a grid is NAME=VALUE"),
-        ("dropout=a lot", "must be numbers. Received: a lot"),
-        ("dropout=1.5", "dropout must be 0 or more, and below 1. Received: 1.5"),
-    ],
-)
-def test_a_grid_that_cannot_be_searched_is_refused(definition: str, message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        tune.parse_grid([definition], epochs=1)
-
-
-def test_an_unknown_search_is_named(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["tune", "momentum"]) == 2
-
-    assert "Received: 'momentum'" in capsys.readouterr().err
