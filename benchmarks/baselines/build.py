@@ -84,14 +84,11 @@ def resized(model: Any, size: int) -> Any:
     """Return the same Keras network for square images of another size, weights copied.
 
     Args:
-        model: a functional model of images (N, height, width, 3), whose weights do not
-            depend on the image's size.
+        model: a functional model of images (N, height, width, 3) without another model inside.
+            Its weights do not depend on the image's size.
         size: the new height and width, in pixels.
     """
-    config = _with_size(
-        model.get_config(), (int(model.input_shape[1]), int(model.input_shape[2])), size
-    )
-    fresh = type(model).from_config(config)
+    fresh = keras.models.clone_model(model, input_tensors=keras.Input((size, size, 3)))
     fresh.set_weights(model.get_weights())
     return fresh
 
@@ -101,21 +98,6 @@ def _example_tensors(size: int) -> Tensors:
     spec = InputSpec(height=size, width=size)
     files = sorted(EXAMPLES.iterdir())
     return [preprocess(decode_image(file.read_bytes()), spec) for file in files]
-
-
-def _with_size(config: Any, old: tuple[int, int], size: int) -> Any:
-    """Replace the input's shape wherever a configuration names it, and drop derived shapes."""
-    if isinstance(config, dict):
-        return {
-            key: [value[0], size, size, *value[3:]]
-            if key == "batch_shape" and tuple(value[1:3]) == old
-            else _with_size(value, old, size)
-            for key, value in config.items()
-            if key != "build_config"
-        }
-    if isinstance(config, (list, tuple)):
-        return type(config)(_with_size(value, old, size) for value in config)
-    return config
 
 
 def _write_keras(model: Any, path: Path) -> None:
