@@ -27,7 +27,9 @@ import numpy as np
 from benchmarks.harness import at_least_one, command_line, origin, write_result
 from training.commands import main as run_training
 from training.data.dataset import RUN_IMAGES, Split, find_dataset, load_split
+from training.data.images import batches
 from training.errors import DatasetError, TrainingError
+from training.evaluation.loaded_model import load_model
 from training.evaluation.metrics import wilson_interval
 from training.files import write_json
 
@@ -39,7 +41,6 @@ if TYPE_CHECKING:
 WORK = Path("runs") / "own-data"
 SEEDS = 3
 MIN_JUDGES, MAX_JUDGES = 300, 400  # images. More cost minutes and say little more
-BATCH = 64  # images
 # The search: on either side of the defaults. The views are among those of the defaults, so that
 # the cached activations serve the whole search.
 SETTINGS: list[dict[str, Any]] = [
@@ -145,7 +146,7 @@ class Trials:
         more: Mapping[str, Any] | None = None,
         *,
         train_run: Callable[[Path, Mapping[str, Any], Path, Path], None] | None = None,
-        predict: Callable[[Path, Split, Path], list[str]] | None = None,
+        predict: Callable[[Path, Split], list[str]] | None = None,
     ) -> None:
         """Make no file yet.
 
@@ -182,7 +183,7 @@ class Trials:
         given = {"seed": seed, "name": name, **setting, **self._more}
         self._train(split if setting else images, given, place / "runs", self._cache)
         judges = self._pool.subset(judging)
-        predicted = self._predict(place / "runs" / name / "model.keras", judges, self._cache)
+        predicted = self._predict(place / "runs" / name / "model.keras", judges)
         folders = [folder_of(self._sample, label) for label in judges.labels]
         accuracy = float(np.mean([p == f for p, f in zip(predicted, folders, strict=True)]))
         write_json(result, {"accuracy": accuracy})
@@ -246,30 +247,16 @@ def train(dataset: Path, settings: Mapping[str, Any], runs: Path, cache: Path) -
         raise TrainingError(f"the training {' '.join(words)} failed. Its own message is above")
 
 
-def predict_labels(file: Path, judges: Split, cache: Path) -> list[str]:
-    """Return the label of every image of a split. The frozen blocks' activations are cached.
+def predict_labels(file: Path, judges: Split) -> list[str]:
+    """Return the label that a model gives to every image of a split.
 
     Args:
         file: ``model.keras`` of a run.
         judges: the images.
-        cache: folder of cached activations.
     """
-    import keras  # the rest of this module needs no Keras
-
-    from training.data.features import extract
-    from training.fit.backbone import block_input, weights_sha256
-    from training.fit.run_folder import read_config
-
-    config, described = read_config(file.parent)
-    model = keras.models.load_model(file, compile=False)
-    cut = block_input(model, config.first_trainable_block)
-    frozen, trained = keras.Model(model.input, cut), keras.Model(cut, model.output)
-    identity = weights_sha256(frozen)[:16]
-    cached = extract(frozen, judges, config.input, weights_id=identity, cache=cache, label="judges")
-    rows = range(0, len(judges), BATCH)
-    output = [trained.predict_on_batch(cached[i : i + BATCH].astype(np.float32)) for i in rows]
-    best = np.concatenate([np.asarray(part) for part in output]).argmax(axis=1)
-    return [described["labels"][index] for index in best]
+    model = load_model(file)
+    best = [model.predict_proba(batch).argmax(axis=1) for batch in batches(judges, model.input)]
+    return [model.labels[index] for index in np.concatenate(best)]
 
 
 def to_line(row: dict[str, Any]) -> str:

@@ -97,7 +97,7 @@ class Trainer:
         assert (runs.parent, cache.name) == (dataset.parent, "cache") or len(self.trained) > 2
         self.trained.append(settings)
 
-    def predict_labels(self, file: Path, judges: Split, cache: Path) -> list[str]:
+    def predict_labels(self, file: Path, judges: Split) -> list[str]:
         assert file.name == "model.keras"
         return ["Hüte"] * len(judges)
 
