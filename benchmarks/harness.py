@@ -13,10 +13,10 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import os
-import statistics
 import time
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from tqdm import tqdm
 
 from benchmarks.baselines import CORE, EXAMPLES, Baseline
@@ -28,7 +28,7 @@ from training.files import write_json
 from training.provenance import provenance
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from benchmarks.masking import Lane
@@ -81,21 +81,14 @@ class Run:
 def summarise(values: Iterable[float]) -> Summary:
     """Reduce measurements to median, quartiles and 95th percentile.
 
-    Percentiles are interpolated linearly between the sorted measurements, as NumPy does.
-
     Raises:
         ValueError: there is no measurement.
     """
-    ordered = sorted(values)
-    if not ordered:
+    measured = list(values)
+    if not measured:
         raise ValueError("no measurement to summarise")
-    return Summary(
-        median=statistics.median(ordered),
-        low=_percentile(ordered, 25),
-        high=_percentile(ordered, 75),
-        p95=_percentile(ordered, 95),
-        count=len(ordered),
-    )
+    low, median, high, p95 = np.percentile(measured, (25, 50, 75, 95)).tolist()
+    return Summary(median, low, high, p95, count=len(measured))
 
 
 def origin(measured_lanes: Mapping[str, Lane] | None = None) -> dict[str, Any]:
@@ -248,10 +241,3 @@ def leave_the_core() -> None:
     others = os.sched_getaffinity(0) - {CORE}
     if others:
         os.sched_setaffinity(0, others)
-
-
-def _percentile(ordered: Sequence[float], percent: float) -> float:
-    position = (len(ordered) - 1) * percent / 100
-    below = int(position)
-    above = min(below + 1, len(ordered) - 1)
-    return ordered[below] + (ordered[above] - ordered[below]) * (position - below)
