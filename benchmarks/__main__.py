@@ -39,7 +39,6 @@ COMMANDS = {
     "own-data": ("own_data", "what a team's own images give, with default settings"),
     "models": ("baselines.build", "write the models that the baselines load"),
     "report": ("report.pages", "write README's table and benchmarks/results/README.md"),
-    "plots": ("report.plots", "draw the result files"),
 }
 FULL = (
     ("compare", "--write"),

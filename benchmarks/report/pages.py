@@ -45,7 +45,6 @@ REMARKS = (
     "the images of a batch of 16 side by side. The others take one at a time. Accuracy is of each "
     "as shipped: the baselines' columns have the course's recipe, trained here."
 )
-PLOT = "![Start, warm request, processor time and memory of all six](plots/compare.svg)"
 
 SOURCES: dict[str, dict[str, Any]] = tomllib.loads(
     Path(__file__).with_name("sources.toml").read_text(encoding="utf-8")
@@ -109,7 +108,7 @@ def results_page(results: Path) -> str:
         title = f"With {LANE_TITLES[lane]} ({sets}):"
         table = comparison_table(compared, lane, accuracy if number == 0 else None)
         lines += ["", title, "", table]
-    lines += ["", note(compared), "", REMARKS, "", PLOT]
+    lines += ["", note(compared), "", REMARKS]
     return "\n".join([*lines, *further(results), "", "## Files", "", index(results)])
 
 
@@ -148,8 +147,7 @@ def index(results: Path) -> str:
     lines += [
         "",
         "`test_log.csv`: every first scoring of an artifact on test. `course/`: the steps of "
-        "README's 'Follow the course' (`make steps ARGS='--results benchmarks/results/course'`). "
-        "`plots/`: `python -m benchmarks plots`.",
+        "README's 'Follow the course' (`make steps ARGS='--results benchmarks/results/course'`).",
     ]
     return "\n".join(lines) + "\n"
 

@@ -47,15 +47,6 @@ def to_table(result: dict[str, Any]) -> str:
     return "\n".join([*lines, table])
 
 
-def pareto_front(points: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Return the (time, accuracy) that no other point beats in one and equals in the other."""
-    front: list[tuple[float, float]] = []
-    for time_s, accuracy in sorted(set(points), key=lambda p: (p[0], -p[1])):
-        if not front or accuracy > front[-1][1]:
-            front.append((time_s, accuracy))
-    return front
-
-
 def is_on_front(point: tuple[float, float], points: Iterable[tuple[float, float]]) -> bool:
     """Return whether no other (time, accuracy) is better, as far as times can be told apart."""
     time_s, accuracy = point

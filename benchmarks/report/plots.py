@@ -1,13 +1,8 @@
-"""Plots from the result files: ``python -m benchmarks plots`` (needs Matplotlib).
-
-Reads benchmarks/results/*.json and writes benchmarks/results/plots/*.svg. Equal input gives equal
-bytes.
-"""
+"""The plot of ``benchmarks.pareto``. Equal input gives equal bytes. Needs Matplotlib."""
 
 from __future__ import annotations
 
 import itertools
-import json
 from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
@@ -15,9 +10,7 @@ import matplotlib as mpl
 mpl.use("Agg")  # no display
 from matplotlib import pyplot
 
-from benchmarks.harness import RESULTS, command_line
-from benchmarks.report.pareto_table import LANE_NAMES, pareto_front, place_of
-from benchmarks.report.tables import lambda_lane_of
+from benchmarks.report.pareto_table import LANE_NAMES, place_of
 from converter.recipes import RECIPES
 
 if TYPE_CHECKING:
@@ -25,41 +18,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 mpl.rcParams["svg.hashsalt"] = "benchmarks"
-OUR_COLOUR, BASELINE_COLOUR = "#0b6e4f", "#9aa5b1"  # different in grey as well
+FRONT_COLOUR = "#0b6e4f"
 RECIPE_COLOURS = ("#333333", "#7a5195", "#ef8a17", "#1f77b4", "#0b6e4f", "#c0392b", "#8c6d31")
 RUN_MARKERS = "osD^vP*Xh"
-MEASURES = (
-    ("cold_s", "process start to first response, s"),
-    ("warm_s", "warm request, s"),
-    ("cpu_s", "processor time a prediction, s"),
-    ("peak_mb", "peak memory, MB"),
-)
-
-
-def main(arguments: list[str]) -> None:
-    """Draw what has been measured."""
-    command_line("plots", __doc__).parse_args(arguments)
-    compared = json.loads((RESULTS / "compare.json").read_text())
-    print(draw_comparison(compared, RESULTS / "plots" / "compare.svg"))
-
-
-def draw_comparison(compared: dict[str, Any], path: Path) -> Path:
-    """Draw one bar a handler and measure: medians, whiskers from quartile to quartile."""
-    lane = lambda_lane_of(compared)
-    handlers = compared["handlers"][lane]
-    figure, axes = pyplot.subplots(1, len(MEASURES), figsize=(13, 3.2), sharey=True)
-    titles = [figures["title"].replace("*", "") for figures in handlers.values()]
-    colours = [OUR_COLOUR if name == "ours" else BASELINE_COLOUR for name in handlers]
-    for axis, (key, title) in zip(axes, MEASURES, strict=True):
-        values = [figures[key] for figures in handlers.values()]
-        medians = [value["median"] for value in values]
-        below = [value["median"] - value["low"] for value in values]
-        above = [value["high"] - value["median"] for value in values]
-        axis.barh(titles, medians, xerr=[below, above], color=colours)
-        axis.set_title(title, fontsize=10)
-        axis.spines[["top", "right"]].set_visible(False)
-    axes[0].invert_yaxis()  # the first handler on top
-    return _save(figure, path, compared["provenance"], LANE_NAMES[lane])
 
 
 def point_styles(rows: Iterable[dict[str, Any]]) -> dict[tuple[str, str], tuple[str, str]]:
@@ -92,12 +53,12 @@ def draw_pareto(result: dict[str, Any], folder: Path) -> None:
             label=f"{row['run']}, {row['size']} px, {row['recipe']}, {row['bytes'] / 1e6:.0f} MB",
             zorder=3,
         )
-    front = pareto_front(place for _, place in places)
+    front = sorted(place for row, place in places if row["on_front"])
     axes.step(
         [time_s * 1000 for time_s, _ in front],
         [accuracy for _, accuracy in front],
         where="post",
-        color=OUR_COLOUR,
+        color=FRONT_COLOUR,
         linewidth=1.2,
         label="Pareto front",
         zorder=2,
@@ -115,13 +76,3 @@ def draw_pareto(result: dict[str, Any], folder: Path) -> None:
         metadata = {"Date": None} if suffix == "svg" else {"Software": None}
         figure.savefig(folder / f"pareto.{suffix}", metadata=metadata, dpi=120)
     pyplot.close(figure)
-
-
-def _save(figure: Any, path: Path, origin: dict[str, Any], lane: str) -> Path:
-    where = f"{origin['date']}, commit {origin['commit']}, {origin['processor']}, {lane}"
-    figure.text(0.01, 0.005, where, fontsize=7)
-    figure.tight_layout(rect=(0, 0.04, 1, 1))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, metadata={"Date": None})
-    pyplot.close(figure)
-    return path
