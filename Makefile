@@ -52,6 +52,7 @@ help:
 
 python = $(VENVS)/$(1)/bin/python
 DATA = $${DATASET:+--dataset "$$DATASET"}
+GROUP = $${GROUPS_FILE:+--groups "$$GROUPS_FILE"}
 SOURCES = $(DATA) $${WEIGHTS:+--backbone-weights "$$WEIGHTS"}
 # --size "$$SIZE" where SIZE is given.
 lower = $(shell echo $(1) | tr A-Z a-z)
@@ -74,9 +75,9 @@ COVERAGE = $(if $(ARGS),,--cov --cov-report=term:skip-covered)
 test: $(VENVS)/test/.ok ## test everything that is deployed (3 min)
 	$(call python,test) -m pytest -m "$(EVERYDAY)" $(COVERAGE) $(ARGS)
 
-model: $(VENVS)/training/.ok ## train, convert, check (1 h, resumable): DATASET=folder RUN=name TITLE='Which screw is it?' SUBJECT=screw CONFIG=file.toml TRAIN='--size 224'
+model: $(VENVS)/training/.ok ## train, convert, check (1 h, resumable): DATASET=folder GROUPS=file.csv RUN=name TITLE='Which screw is it?' SUBJECT=screw CONFIG=file.toml TRAIN='--size 224'
 	@set -e; run="runs/$${RUN:-rebuilt}"; output="$${OUTPUT:-$$run/model.tflite}"; \
-	$(call python,training) -m training train --name "$${RUN:-rebuilt}" $(SOURCES) $${CONFIG:+--config "$$CONFIG"} $(TRAIN); \
+	$(call python,training) -m training train --name "$${RUN:-rebuilt}" $(SOURCES) $(GROUP) $${CONFIG:+--config "$$CONFIG"} $(TRAIN); \
 	$(call python,training) -m converter "$$run/model.keras" --recipe "$${RECIPE:-int8_float_head}" --activation-map --output "$$output" $(WORDS) $(DATA); \
 	$(call python,training) -m training evaluate "$$output" "$$run" --split validation --out "$$run/evaluation" $(DATA); \
 	$(call python,training) -m training card "$$run/evaluation/report.json" --out "$$run/card.md"; \
@@ -108,7 +109,7 @@ data-check: $(VENVS)/test/.ok ## count a folder's images and name its problems (
 	@$(call python,test) -m training data-check $(DATA) $(ARGS)
 
 split: $(VENVS)/test/.ok ## split a folder of class folders (1 min): DATASET=folder TO=folder GROUPS=file.csv
-	@$(call python,test) -m training split $(DATA) --to "$$TO" $${GROUPS_FILE:+--groups "$$GROUPS_FILE"} $(ARGS)
+	@$(call python,test) -m training split $(DATA) --to "$$TO" $(GROUP) $(ARGS)
 
 fetch: $(VENVS)/training/.ok ## fetch ImageNet weights and wheels to data/, for work without a network (5 min)
 	@$(call python,training) -m training weights

@@ -15,6 +15,13 @@ def add_dataset_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_groups_option(parser: argparse.ArgumentParser) -> None:
+    """Add ``--groups`` for ``training.data.split.read_groups``."""
+    parser.add_argument(
+        "--groups", type=Path, help="CSV with columns image,group: a group stays on one side"
+    )
+
+
 def add_weights_option(parser: argparse.ArgumentParser) -> None:
     """Add ``--backbone-weights`` for ``training.data.imagenet.find_weights``."""
     parser.add_argument(

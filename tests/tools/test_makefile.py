@@ -62,6 +62,8 @@ def printed(environments: Path, *arguments: str, **environment: str) -> list[str
         ("predict", "IMAGE", "--"),
         ("predict", "URL", "--url"),
         ("train", "DATASET", "--dataset"),
+        ("split", "GROUPS", "--groups"),
+        ("model", "GROUPS", "--groups"),
         ("train", "WEIGHTS", "--backbone-weights"),
         ("preflight", "STACK", "--stack"),
         ("convert", "OUTPUT", "--output"),

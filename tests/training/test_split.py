@@ -170,9 +170,20 @@ def test_the_split_of_a_run_is_made_once_and_belongs_to_its_images(
 
     assert split_for_run(folder, run) == images
     assert {path: path.stat().st_ino for path in images.rglob("*.png")} == written
+    with pytest.raises(ConfigError, match="or by other groups"):
+        split_for_run(folder, run, {"0.png": "lot 1"})
     write_noise(folder / "wood screw" / "new.png", 999)
     with pytest.raises(ConfigError, match="was split from other images"):
         split_for_run(folder, run)
+
+
+def test_the_split_of_a_run_keeps_groups_on_one_side(folder: Path, tmp_path: Path) -> None:
+    halves = {f"wood screw/{index}.png": f"lot {index % 2}" for index in range(20)}
+
+    images = split_for_run(folder, tmp_path / "runs" / "mine", halves)
+
+    screws = {Path(name).stem for name in names_of(images, "validation") if "screw" in name}
+    assert screws in ({str(i) for i in range(0, 20, 2)}, {str(i) for i in range(1, 20, 2)})
 
 
 def one_error(capsys: pytest.CaptureFixture[str]) -> str:

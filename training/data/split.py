@@ -18,6 +18,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +28,7 @@ from training.data.dataset import RUN_IMAGES, LeftOut, find_dataset, is_split, l
 from training.data.duplicates import find_pairs, group_images, take_fingerprints
 from training.errors import ConfigError, DatasetError
 from training.files import write_json
-from training.options import add_dataset_option
+from training.options import add_dataset_option, add_groups_option
 
 VALIDATION_SHARE, TEST_SHARE = 0.2, 0.0
 NAMED = 5  # files in a message
@@ -68,9 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     add_dataset_option(parser)
     parser.add_argument("--to", type=Path, required=True, help="folder to write; must not exist")
-    parser.add_argument(
-        "--groups", type=Path, help="CSV with columns image,group: a group stays on one side"
-    )
+    add_groups_option(parser)
     parser.add_argument(
         "--validation", type=float, default=VALIDATION_SHARE,
         help=f"share of the images; above 0, and below 1; default {VALIDATION_SHARE}",
@@ -191,33 +190,35 @@ def assign_bundles(counts: NDArray[np.int64], shares: list[float], seed: int) ->
     return assigned
 
 
-def split_for_run(root: Path, folder: Path) -> Path:
+def split_for_run(root: Path, folder: Path, groups: dict[str, str] | None = None) -> Path:
     """Split a folder of class folders into a run's folder, once, and return the split data set.
 
     Args:
         root: holds one folder of images per class.
         folder: of the run.
+        groups: see ``plan_split``.
 
     Raises:
-        ConfigError: the run's images were split from other images.
+        ConfigError: the run's images were split from other images, or by other groups.
         DatasetError: the folder cannot be split.
     """
     images, record = folder / RUN_IMAGES, folder / RUN_SPLIT
     listing = list_images(root)
-    source = fingerprint(
-        [[name, path.relative_to(root).as_posix(), path.stat().st_size]
-         for name, paths in listing.images.items() for path in paths]
-    )  # fmt: skip
+    files: list[Any] = [
+        [name, path.relative_to(root).as_posix(), path.stat().st_size]
+        for name, paths in listing.images.items() for path in paths
+    ]  # fmt: skip
+    source = fingerprint([*files, groups] if groups else files)
     if images.is_dir():
         recorded = json.loads(record.read_text()) if record.is_file() else {}
         if recorded.get("source") != source:
             raise ConfigError(
-                f"{images} was split from other images than those of {root}. Choose another "
-                "--name, or remove the folder"
+                f"{images} was split from other images than those of {root}, or by other groups. "
+                "Choose another --name, or remove the folder"
             )
         return images
     print(f"{root} is not split: {VALIDATION_SHARE:.0%} of its images become validation")
-    plan = plan_split(root)
+    plan = plan_split(root, groups=groups)
     print(plan.to_text())
     write_json(record, {"dataset": root.resolve().name, "source": source})
     write_split(plan, images)

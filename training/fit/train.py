@@ -28,7 +28,7 @@ from training.data.dataset import (
 from training.data.features import CACHE, extract
 from training.data.folds import Fold, Part, load_parts
 from training.data.imagenet import find_weights
-from training.data.split import remove_split, split_for_run
+from training.data.split import read_groups, remove_split, split_for_run
 from training.data.training_batches import (
     AugmentedImages,
     Batch,
@@ -58,6 +58,7 @@ from training.fit.settings import add_setting_options, make_config, read_setting
 from training.fit.teacher import load_teacher
 from training.options import (
     add_dataset_option,
+    add_groups_option,
     add_limit_option,
     add_runs_option,
     add_weights_option,
@@ -70,6 +71,7 @@ RUNS = Path("runs")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options: the sources, and one option per setting of a run."""
     add_dataset_option(parser)
+    add_groups_option(parser)
     add_weights_option(parser)
     add_limit_option(parser)
     add_runs_option(parser)
@@ -83,9 +85,12 @@ def run(parsed: argparse.Namespace) -> None:
     given = read_settings(parsed)
     folder = run_folder.find_folder(parsed.runs, given.get("name", TrainConfig.name))
     named = find_dataset(parsed.dataset)
+    groups = read_groups(parsed.groups) if parsed.groups else None
+    if groups and is_split(named):
+        raise ConfigError(f"{named} is split already, so --groups {parsed.groups} has no effect")
     weights = find_weights(parsed.backbone_weights)
     with _removing_unused_split(folder):
-        dataset = named if is_split(named) else split_for_run(named, folder)
+        dataset = named if is_split(named) else split_for_run(named, folder, groups)
         if told := describe_left_out(list_images(dataset / "train").left_out):
             print(f"{told}`make data-check DATASET={named}` names the files.")
         training, _ = load_parts(dataset, limit=parsed.limit)
