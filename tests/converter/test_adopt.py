@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import shutil
@@ -198,6 +199,33 @@ def test_uncommitted_files_are_not_replaced_unasked(checkout, screws, monkeypatc
 
     with pytest.raises(AdoptionError, match=r"no commit holds MODEL_CARD\.md\. Commit .*YES=1"):
         adopt._may_replace(changes, checkout)
+
+
+@pytest.mark.parametrize("command", ["git", "no-such-program"])
+def test_without_a_repository_every_file_is_asked_for(checkout, screws, monkeypatch, command):
+    run = subprocess.run
+    monkeypatch.setattr(
+        adopt.subprocess, "run", lambda words, **how: run([command, *words[1:]], **how)
+    )
+    monkeypatch.setattr("sys.stdin", None)
+
+    with pytest.raises(AdoptionError, match=r"no commit holds .*README\.md"):
+        adopt._may_replace(plan(screws, None, checkout), checkout)
+
+
+@pytest.mark.parametrize(("typed", "status"), [("n\n", 2), ("\n", 2), ("y\n", 0)])
+def test_the_answer_decides_whether_files_are_replaced(
+    checkout, screws, monkeypatch, typed, status
+):
+    terminal = io.StringIO(typed)
+    terminal.isatty = lambda: True
+    monkeypatch.setattr("sys.stdin", terminal)
+    monkeypatch.setattr(adopt, "Checkout", lambda: checkout)
+    before = contents(checkout.root)
+
+    assert adopt.main([str(screws)]) == status
+
+    assert (contents(checkout.root) == before) == (status == 2)
 
 
 @pytest.mark.release

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from converter.errors import SourceError
-from converter.import_model import kind_of_output, main, read_labels, read_size
+from converter.import_model import kind_of_output, look_at, main, read_labels, read_size
+from converter.sources import tflite_file
 from lambda_function import REPOSITORY
 from lambda_function.classifier import Classifier
 from lambda_function.metadata import NOT_STATED, MetadataError, read_metadata
@@ -61,6 +63,23 @@ def test_the_kind_of_output_is_found_out(values, expected):
 def test_outputs_that_are_no_classification_are_refused(values, message):
     with pytest.raises(SourceError, match=message):
         kind_of_output(np.array(values))
+
+
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "message"),
+    [
+        ([(1, 8, 8, 1)], [(1, 3)], r"one RGB image.*Received: \[\(1, 8, 8, 1\)\]"),
+        ([(1, 8, 8, 3), (1, 4)], [(1, 3)], "one RGB image"),
+        ([(1, 8, 8, 3)], [(1, 3), (1, 2)], "one row of numbers"),
+        ([(1, 8, 8, 3)], [(1, 4, 4, 3)], "one row of numbers"),
+    ],
+)
+def test_only_a_classifier_of_one_image_is_taken(inputs, outputs, message):
+    def tensors(shapes):
+        return [tflite_file.Tensor("x", "float32", shape) for shape in shapes]
+
+    with pytest.raises(SourceError, match=message):
+        look_at(SimpleNamespace(inputs=tensors(inputs), outputs=tensors(outputs)))
 
 
 def test_labels_come_from_text_or_from_a_file(tmp_path):
@@ -160,6 +179,14 @@ def test_flex_operators_are_named(tmp_path):
         main(words(path, *LABELS, *SCALING))
 
 
+@pytest.mark.parametrize("limit", ["MAX_OPERATORS", "MAX_TENSOR_BYTES"])
+def test_a_graph_that_asks_for_too_much_is_refused(plain, monkeypatch, limit):
+    monkeypatch.setattr(tflite_file, limit, 2)
+
+    with pytest.raises(SourceError, match=r"operators and .* bytes of tensors\. At most"):
+        main(words(plain, *LABELS, *SCALING))
+
+
 def test_integer_input_is_refused(plain):
     plain.write_bytes(support.with_input_type(plain.read_bytes(), "UINT8"))
 
@@ -180,6 +207,21 @@ def test_importing_a_tflite_file_needs_no_tensorflow(plain):
 
     assert done.returncode == 0, done.stderr
     assert Classifier(plain.with_name("out.tflite")).metadata.recipe == "imported"
+
+
+@pytest.mark.training
+def test_a_model_of_any_size_asks_for_one(tmp_path):
+    import keras
+
+    path = tmp_path / "any.keras"
+    layers = [keras.Input((None, None, 3)), keras.layers.GlobalAveragePooling2D()]
+    keras.Sequential([*layers, keras.layers.Dense(2)]).save(path)
+    labels = ("--labels", "a,b")
+
+    with pytest.raises(SourceError, match=r"^SIZE is missing: SIZE is N or HEIGHTxWIDTH"):
+        main(words(path, *labels, *SCALING))
+    assert main(words(path, *labels, *SCALING, "--size", "20x30")) == 0
+    assert read_metadata(path.with_name("out.tflite")).input.height == 20
 
 
 @pytest.mark.training

@@ -82,6 +82,18 @@ def test_all_problems_are_named_at_once_across_splits_first(
     assert shown.index("duplicate across splits: 1") < shown.index("unreadable: 2")
 
 
+def test_folders_and_classes_of_one_split_only_are_named(
+    split_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_noise(split_folder / "train" / "sock" / "1.png", 500)
+    write_noise(split_folder / "val" / "hat" / "1.png", 501)
+
+    shown, rows = check(split_folder, tmp_path, capsys)
+
+    assert "classes of only one of train and validation: sock" in shown
+    assert [(row["file"], row["detail"]) for row in rows] == [("val", "a folder that is no split")]
+
+
 def test_an_unsplit_folder_is_one_column(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -103,9 +115,13 @@ def test_images_are_recognised_by_content_in_sub_folders_too(tmp_path: Path) -> 
     write_noise(images / "b.png", 2).rename(images / "no ending")
     write_noise(images / "2024" / "c.webp", 3)
     write_noise(images / "d.png", 4).rename(images / "d.txt")
+    write_noise(images / ".thumbnails" / "a.png", 5)
+    write_noise(tmp_path / "mine" / ".cache" / "a.png", 6)
+    write_noise(tmp_path / "mine" / "__MACOSX" / "a.png", 7)  # of a Mac's ZIP
 
     listing = list_splits(tmp_path / "mine")["all"]
 
+    assert list(listing.images) == ["hat"]
     assert [p.name for p in listing.images["hat"]] == ["c.webp", "a.jfif", "d.txt", "no ending"]
     assert listing.left_out == []
 

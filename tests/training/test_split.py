@@ -11,7 +11,7 @@ from PIL import Image
 
 from training.commands import main
 from training.data.dataset import is_split, load_split
-from training.data.split import assign_bundles, plan_split, split_for_run, write_split
+from training.data.split import assign_bundles, plan_split, read_groups, split_for_run, write_split
 from training.errors import ConfigError, DatasetError
 
 
@@ -102,6 +102,20 @@ def test_images_of_one_group_stay_on_one_side(folder: Path, tmp_path: Path, form
     assert len(lots["validation"]) == 1
 
 
+def test_groups_name_images_in_any_form_and_unknown_images_are_told(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "wood screw" / "0.png").rename(folder / "wood screw" / "u\u0308.png")
+    (folder / "wood screw" / "1.png").rename(folder / "wood screw" / "v.png")
+    file = folder.parent / "groups.csv"
+    file.write_text("image,group\n\u00fc.png,a\nv.png,a\nnobody.png,a\n", encoding="utf-8")
+
+    plan = plan_split(folder, groups=read_groups(file))
+
+    assert plan.grouped == 2
+    assert "1 images of the groups are not in" in capsys.readouterr().out
+
+
 def test_a_large_group_leaves_the_shares_of_the_rest() -> None:
     # A group of 50 and 50 single images: 20 % of 100 are 20 of the single ones.
     counts = np.array([[50]] + [[1]] * 50)
@@ -146,6 +160,29 @@ def test_images_of_sub_folders_keep_their_class_and_get_names_of_their_own(tmp_p
 
     assert names_of(tmp_path / "out", "train") >= {"a/1.png", "a/1-2.png"}
     assert sum(1 for _ in (tmp_path / "out").rglob("*.png")) == 8
+
+
+def test_images_are_copied_where_links_are_impossible(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def link(*_: object) -> None:
+        raise OSError("cross-device link")
+
+    monkeypatch.setattr("os.link", link)
+
+    write_split(plan_split(folder), tmp_path / "out")
+
+    assert {path.stat().st_nlink for path in (tmp_path / "out").rglob("*.png")} == {1}
+    assert len(list((tmp_path / "out").rglob("*.png"))) == 30
+
+
+def test_a_split_that_fails_leaves_nothing(folder: Path, tmp_path: Path) -> None:
+    plan = plan_split(folder)
+    plan.splits["validation"]["wood screw"][-1].unlink()
+
+    with pytest.raises(FileNotFoundError):
+        write_split(plan, tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["screws"]
 
 
 def test_links_are_hard_and_copies_are_copies(folder: Path, tmp_path: Path) -> None:
