@@ -21,6 +21,7 @@ from benchmarks.masking import MACHINE, Lane
 from tools.image_server import ImageServer, Resource
 from training.data.dataset import find_dataset, load_split
 from training.evaluation.metrics import wilson_interval
+from training.options import add_options
 
 if TYPE_CHECKING:
     from tools.emulator import Reply
@@ -32,7 +33,7 @@ def main(arguments: list[str]) -> None:
     names = [handler.name for handler in HANDLERS]
     parser.add_argument("--only", nargs="+", choices=names, default=[OURS.name], help="ours")
     parser.add_argument("--split", default="test", choices=["validation", "test"])
-    parser.add_argument("--dataset", type=Path)
+    add_options(parser, "dataset")
     parser.add_argument("--course-models", type=Path, help="folder with the course recipe's models")
     parser.add_argument("--write", action="store_true", help="benchmarks/results/accuracy.json")
     options = parser.parse_args(arguments)

@@ -32,6 +32,7 @@ from training.errors import DatasetError, TrainingError
 from training.evaluation.loaded_model import load_model
 from training.evaluation.metrics import wilson_interval
 from training.files import write_json
+from training.options import add_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -86,7 +87,7 @@ SAMPLES = {
 def main(arguments: list[str]) -> None:
     """Train, judge, print and keep the result."""
     parser = command_line("own-data", __doc__)
-    parser.add_argument("--dataset", type=Path, help="default: CLOTHING_DATASET or ../shared")
+    add_options(parser, "dataset")
     parser.add_argument("--samples", nargs="+", choices=SAMPLES, default=list(SAMPLES))
     parser.add_argument("--seeds", type=at_least_one, default=SEEDS, help=f"default {SEEDS}")
     parser.add_argument("--search", action="store_true", help="train eight other settings as well")

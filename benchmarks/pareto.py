@@ -31,6 +31,7 @@ from lambda_function.images.decode import decode_image, preprocess
 from training.data.dataset import Split, find_dataset, load_split
 from training.evaluation.metrics import wilson_interval
 from training.files import sha256_of, write_text
+from training.options import add_options
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -46,7 +47,7 @@ def main(arguments: list[str]) -> None:
     """Score, measure, print and keep the result."""
     parser = command_line("pareto", __doc__)
     parser.add_argument("artifacts", type=Path, nargs="+", help=".tflite files of the converter")
-    parser.add_argument("--dataset", type=Path, help="else $CLOTHING_DATASET, data/, ../shared/")
+    add_options(parser, "dataset")
     parser.add_argument("--output", type=Path, default=RESULTS, help="folder of the results")
     parser.add_argument("--write", action="store_true", help="pareto.json, .md, .svg and .png")
     options = parser.parse_args(arguments)

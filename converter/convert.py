@@ -28,6 +28,7 @@ from lambda_function import SHIPPED_MODEL
 from training.data.dataset import find_dataset, load_split
 from training.evaluation.uncertain import add_uncertain_rule
 from training.files import replacing
+from training.options import add_options
 
 GATE_FAILED = 3
 MAP_HELP = (
@@ -125,7 +126,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--output", type=Path, default=SHIPPED_MODEL, help="default: the shipped model"
     )
-    parser.add_argument("--dataset", type=Path, help="else $CLOTHING_DATASET, data/, ../shared/")
+    add_options(parser, "dataset")
     parser.add_argument("--images", type=Path, help="folder of class folders for the gate instead")
     for word, meaning in WORDS.items():
         parser.add_argument(f"--{word}", help=meaning)

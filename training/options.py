@@ -4,42 +4,28 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    # for training.data.dataset.find_dataset
+    "dataset": {
+        "type": Path,
+        "help": "folder of the data set; else $CLOTHING_DATASET, data/, ../shared/",
+    },
+    # for training.data.split.read_groups
+    "groups": {"type": Path, "help": "CSV with columns image,group: a group stays on one side"},
+    # for training.data.imagenet.find_weights
+    "backbone-weights": {
+        "type": Path,
+        "help": "ImageNet weights; else $BACKBONE_WEIGHTS, data/, ../shared/, Keras's download",
+    },
+    # for Split.subsample
+    "limit": {"type": int, "default": 0, "help": "images per split, for a quick try; 0 for all"},
+    "runs": {"type": Path, "default": Path("runs"), "help": "folder of all runs; default: runs"},
+}
 
 
-def add_dataset_option(parser: argparse.ArgumentParser) -> None:
-    """Add ``--dataset`` for ``training.data.dataset.find_dataset``."""
-    parser.add_argument(
-        "--dataset",
-        type=Path,
-        help="folder of the data set; else $CLOTHING_DATASET, data/, ../shared/",
-    )
-
-
-def add_groups_option(parser: argparse.ArgumentParser) -> None:
-    """Add ``--groups`` for ``training.data.split.read_groups``."""
-    parser.add_argument(
-        "--groups", type=Path, help="CSV with columns image,group: a group stays on one side"
-    )
-
-
-def add_weights_option(parser: argparse.ArgumentParser) -> None:
-    """Add ``--backbone-weights`` for ``training.data.imagenet.find_weights``."""
-    parser.add_argument(
-        "--backbone-weights",
-        type=Path,
-        help="ImageNet weights; else $BACKBONE_WEIGHTS, data/, ../shared/, Keras's download",
-    )
-
-
-def add_limit_option(parser: argparse.ArgumentParser) -> None:
-    """Add ``--limit`` for ``Split.subsample``."""
-    parser.add_argument(
-        "--limit", type=int, default=0, help="images per split, for a quick try; 0 for all"
-    )
-
-
-def add_runs_option(parser: argparse.ArgumentParser) -> None:
-    """Add ``--runs``, the folder of all runs."""
-    parser.add_argument(
-        "--runs", type=Path, default=Path("runs"), help="folder of all runs; default: runs"
-    )
+def add_options(parser: argparse.ArgumentParser, *names: str) -> None:
+    """Add some of ``OPTIONS`` to a command, by their names without the dashes."""
+    for name in names:
+        parser.add_argument(f"--{name}", **OPTIONS[name])

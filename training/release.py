@@ -31,7 +31,7 @@ from training.fit.backbone import (
     named_weights,
     without_probabilities,
 )
-from training.options import add_weights_option
+from training.options import add_options
 
 _VERSION = re.compile(r"\d+\.\d+\.\d+(?:-[0-9A-Za-z.-]+)?")  # https://semver.org
 # Always kept: a run may have started from an ImageNet file that holds no block 14.
@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run_folder", metavar="RUN", type=Path, help="such as runs/mine")
     parser.add_argument("--version", required=True, help="such as 1.2.0")
     parser.add_argument("--name", default="", help="of the model; default: the run's")
-    add_weights_option(parser)
+    add_options(parser, "backbone-weights")
 
 
 def run(parsed: argparse.Namespace) -> None:

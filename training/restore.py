@@ -23,7 +23,7 @@ from training.fit.backbone import (
     weights_sha256,
     with_probabilities,
 )
-from training.options import add_weights_option
+from training.options import add_options
 
 RUNS = Path("runs")
 
@@ -31,7 +31,7 @@ RUNS = Path("runs")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     parser.add_argument("version", help="one of training/releases/")
-    add_weights_option(parser)
+    add_options(parser, "backbone-weights")
 
 
 def run(parsed: argparse.Namespace) -> None:

@@ -17,7 +17,7 @@ from training.data.dataset import SPLITS, LeftOut, Listing, find_dataset, is_spl
 from training.data.duplicates import find_pairs, take_fingerprints
 from training.errors import DatasetError
 from training.files import write_csv
-from training.options import add_dataset_option
+from training.options import add_options
 
 OUTPUT = Path("runs") / "data-check"
 COLUMNS = ("problem", "file", "split", "class", "detail")
@@ -61,7 +61,7 @@ KINDS = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
-    add_dataset_option(parser)
+    add_options(parser, "dataset")
     parser.add_argument(
         "--out", type=Path, default=OUTPUT, help=f"report's folder; default {OUTPUT}"
     )

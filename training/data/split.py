@@ -28,7 +28,7 @@ from training.data.dataset import RUN_IMAGES, LeftOut, find_dataset, is_split, l
 from training.data.duplicates import find_pairs, group_images, take_fingerprints
 from training.errors import ConfigError, DatasetError
 from training.files import write_json
-from training.options import add_dataset_option, add_groups_option
+from training.options import add_options
 
 VALIDATION_SHARE, TEST_SHARE = 0.2, 0.0
 NAMED = 5  # files in a message
@@ -67,9 +67,9 @@ class SplitPlan:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
-    add_dataset_option(parser)
+    add_options(parser, "dataset")
     parser.add_argument("--to", type=Path, required=True, help="folder to write; must not exist")
-    add_groups_option(parser)
+    add_options(parser, "groups")
     parser.add_argument(
         "--validation", type=float, default=VALIDATION_SHARE,
         help=f"share of the images; above 0, and below 1; default {VALIDATION_SHARE}",

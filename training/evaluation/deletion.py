@@ -27,7 +27,7 @@ from training.data.dataset import Split, find_dataset, load_split
 from training.data.images import load_image
 from training.errors import ModelFileError
 from training.files import markdown_table, sha256_of, write_json, write_text
-from training.options import add_dataset_option, add_limit_option
+from training.options import add_options
 from training.provenance import command, provenance
 
 OUTPUT = Path("runs") / "deletion"
@@ -205,8 +205,7 @@ def to_markdown(rows: list[dict[str, Any]], images: int) -> str:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of this command."""
     parser.add_argument("model", type=Path, help="a .tflite with an activation map")
-    add_dataset_option(parser)
-    add_limit_option(parser)
+    add_options(parser, "dataset", "limit")
     parser.add_argument("--out", type=Path, default=OUTPUT, help=f"default: {OUTPUT}")
 
 

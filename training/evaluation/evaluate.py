@@ -26,7 +26,7 @@ from training.evaluation.loaded_model import (
 )
 from training.evaluation.model_card import card
 from training.files import write_json, write_text
-from training.options import add_dataset_option
+from training.options import add_options
 from training.provenance import provenance
 
 OUTPUT = Path("runs") / "evaluations"
@@ -178,7 +178,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     images.add_argument(
         "--split", choices=("validation", "test"), default="validation", help="of the data set"
     )
-    add_dataset_option(parser)
+    add_options(parser, "dataset")
     parser.add_argument("--out", type=Path, help=f"folder of the report. Default: in {OUTPUT}/")
     parser.add_argument("--no-gallery", action="store_true", help="no images in the report")
     parser.add_argument("--test-log", type=Path, help=argparse.SUPPRESS)

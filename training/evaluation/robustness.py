@@ -30,7 +30,7 @@ from training.evaluation.loaded_model import (
 )
 from training.evaluation.metrics import mcnemar_exact, wilson_interval
 from training.files import markdown_table, write_json, write_text
-from training.options import add_dataset_option, add_limit_option
+from training.options import add_options
 from training.provenance import command, provenance
 
 OUTPUT = Path("runs") / "robustness"
@@ -139,8 +139,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of this command."""
     parser.add_argument("model", type=Path, help="a .tflite, a .keras or a run's folder")
     parser.add_argument("--split", choices=("validation", "test"), default="validation")
-    add_dataset_option(parser)
-    add_limit_option(parser)
+    add_options(parser, "dataset", "limit")
     parser.add_argument("--out", type=Path, default=OUTPUT, help=f"default: {OUTPUT}")
 
 

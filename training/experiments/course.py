@@ -50,7 +50,7 @@ from training.experiments.heads import HeadConfig, PooledFeatures, pooled_featur
 from training.experiments.plots import image_grid, learning_curves
 from training.experiments.searches import report, run_trials
 from training.files import replace_marked, write_json, write_text
-from training.options import add_dataset_option, add_limit_option, add_weights_option
+from training.options import add_options
 from training.provenance import command, provenance
 
 OUTPUT = Path("runs") / "steps"
@@ -73,10 +73,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--size", type=int, default=0, help="instead of the step's own, pixels")
     parser.add_argument("--epochs", type=int, default=0, help="instead of the step's own")
-    add_limit_option(parser)
+    add_options(parser, "limit", "dataset", "backbone-weights")
     parser.add_argument("--seed", type=int, default=0)
-    add_dataset_option(parser)
-    add_weights_option(parser)
     parser.add_argument("--out", type=Path, default=OUTPUT, help=f"default: {OUTPUT}")
     parser.add_argument("--results", type=Path, help="write the figures' JSON to this folder, too")
     parser.add_argument("--write", action="store_true", help="put the table into README.md")

@@ -30,12 +30,7 @@ from training.evaluation.metrics import Labels, Probabilities, summary
 from training.files import replacing, write_json
 from training.fit.settings import make_config, read_toml
 from training.fit.train import train
-from training.options import (
-    add_dataset_option,
-    add_limit_option,
-    add_runs_option,
-    add_weights_option,
-)
+from training.options import add_options
 from training.provenance import provenance
 
 OUTPUT = Path("runs") / "folds"
@@ -77,10 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--against", type=Path, help="another result, judged on the same folds, to compare with"
     )
-    add_limit_option(parser)
-    add_dataset_option(parser)
-    add_weights_option(parser)
-    add_runs_option(parser)
+    add_options(parser, "limit", "dataset", "backbone-weights", "runs")
     parser.add_argument("--out", type=Path, default=OUTPUT, help=f"default: {OUTPUT}")
 
 

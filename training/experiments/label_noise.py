@@ -27,7 +27,7 @@ from training.evaluation import report
 from training.evaluation.metrics import softmax
 from training.experiments.heads import HeadConfig, PooledFeatures, pooled_features, train_head
 from training.files import write_csv, write_json, write_text
-from training.options import add_dataset_option, add_limit_option, add_weights_option
+from training.options import add_options
 from training.provenance import provenance
 
 OUTPUT = Path("runs") / "label-noise"
@@ -40,10 +40,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--epochs", type=int, default=30, help="of each fold's head")
     parser.add_argument("--size", type=int, default=224, help="input height and width, pixels")
-    add_limit_option(parser)
+    add_options(parser, "limit", "dataset", "backbone-weights")
     parser.add_argument("--seed", type=int, default=0)
-    add_dataset_option(parser)
-    add_weights_option(parser)
     parser.add_argument("--out", type=Path, default=OUTPUT, help=f"default: {OUTPUT}")
 
 

@@ -26,16 +26,14 @@ from training.fit import run_folder
 from training.fit.backbone import assign_weights, named_weights, without_probabilities
 from training.fit.calibration import calibrate, print_report
 from training.fit.train import prepare_network
-from training.options import add_dataset_option, add_runs_option, add_weights_option
+from training.options import add_options
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     parser.add_argument("name", help="of the new run")
     parser.add_argument("parts", nargs="+", metavar="RUN", help="names of finished runs")
-    add_dataset_option(parser)
-    add_weights_option(parser)
-    add_runs_option(parser)
+    add_options(parser, "dataset", "backbone-weights", "runs")
 
 
 def run(parsed: argparse.Namespace) -> None:

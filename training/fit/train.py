@@ -56,13 +56,7 @@ from training.fit.estimate import describe_time
 from training.fit.loop import fit
 from training.fit.settings import add_setting_options, make_config, read_settings
 from training.fit.teacher import load_teacher
-from training.options import (
-    add_dataset_option,
-    add_groups_option,
-    add_limit_option,
-    add_runs_option,
-    add_weights_option,
-)
+from training.options import add_options
 from training.provenance import provenance
 
 RUNS = Path("runs")
@@ -70,11 +64,7 @@ RUNS = Path("runs")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options: the sources, and one option per setting of a run."""
-    add_dataset_option(parser)
-    add_groups_option(parser)
-    add_weights_option(parser)
-    add_limit_option(parser)
-    add_runs_option(parser)
+    add_options(parser, "dataset", "groups", "backbone-weights", "limit", "runs")
     parser.add_argument("--licence", default=NOT_STATED, help="of the weights, an SPDX identifier")
     parser.add_argument("--cache", type=Path, default=CACHE, help="of activations, gigabytes")
     add_setting_options(parser)
