@@ -10,13 +10,12 @@ import argparse
 import dataclasses
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from converter import parity
-from converter.calibration import DEFAULT_IMAGES, DEFAULT_SEED, CalibrationRanges, choose_images
+from converter.calibration import CalibrationRanges, choose_images
 from converter.errors import ConversionError
 from converter.recipes import RECIPES, find_recipe
 from converter.reference import keras_predictions
@@ -54,12 +53,7 @@ def main(arguments: list[str]) -> int:
     require_tflite_name(options.output)
     source = rename(open_source(options.model), options)
     dataset = find_dataset(options.dataset, run=options.model.parent)
-    calibration = choose_images(
-        load_split(dataset, "train", source.labels),
-        source.spec,
-        count=options.calibration_images,
-        seed=options.seed,
-    )
+    calibration = choose_images(load_split(dataset, "train", source.labels), source.spec)
     images = (
         parity.folder_images(options.images, source.labels)
         if options.images
@@ -130,21 +124,4 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--images", type=Path, help="folder of class folders for the gate instead")
     for word, meaning in WORDS.items():
         parser.add_argument(f"--{word}", help=meaning)
-    parser.add_argument(
-        "--calibration-images", type=_at_least(1), default=DEFAULT_IMAGES, help="how many"
-    )
-    parser.add_argument(
-        "--seed", type=_at_least(0), default=DEFAULT_SEED, help="of the choice of these images"
-    )
     return parser.parse_args(arguments)
-
-
-def _at_least(least: int) -> Callable[[str], int]:
-    def number(text: str) -> int:
-        if not text.isdecimal() or int(text) < least:
-            raise argparse.ArgumentTypeError(
-                f"must be a whole number from {least} on. Received: {text}"
-            )
-        return int(text)
-
-    return number

@@ -100,19 +100,11 @@ def test_bad_input_gets_one_sentence(words, expected):
     assert expected in done.stderr
 
 
-@pytest.mark.parametrize(
-    ("option", "expected"),
-    [
-        ("--calibration-images=0", "must be a whole number from 1 on. Received: 0"),
-        ("--seed=-1", "must be a whole number from 0 on. Received: -1"),
-        ("--force", "unrecognized arguments: --force"),
-    ],
-)
-def test_an_option_that_cannot_be_is_refused(option, expected):
-    done = run("model.keras", "--recipe", "int8", option)
+def test_an_unknown_option_is_refused():
+    done = run("model.keras", "--recipe", "int8", "--force")
 
     assert done.returncode == 2
-    assert expected in done.stderr
+    assert "unrecognized arguments: --force" in done.stderr
 
 
 PROBE = """
