@@ -46,7 +46,7 @@ from lambda_function import SHIPPED_MODEL
 from lambda_function.metadata import read_metadata
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
 
 def main(arguments: list[str]) -> None:
@@ -115,40 +115,11 @@ def setting(rounds: int) -> dict[str, Any]:
 def describe(
     handlers: list[Baseline], runs: Mapping[str, list[Run]], *, batch: int
 ) -> dict[str, dict[str, Any]]:
-    """Reduce one lane's runs to figures, with ratios to the course handler where it ran."""
-    described = {
+    """Reduce one lane's runs to the figures of each handler."""
+    return {
         handler.name: describe_handler(handler, runs[handler.name], batch=batch)
         for handler in handlers
     }
-    base = described.get(COURSE.name)
-    if base:
-        for figures in described.values():
-            figures["ratio"] = ratios(figures, base)
-    return described
-
-
-def ratios(figures: dict[str, Any], base: dict[str, Any]) -> dict[str, float]:
-    """Return a handler's figures divided by those of the base."""
-    return {name: figure(figures) / figure(base) for name, figure in _FIGURES.items()}
-
-
-def _median(name: str) -> Callable[[dict[str, Any]], float]:
-    return lambda figures: float(figures[name]["median"])
-
-
-def _x86(name: str) -> Callable[[dict[str, Any]], float]:
-    return lambda figures: float(figures[name]["x86_64"])
-
-
-_FIGURES: dict[str, Callable[[dict[str, Any]], float]] = {
-    **{name: _median(name) for name in ("cold_s", "warm_s", "cpu_s", "peak_mb")},
-    "warm_p95_s": lambda figures: float(figures["warm_s"]["p95"]),
-    "artifact_mb": lambda figures: float(figures["artifact_mb"]),
-    "installed_mb": lambda figures: float(figures["installed_mb"]),
-    "slow_images_per_s": _median("slow_images_per_s"),
-    "usd_per_million": _x86("usd_per_million"),
-    "usd_per_million_slow": _x86("usd_per_million_slow"),
-}
 
 
 def describe_handler(handler: Baseline, runs: list[Run], *, batch: int) -> dict[str, Any]:

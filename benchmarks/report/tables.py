@@ -2,21 +2,40 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
+from benchmarks.baselines import COURSE
 from benchmarks.masking import AVX2, MACHINE
 from training.evaluation.metrics import wilson_interval
 from training.files import markdown_table
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    Row = tuple[str, Callable[[dict[str, Any]], str]]
-
+Pick = Callable[[dict[str, Any]], float]  # of a handler's figures
+Show = Callable[[dict[str, Any]], str]
 LANE_TITLES = {
     AVX2: "AVX2, the instruction sets of Lambda's x86_64",
     MACHINE: "the instruction sets of the machine",
 }
+
+
+class Row(NamedTuple):
+    """One measure of the table.
+
+    Attributes:
+        title: of the row.
+        value: of a handler, for the ratio to the course handler.
+        text: format of the value, or what else the cell shows.
+    """
+
+    title: str
+    value: Pick
+    text: str | Show
+
+    def cell(self, figures: dict[str, Any], base: dict[str, Any] | None) -> str:
+        """Return a handler's cell, with the ratio to ``base`` if there is one."""
+        value, text = self.value(figures), self.text
+        shown = text.format(value) if isinstance(text, str) else text(figures)
+        return f"{shown} [{value / self.value(base):.2f}]" if base else shown
 
 
 def comparison_table(
@@ -32,11 +51,15 @@ def comparison_table(
         compared: a ``compare`` result, with its "handlers".
         lane: whose figures.
         accuracy: an ``accuracy`` result, with its "handlers". None leaves the row out.
-        rows: titles and cells. All by default.
+        rows: measures. All by default.
     """
     handlers = compared["handlers"][lane]
     columns = ["", *(f"{figures['title']}:" for figures in handlers.values())]
-    lines = [[title, *map(cell, handlers.values())] for title, cell in rows or ROWS]
+    base = handlers.get(COURSE.name)
+    lines = [
+        [row.title, *(row.cell(figures, base) for figures in handlers.values())]
+        for row in rows or ROWS
+    ]
     if accuracy:
         scored = accuracy["handlers"]
         cells = [_accuracy(scored[name]) if name in scored else "" for name in handlers]
@@ -91,64 +114,48 @@ def _accuracy(scored: dict[str, Any]) -> str:
     return f"{scored['accuracy']:.4f} ({low:.3f}-{high:.3f})"
 
 
-def _ratio(figures: dict[str, Any], key: str) -> str:
-    ratio = figures.get("ratio", {}).get(key)
-    return "" if ratio is None else f" [{ratio:.2f}]"
+def _median(key: str) -> Pick:
+    return lambda figures: float(figures[key]["median"])
 
 
-def _seconds(key: str) -> Callable[[dict[str, Any]], str]:
-    def cell(figures: dict[str, Any]) -> str:
-        value = figures[key]
-        spread = f"{value['median']:.3f} s ({value['low']:.3f}-{value['high']:.3f})"
-        return spread + _ratio(figures, key)
-
-    return cell
+def _number(key: str) -> Pick:
+    return lambda figures: float(figures[key])
 
 
-def _median(key: str) -> Callable[[dict[str, Any]], str]:
-    return lambda figures: f"{figures[key]['median']:.3f} s{_ratio(figures, key)}"
+def _with_quartiles(key: str) -> Show:
+    return lambda figures: "{median:.3f} s ({low:.3f}-{high:.3f})".format(**figures[key])
 
 
-def _megabytes(key: str, digits: int) -> Callable[[dict[str, Any]], str]:
-    return lambda figures: f"{figures[key]:.{digits}f} MB{_ratio(figures, key)}"
-
-
-def _usd(key: str) -> Callable[[dict[str, Any]], str]:
-    return lambda figures: (
-        f"${figures[key]['x86_64']:.2f} / ${figures[key]['arm64']:.2f}{_ratio(figures, key)}"
+def _usd(title: str, key: str) -> Row:
+    return Row(
+        title,
+        lambda figures: float(figures[key]["x86_64"]),
+        lambda figures: "${x86_64:.2f} / ${arm64:.2f}".format(**figures[key]),
     )
 
 
-_MEMORY: Row = (
-    "peak memory after 20 requests",
-    lambda figures: f"{figures['peak_mb']['median']:.0f} MB{_ratio(figures, 'peak_mb')}",
-)
-_FILE: Row = ("model file", _megabytes("artifact_mb", 1))
-_RATE: Row = (
-    "images a second, image servers taking 200 ms",
-    lambda figures: (
-        f"{figures['slow_images_per_s']['median']:.1f}{_ratio(figures, 'slow_images_per_s')}"
+_COLD, _WARM, _CPU = _median("cold_s"), _median("warm_s"), _median("cpu_s")
+_MEMORY = Row("peak memory after 20 requests", _median("peak_mb"), "{:.0f} MB")
+_FILE = Row("model file", _number("artifact_mb"), "{:.1f} MB")
+_RATE = Row("images a second, image servers taking 200 ms", _median("slow_images_per_s"), "{:.1f}")
+_PRICE = _usd("a million predictions, Lambda alone, x86 / arm64", "usd_per_million")
+ROWS = [
+    Row("process start to first response", _COLD, _with_quartiles("cold_s")),
+    Row("warm request, median", _WARM, _with_quartiles("warm_s")),
+    Row(
+        "warm request, 95th percentile", lambda figures: float(figures["warm_s"]["p95"]), "{:.3f} s"
     ),
-)
-_PRICE: Row = ("a million predictions, Lambda alone, x86 / arm64", _usd("usd_per_million"))
-ROWS: list[Row] = [
-    ("process start to first response", _seconds("cold_s")),
-    ("warm request, median", _seconds("warm_s")),
-    (
-        "warm request, 95th percentile",
-        lambda figures: f"{figures['warm_s']['p95']:.3f} s{_ratio(figures, 'warm_p95_s')}",
-    ),
-    ("processor time a prediction", _seconds("cpu_s")),
+    Row("processor time a prediction", _CPU, _with_quartiles("cpu_s")),
     _MEMORY,
     _FILE,
-    ("dependencies, installed", _megabytes("installed_mb", 0)),
+    Row("dependencies, installed", _number("installed_mb"), "{:.0f} MB"),
     _RATE,
     _PRICE,
-    ("the same from image servers taking 200 ms", _usd("usd_per_million_slow")),
+    _usd("the same from image servers taking 200 ms", "usd_per_million_slow"),
 ]
-README_ROWS: list[Row] = [
-    ("process start to first response", _median("cold_s")),
-    ("warm request", _median("warm_s")),
+README_ROWS = [
+    Row("process start to first response", _COLD, "{:.3f} s"),
+    Row("warm request", _WARM, "{:.3f} s"),
     _MEMORY,
     _FILE,
     _RATE,
