@@ -35,13 +35,8 @@ TINY_MAP_MODEL = REPOSITORY / "tests" / "data" / "tiny_map.tflite"
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 # Nothing but our own requests, and software rendering, whatever the machine.
 CHROMIUM_FLAGS = [
-    "--headless",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
+    *("--headless", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 ]
 PATIENCE_MS = 40_000  # for one answer on a busy machine
 START_TIMEOUT_S = 60

@@ -24,10 +24,7 @@ from tests.support.paths import TESTS
 TINY = TESTS / "data" / "tiny.tflite"
 PAGE = Path("lambda_function/http/page.html")
 COPIED = (
-    "README.md",
-    "MODEL_CARD.md",
-    "template.yaml",
-    PAGE,
+    *("README.md", "MODEL_CARD.md", "template.yaml", PAGE),
     Path("docs"),
     Path("tests/golden"),
     Path("examples"),

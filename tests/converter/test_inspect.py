@@ -31,12 +31,8 @@ def test_inspect_prints_what_the_artifact_says_and_holds():
     text = describe(TINY)
 
     for expected in (
-        "red, green, blue, dark",
-        "height 32, width 48, resize_filter bilinear",
-        "float32 [1, 32, 48, 3]",
-        "SOFTMAX",
-        "1.2.3",
-        "activation_map   none",
+        *("red, green, blue, dark", "height 32, width 48, resize_filter bilinear"),
+        *("float32 [1, 32, 48, 3]", "SOFTMAX", "1.2.3", "activation_map   none"),
     ):
         assert expected in text
 

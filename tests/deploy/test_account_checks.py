@@ -174,9 +174,7 @@ def test_concurrency_that_the_account_may_have_passes(
         (Quota(10, 10), 0, 20, "ProvisionedConcurrency=20 is more than the account's 10"),
         (
             Quota(1000, 1000),
-            0,
-            950,
-            "ProvisionedConcurrency=950 is too much.*allows 900",
+            *(0, 950, "ProvisionedConcurrency=950 is too much.*allows 900"),
         ),
     ],
 )

@@ -13,7 +13,7 @@ from botocore.exceptions import ReadTimeoutError
 from moto import mock_aws
 
 from deploy.findings import CheckFailed
-from deploy.side.bulk import READ_TIMEOUT_S, deploy_bulk, main, retry
+from deploy.side.bulk import READ_TIMEOUT_S, deploy_bulk, retry
 from deploy.stack import load_template
 from tests.deploy.conftest import (
     ALIAS,
@@ -317,8 +317,3 @@ def test_results_that_cannot_be_written_are_a_sentence() -> None:
 
     with pytest.raises(CheckFailed, match=r"results cannot be written to s3://results/.*Denied"):
         retry("run-1", stack="s", session=run)
-
-
-def test_words_that_are_no_parameters_are_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--stack", "s", "oops"]) == 1
-    assert "Name=value" in capsys.readouterr().out

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from botocore.exceptions import NoCredentialsError
 
-from deploy.destroy import destroy, main
+from deploy.destroy import destroy
 from deploy.findings import CheckFailed
 from tests.deploy.conftest import FakeSession, client_error, stack_description, stacks
 from tests.deploy.test_up import FakeCommands, answers
@@ -85,19 +84,3 @@ def test_a_stack_that_cloudformation_does_not_describe_is_left_to_sam() -> None:
 
 def test_the_status_of_sam_is_the_status() -> None:
     assert destroy("s", account(), ask=None, run=FakeCommands("delete")) == 1
-
-
-def test_credentials_that_do_not_work_are_a_sentence() -> None:
-    session = FakeSession(get_caller_identity=NoCredentialsError())
-
-    with pytest.raises(CheckFailed, match="No AWS credentials"):
-        destroy("s", session, run=FakeCommands())
-
-
-def test_a_wrong_profile_is_a_sentence(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("AWS_PROFILE", "typo")
-
-    assert main(["--stack", "s"]) == 1
-    assert "There is no AWS profile 'typo'" in capsys.readouterr().out

@@ -10,7 +10,7 @@ from moto import mock_aws
 
 from deploy.bucket_notification import add_notification, remove_notification
 from deploy.findings import CheckFailed
-from deploy.side.events import deploy_events, main
+from deploy.side.events import deploy_events
 from deploy.stack import DeployedStack
 from tests.deploy.conftest import (
     FakeSession,
@@ -244,8 +244,3 @@ def test_an_image_that_may_not_be_read_is_a_sentence() -> None:
 
     with pytest.raises(CheckFailed, match="image cannot be read: AccessDeniedException: not you"):
         deploy_events(BUCKETS, stack="s", session=session, run=FakeCommands())
-
-
-def test_words_that_are_no_parameters_are_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--stack", "s", "oops"]) == 1
-    assert "Name=value" in capsys.readouterr().out

@@ -16,7 +16,7 @@ from botocore.exceptions import (
 )
 
 from deploy.findings import show
-from deploy.preflight import check_all, choose_parameters, look_at_account, main, notes_on_chosen
+from deploy.preflight import check_all, choose_parameters, look_at_account, notes_on_chosen
 from deploy.stack import Target, load_template
 from tests.conftest import TINY_MODEL
 from tests.deploy.conftest import FakeSession, client_error, deployed_account, stack_description
@@ -40,11 +40,7 @@ LATER_PROBLEMS: dict[str, Any] = {
 }
 OPERATIONS = ("describe_stacks", "get_account_settings", "get_alias", "describe_stack_resources")
 STUCK = (
-    "ROLLBACK_COMPLETE",
-    "UPDATE_ROLLBACK_FAILED",
-    "UPDATE_IN_PROGRESS",
-    "DELETE_FAILED",
-    "ODD",
+    *("ROLLBACK_COMPLETE", "UPDATE_ROLLBACK_FAILED", "UPDATE_IN_PROGRESS", "DELETE_FAILED", "ODD"),
 )
 QUOTAS = {
     "10": (10, 10), "50": (50, 50), "100": (100, 100), "1000": (1000, 1000), "used": (1000, 100),
@@ -100,10 +96,7 @@ def test_every_account_gives_sentences(name: str, given: dict[str, str]) -> None
     [
         *(f"identity {name}" for name in IDENTITY_PROBLEMS),
         *(f"stack {status}" for status in STUCK),
-        "moved by hand",
-        "no outputs",
-        "region None",
-        "region mars-north-1",
+        *("moved by hand", "no outputs", "region None", "region mars-north-1"),
     ],
 )
 def test_a_deployment_that_would_fail_is_stopped(name: str) -> None:
@@ -203,17 +196,3 @@ def test_buckets_of_another_partition_stop_until_the_template_names_it() -> None
 
 
 # --- the command ------------------------------------------------------------------------------
-
-
-def test_a_wrong_profile_is_a_sentence(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("AWS_PROFILE", "typo")
-
-    assert main(["--stack", "s"]) == 1
-    assert "There is no AWS profile 'typo'" in capsys.readouterr().out
-
-
-def test_words_that_are_no_parameters_are_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--stack", "s", "oops"]) == 1
-    assert "Name=value" in capsys.readouterr().out

@@ -11,7 +11,7 @@ import pytest
 
 from deploy.ask import ask_parameters, ask_target
 from deploy.findings import Finding
-from deploy.preflight import Account, look_at_account
+from deploy.preflight import Account
 from deploy.stack import TEMPLATE, DeployedStack, Target, describe, load_template
 from deploy.stamp import stamp
 from deploy.up import Tools, deploy, keep_images, sam_deploy_command
@@ -333,7 +333,3 @@ def test_sam_creates_the_repository_and_keeps_no_answers() -> None:
     assert {"--resolve-image-repos", "--resolve-s3", "--confirm-changeset"} <= set(command)
     assert command[command.index("--region") + 1] == "eu-central-1"
     assert command[-2:] == ["--parameter-overrides", 'A="x y"']
-
-
-def test_the_account_is_looked_at_before_anything_is_built() -> None:
-    assert Tools().look is look_at_account

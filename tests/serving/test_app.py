@@ -454,12 +454,3 @@ def test_only_the_handlers_read_the_environment() -> None:
         if isinstance(node, ast.Attribute) and node.attr in ("environ", "getenv")
     }
     assert readers == {"app.py", "queue_events.py"}
-
-
-def test_rarely_used_modules_are_not_imported_at_start() -> None:
-    code = (
-        "import sys; from lambda_function import app; "
-        "print([m for m in ('boto3', 'tensorflow', 'keras', 'asyncio', 'pydantic', "
-        "'lambda_function.http.form', 'lambda_function.fetching.s3') if m in sys.modules])"
-    )
-    assert start(code).stdout == "[]\n"

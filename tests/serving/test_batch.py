@@ -11,17 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from benchmarks.micro import BATCH_BAR, batch_ratios
 from lambda_function.batches.batch import run_batch
 from lambda_function.errors import DeadlineError
-from lambda_function.service import Service
-from lambda_function.settings import Settings
 from tests.conftest import Api
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from lambda_function.classifier import Classifier
     from tools.image_server import ImageServer
 
 
@@ -254,24 +250,3 @@ def test_items_without_time_left_get_504(api: Api, server: ImageServer) -> None:
     assert api.lines[-1]["Latency"] < 1700
     ours = [t for t in set(threading.enumerate()) - before if t.name.startswith("download")]
     assert ours == []
-
-
-class Dozing:
-    """A model that takes 50 ms, asleep: a busy machine hardly prolongs it."""
-
-    def __init__(self, tiny: Classifier) -> None:
-        self.metadata = tiny.metadata
-        self._tiny = tiny
-
-    def predict(self, tensor: Any) -> Any:
-        time.sleep(0.05)
-        return self._tiny.predict(tensor)
-
-
-def test_sixteen_slow_servers_cost_one_download(tiny: Classifier) -> None:
-    """The bar of ``python -m benchmarks micro``, with a model that sleeps.
-
-    One round in five has to keep it: nothing then stands in a batch's way but the machine.
-    """
-    dozing = Service(Settings(), Dozing(tiny))  # type: ignore[arg-type]
-    assert any(batch_ratios(1, service=dozing)[0] <= BATCH_BAR for _ in range(5))

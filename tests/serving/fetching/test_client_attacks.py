@@ -625,9 +625,7 @@ PIECES = st.sampled_from(
         *(b"HTTP/1.1 200 OK", b"HTTP/1.1 302 Found", b"HTTP/1.0 404 x", b"HTTP/1.1 100 Continue"),
         *(b"\r\n", b"\n", b"\r\n\r\n", b": ", b"Content-Length: ", b"5", b"-1", b"99999999999999"),
         *(
-            b"Transfer-Encoding: chunked",
-            b"Location: ",
-            b"http://10.0.0.1/",
+            *(b"Transfer-Encoding: chunked", b"Location: ", b"http://10.0.0.1/"),
             b"http://shop.example",
         ),
         *(b"Content-Type: text/html", b"multipart/x; boundary=", b"\xff\xfe", b"\x00", b"a;b=c"),

@@ -52,11 +52,7 @@ SPEC = InputSpec(height=16, width=16)
 MAX_PIXELS = 1_000_000
 REFUSALS = (TooLargeError, UndecodableImageError, UnsupportedImageError)
 SIGNATURES = (
-    b"",
-    b"\xff\xd8\xff",
-    b"\x89PNG\r\n\x1a\n",
-    b"GIF89a",
-    b"RIFF\x10\0\0\0WEBPVP8 ",
+    *(b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"RIFF\x10\0\0\0WEBPVP8 "),
     b"RIFF\x10\0\0\0WEBPVP8X",
     b"BM" + bytes(12) + b"\x28\0\0\0",
     b"\0\0\0\x1cftypavif\0\0\0\0avifmif1miaf",
