@@ -27,8 +27,8 @@ from benchmarks.harness import RESULTS, command_line, origin, write_result
 from benchmarks.masking import Lane, lanes
 from benchmarks.report.pareto_table import LITERT, TFLITE_RUNTIME, mark_front, to_table
 from lambda_function.classifier import Classifier
-from lambda_function.images.decode import decode_image, preprocess
 from training.data.dataset import Split, find_dataset, load_split
+from training.evaluation.loaded_model import load_model, predict_split
 from training.evaluation.metrics import wilson_interval
 from training.files import sha256_of, write_text
 from training.options import add_options
@@ -40,7 +40,7 @@ PROBE = Path(__file__).parent / "baselines" / "probe.py"
 THREADS = (1, 2)
 SECONDS = 4.0  # of repeated predictions, for each measurement
 TIMEOUT_S = 180.0
-Probabilities = NDArray[np.float32]  # (images, classes), 0..1
+Probabilities = NDArray[np.float64]  # (images, classes), 0..1
 
 
 def main(arguments: list[str]) -> None:
@@ -87,7 +87,7 @@ def add_accuracy(rows: list[dict[str, Any]], artifacts: Iterable[Path], split: S
 
     An artifact is also compared with the float32 one of the same run, where that is given.
     """
-    predicted = [predict(artifact, split.paths) for artifact in artifacts]
+    predicted = [predict_split(load_model(artifact), split) for artifact in artifacts]
     references = {
         row["run"]: probabilities
         for row, probabilities in zip(rows, predicted, strict=True)
@@ -119,18 +119,6 @@ def score(
         accuracy["agreement_with_float32"] = float((best == reference.argmax(axis=1)).mean())
         accuracy["mean_difference_from_float32"] = float(np.abs(probabilities - reference).mean())
     return accuracy
-
-
-def predict(artifact: Path, images: Iterable[Path]) -> Probabilities:
-    """Return the served probabilities of image files."""
-    classifier = Classifier(artifact, num_threads=2)
-    spec = classifier.metadata.input
-    return np.stack(
-        [
-            classifier.predict(preprocess(decode_image(path.read_bytes(), target=spec), spec))
-            for path in tqdm(images, desc=f"{artifact.parent.name} {artifact.stem}", unit="image")
-        ]
-    )
 
 
 def measure(
