@@ -32,6 +32,7 @@ from lambda_function.errors import ServiceError
 from lambda_function.images.decode import decode_image, preprocess
 from lambda_function.metadata import ModelMetadata, read_metadata
 from training.data.dataset import find_dataset
+from training.evaluation.loaded_model import load_model
 from training.evaluation.model_card import MARKS, card_without_figures
 from training.files import markdown_table, replace_marked
 
@@ -195,7 +196,7 @@ def _new_version(classifier: Classifier, model: Path, checkout: Checkout) -> Cha
         changes[record] = golden(classifier, chosen)
     card = checkout.root / "MODEL_CARD.md"
     try:
-        text = replace_marked(card.read_text(), MARKS, _figures(classifier, model))
+        text = replace_marked(card.read_text(), MARKS, _figures(model))
     except ValueError as error:
         raise AdoptionError(f"{checkout.shown(card)} cannot be filled: {error}") from error
     return {**changes, card: text.encode()}
@@ -268,17 +269,8 @@ def _small_copy(data: bytes) -> str:
     return base64.b64encode(buffer.getvalue()).decode()
 
 
-def _figures(classifier: Classifier, model: Path) -> str:
-    content = model.read_bytes()
-    metadata = classifier.metadata
-    described = {
-        "name": metadata.name,
-        "version": metadata.version,
-        "kind": "tflite",
-        "sha256": hashlib.sha256(content).hexdigest(),
-        "size_bytes": len(content),
-    }
-    return card_without_figures(described).strip()
+def _figures(model: Path) -> str:
+    return card_without_figures(load_model(model).describe()).strip()
 
 
 def model_card(classifier: Classifier, model: Path, report: dict[str, Any]) -> str:
@@ -304,7 +296,7 @@ def model_card(classifier: Classifier, model: Path, report: dict[str, Any]) -> s
             "## How good it is",
             "",
             MARKS[0],
-            _figures(classifier, model),
+            _figures(model),
             MARKS[1],
             "",
             "`python -m training evaluate` measures it, and `python -m training card REPORT --into "
