@@ -13,7 +13,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "help": "folder of the data set; else $CLOTHING_DATASET, data/, ../shared/",
     },
     # for training.data.split.read_groups
-    "groups": {"type": Path, "help": "CSV with columns image,group: a group stays on one side"},
+    "groups": {
+        "type": Path,
+        "help": "CSV with columns image and group (or sender): a group stays on one side",
+    },
     # for training.data.imagenet.find_weights
     "backbone-weights": {
         "type": Path,

@@ -67,12 +67,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--only", type=int, nargs="+", help="judge these folds alone, from 0: a screening"
     )
     parser.add_argument(
-        "--groups", type=Path, help="CSV with columns image and group (or sender): stay together"
-    )
-    parser.add_argument(
         "--against", type=Path, help="another result, judged on the same folds, to compare with"
     )
-    add_options(parser, "limit", "dataset", "backbone-weights", "runs")
+    add_options(parser, "groups", "limit", "dataset", "backbone-weights", "runs")
     parser.add_argument("--out", type=Path, default=OUTPUT, help=f"default: {OUTPUT}")
 
 
