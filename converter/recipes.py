@@ -3,7 +3,7 @@
 All start from the same float32 flatbuffer and are applied by ai-edge-quantizer. TensorFlow's own
 quantisation agreed less with the float model: 0.965 of 86 images instead of 0.988. It converts
 again for every recipe. tflite-runtime 2.14 refuses the operator versions of its dynamic-range
-files. It loads all files of these recipes and predicts alike (tests/serving/test_runtimes.py).
+files. It loads all files of these recipes and predicts alike (tests/converter/test_runtimes.py).
 
 Tried and left out:
 

@@ -12,42 +12,24 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from converter.__main__ import main
 from lambda_function import REPOSITORY
 from lambda_function.metadata import read_metadata
-from tests.support import converter as support
 from tests.support.paths import TESTS
 
 TINY = TESTS / "data" / "tiny.tflite"
 
 
-def run(*words: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "converter", *map(str, words)],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-
-
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory):
-    return support.write_dataset(tmp_path_factory.mktemp("dataset"))
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return support.write_run(tmp_path_factory.mktemp("run"), support.colour_model())
+def run(*words: str | Path) -> int:
+    return main([*map(str, words)])
 
 
 @pytest.mark.training
-def test_a_passed_gate_writes_artifact_and_report(model, dataset, tmp_path):
+def test_a_passed_gate_writes_artifact_and_report(source, dataset, tmp_path):
     output = tmp_path / "out" / "model.tflite"
 
-    done = run(model, "--recipe", "float32", "--output", output, "--dataset", dataset)
+    assert run(source.path, "--recipe", "float32", "--output", output, "--dataset", dataset) == 0
 
-    assert done.returncode == 0, done.stderr
     assert read_metadata(output).recipe == "float32"
     report = json.loads(output.with_name("model.parity.json").read_text())
     assert report["passed"] is True
@@ -57,7 +39,7 @@ def test_a_passed_gate_writes_artifact_and_report(model, dataset, tmp_path):
 
 
 @pytest.mark.training
-def test_a_failed_gate_shows_why_and_leaves_the_old_file(model, dataset, tmp_path):
+def test_a_failed_gate_shows_why_and_leaves_the_old_file(source, dataset, tmp_path, capsys):
     # Calibrated on images that are nearly grey, the integer model saturates on real ones.
     dull = tmp_path / "dull"
     shutil.copytree(dataset, dull)
@@ -69,15 +51,16 @@ def test_a_failed_gate_shows_why_and_leaves_the_old_file(model, dataset, tmp_pat
     output.parent.mkdir()
     output.write_bytes(b"published before")
 
-    done = run(
-        model, "--recipe", "int8", "--output", output, "--dataset", dull,
+    status = run(
+        source.path, "--recipe", "int8", "--output", output, "--dataset", dull,
         "--images", dataset / "validation",
     )  # fmt: skip
 
-    assert done.returncode == 3
-    assert "FAILED mean probability difference" in done.stdout
-    assert "worst images" in done.stdout
-    assert "/0.png" in done.stdout
+    printed = capsys.readouterr().out
+    assert status == 3
+    assert "FAILED mean probability difference" in printed
+    assert "worst images" in printed
+    assert "/0.png" in printed
     assert output.read_bytes() == b"published before"
     assert [path.name for path in output.parent.iterdir()] == ["model.tflite"]
 
@@ -91,20 +74,21 @@ def test_a_failed_gate_shows_why_and_leaves_the_old_file(model, dataset, tmp_pat
         (("inspect", __file__), "TFL3"),
     ],
 )
-def test_bad_input_gets_one_sentence(words, expected):
-    done = run(*words)
+def test_bad_input_gets_one_sentence(words, expected, capsys):
+    assert run(*words) == 2
 
-    assert done.returncode == 2
-    assert done.stderr.startswith("error: ")
-    assert done.stderr.count("\n") == 1
-    assert expected in done.stderr
+    errors = capsys.readouterr().err
+    assert errors.startswith("error: ")
+    assert errors.count("\n") == 1
+    assert expected in errors
 
 
-def test_an_unknown_option_is_refused():
-    done = run("model.keras", "--recipe", "int8", "--force")
+def test_an_unknown_option_is_refused(capsys):
+    with pytest.raises(SystemExit) as ended:
+        run("model.keras", "--recipe", "int8", "--force")
 
-    assert done.returncode == 2
-    assert "unrecognized arguments: --force" in done.stderr
+    assert ended.value.code == 2
+    assert "unrecognized arguments: --force" in capsys.readouterr().err
 
 
 PROBE = """
@@ -122,9 +106,6 @@ def test_a_command_imports_only_what_it_needs():
     )  # fmt: skip
 
     assert done.stdout.splitlines()[-1].split(",") == [
-        "converter.__main__",
-        "converter.errors",
-        "converter.inspect",
-        "converter.sources",
+        *("converter.__main__", "converter.errors", "converter.inspect", "converter.sources"),
         "converter.sources.tflite_file",
     ]

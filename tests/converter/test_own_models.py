@@ -20,9 +20,7 @@ from lambda_function import REPOSITORY
 from tests.support.images import encode, photo
 
 pytestmark = [
-    pytest.mark.training,
-    pytest.mark.emulator,
-    pytest.mark.slow,
+    *(pytest.mark.training, pytest.mark.emulator, pytest.mark.slow),
     pytest.mark.timeout(600),
 ]
 
@@ -37,7 +35,7 @@ def spread(model):
     last = [layer for layer in model.layers if isinstance(layer, keras.layers.Dense)][-1]
     features = keras.Model(model.inputs, last.input)
     batch = np.random.default_rng(0).uniform(-1, 1, (4, *model.inputs[0].shape[1:]))
-    deviation = float(np.std(features.predict_on_batch(batch.astype(np.float32)))) or 1.0
+    deviation = float(np.std(features(batch.astype(np.float32)))) or 1.0
     kernel, *bias = last.get_weights()
     last.set_weights([kernel / deviation, *bias])
     return model
@@ -103,7 +101,7 @@ def original_prediction(model, data: bytes, mode: str, resize: str):
         levels = keras.applications.imagenet_utils.preprocess_input(levels, mode=mode)
     elif mode == "0..1":
         levels = levels / 255.0
-    return model.predict_on_batch(levels)[0].astype(np.float64)
+    return np.asarray(model(levels, training=False))[0].astype(np.float64)
 
 
 def served_predictions(model: Path) -> list[dict[str, float]]:

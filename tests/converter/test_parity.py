@@ -10,6 +10,9 @@ import pytest
 
 from converter import parity
 from converter.recipes import RECIPES
+from converter.reference import keras_predictions
+from converter.sources.run_folder import open_source
+from converter.tflite import quantise, to_float32
 from lambda_function.images.decode import preprocess
 from tests.support import converter as support
 from training.data.dataset import Split
@@ -73,12 +76,8 @@ def test_the_limits_are_the_limits(recipe, changes, names):
 @pytest.mark.parametrize(
     "key",
     [
-        "agreement",
-        "mean_difference",
-        "largest_difference",
-        "accuracy_loss",
-        "input_difference",
-        "largest_sum_error",
+        *("agreement", "mean_difference", "largest_difference", "accuracy_loss"),
+        *("input_difference", "largest_sum_error"),
     ],
 )
 def test_a_figure_that_is_not_a_number_fails(key):
@@ -129,50 +128,24 @@ def test_fixed_images_are_validation_first_and_always_the_same(tmp_path):
 # --- faults, against a real model -----------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def gate(tmp_path_factory):
-    """A run's float32 and int8 artifacts, and Keras's predictions of 21 images."""
-    from converter.calibration import CalibrationRanges, choose_images
-    from converter.reference import keras_predictions
-    from converter.sources.run_folder import open_source
-    from converter.tflite import quantise, to_float32
-    from training.data.dataset import load_split
-
-    root = tmp_path_factory.mktemp("parity")
-    dataset = support.write_dataset(root / "dataset")
-    source = open_source(support.write_run(root / "run", support.colour_model()))
-    float_model = to_float32(source)
-    chosen = choose_images(load_split(dataset, "train"), source.spec, count=12)
-    ranges = CalibrationRanges(float_model, chosen)
-    artifacts = {
-        name: quantise(source, float_model, RECIPES[name], ranges) for name in ("float32", "int8")
-    }
+def build_gate(converted, dataset, cache):
+    """A source's artifacts, and Keras's predictions of 21 images."""
+    source = converted.source
     images = parity.fixed_images(dataset, source.labels)
-    probabilities, _ = keras_predictions(source, images.split.paths, cache=root / "cache")
-    reference = parity.ReferencePredictions(source.labels, source.spec, probabilities)
-    return {"artifacts": artifacts, "reference": reference, "images": images, "root": root}
+    probabilities, maps = keras_predictions(source, images.split.paths, cache=cache)
+    reference = parity.ReferencePredictions(source.labels, source.spec, probabilities, maps=maps)
+    return {"artifacts": converted.artifacts, "reference": reference, "images": images}
 
 
 @pytest.fixture(scope="module")
-def gate_of_maps(gate):
-    """The same with an activation map, as float32, int8 and int8_float_head."""
-    from converter.calibration import CalibrationRanges, choose_images
-    from converter.reference import keras_predictions
-    from converter.sources.pooled_head import with_activation_map
-    from converter.sources.run_folder import open_source
-    from converter.tflite import quantise, to_float32
-    from training.data.dataset import load_split
+def gate(plain, dataset, tmp_path_factory):
+    return build_gate(plain, dataset, tmp_path_factory.mktemp("cache"))
 
-    root = gate["root"]
-    source = with_activation_map(open_source(root / "run" / "model.keras"))
-    float_model = to_float32(source)
-    chosen = choose_images(load_split(root / "dataset", "train"), source.spec, count=12)
-    ranges = CalibrationRanges(float_model, chosen)
-    artifacts = {name: quantise(source, float_model, RECIPES[name], ranges) for name in RECIPES}
-    paths = gate["images"].split.paths
-    probabilities, maps = keras_predictions(source, paths, cache=root / "cache")
-    reference = parity.ReferencePredictions(source.labels, source.spec, probabilities, maps=maps)
-    return {**gate, "artifacts": artifacts, "reference": reference}
+
+@pytest.fixture(scope="module")
+def gate_of_maps(mapped, dataset, tmp_path_factory):
+    """The same with an activation map."""
+    return build_gate(mapped, dataset, tmp_path_factory.mktemp("cache"))
 
 
 def failures(gate, artifact: bytes, **seams) -> set[str]:
@@ -202,12 +175,9 @@ def half_scale(images):
 
 @pytest.mark.training
 @pytest.mark.parametrize(("fault", "name"), [(swapped_channels, LABEL), (half_scale, LARGEST)])
-def test_a_fault_in_the_graph_is_caught(gate, fault, name):
-    from converter.sources.run_folder import open_source
-    from converter.tflite import quantise, to_float32
-
+def test_a_fault_in_the_graph_is_caught(gate, tmp_path, fault, name):
     model = support.colour_model(before=fault)
-    source = open_source(support.write_run(gate["root"] / fault.__name__, model))
+    source = open_source(support.write_run(tmp_path, model))
 
     assert name in failures(gate, quantise(source, to_float32(source), RECIPES["float32"], None))
 

@@ -151,13 +151,8 @@ def test_another_head_is_refused_by_its_layer(head, message):
         find_pooled_head(build(*head(keras.layers)))
 
 
-@pytest.fixture(scope="module")
-def source(tmp_path_factory):
-    return open_source(support.write_run(tmp_path_factory.mktemp("run"), support.colour_model()))
-
-
-def test_a_source_is_described_with_the_grid_of_its_features(source):
-    described = with_activation_map(source)
+def test_a_source_is_described_with_the_grid_of_its_features(source, mapped):
+    described = mapped.source
 
     assert described.metadata.activation_map == MapSpec(support.HEIGHT, support.WIDTH)
     assert described.metadata.format_version == 3

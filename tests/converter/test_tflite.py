@@ -5,18 +5,18 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from converter.calibration import CalibrationRanges, choose_images
+from converter.calibration import choose_images
 from converter.errors import ConversionError
 from converter.recipes import RECIPES, UnknownRecipeError, find_recipe
-from converter.sources.pooled_head import find_pooled_head, with_activation_map
+from converter.sources.pooled_head import find_pooled_head
 from converter.sources.run_folder import open_source
 from converter.sources.tflite_file import read_graph
 from converter.tflite import check_servable, quantise, to_float32
 from lambda_function.classifier import Classifier
 from lambda_function.metadata import MapSpec, embed_metadata, read_metadata
+from tests.converter.conftest import convert
 from tests.support import converter as support
 from tests.support.paths import TESTS
-from training.data.dataset import load_split
 
 TINY = TESTS / "data" / "tiny.tflite"
 
@@ -35,30 +35,9 @@ def test_the_interpreter_refuses_operators_beyond_its_own(name):
     assert "\n" not in str(caught.value)
 
 
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory):
-    return support.write_dataset(tmp_path_factory.mktemp("dataset"))
-
-
-@pytest.fixture(scope="module")
-def train(dataset):
-    return load_split(dataset, "train", support.LABELS)
-
-
-@pytest.fixture(scope="module")
-def source(tmp_path_factory):
-    return open_source(support.write_run(tmp_path_factory.mktemp("run"), support.colour_model()))
-
-
-@pytest.fixture(scope="module")
-def float_model(source):
-    return to_float32(source)
-
-
-@pytest.fixture(scope="module")
-def artifacts(source, train, float_model):
-    ranges = CalibrationRanges(float_model, choose_images(train, source.spec, count=8, seed=5))
-    return {n: quantise(source, float_model, recipe, ranges) for n, recipe in RECIPES.items()}
+@pytest.fixture
+def artifacts(plain):
+    return plain.artifacts
 
 
 def tensors(train, source):
@@ -138,12 +117,8 @@ def test_embedding_changes_no_prediction(artifacts, train, source):
 
 
 @pytest.mark.training
-@pytest.mark.parametrize("recipe", RECIPES)
-def test_equal_input_gives_equal_bytes(artifacts, source, train, recipe):
-    again = to_float32(source)
-    ranges = CalibrationRanges(again, choose_images(train, source.spec, count=8, seed=5))
-
-    assert quantise(source, again, RECIPES[recipe], ranges) == artifacts[recipe]
+def test_equal_input_gives_equal_bytes(artifacts, source, train):
+    assert convert(source, train) == artifacts
 
 
 @pytest.mark.training
@@ -157,11 +132,10 @@ def test_equal_input_gives_equal_bytes(artifacts, source, train, recipe):
         ("int8_float_head", 1.5),
     ],
 )
-def test_an_activation_map_is_a_second_output_of_every_recipe(recipe, tolerance, source, train):
-    described = with_activation_map(source)
-    float_model = to_float32(described)
-    ranges = CalibrationRanges(float_model, choose_images(train, source.spec, count=8, seed=5))
-    artifact = quantise(described, float_model, RECIPES[recipe], ranges)
+def test_an_activation_map_is_a_second_output_of_every_recipe(
+    recipe, tolerance, mapped, source, train
+):
+    artifact = mapped.artifacts[recipe]
     images = tensors(train, source)
     head = find_pooled_head(source.load())
     output, features = map(np.asarray, head.with_features.predict_on_batch(np.concatenate(images)))

@@ -13,15 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from converter.calibration import CalibrationRanges, choose_images
 from converter.recipes import RECIPES
 from converter.sources.run_folder import open_source
 from converter.tflite import quantise, to_float32
 from lambda_function import REPOSITORY
 from lambda_function.classifier import Classifier
 from lambda_function.images.decode import decode_image, preprocess
-from tests.support import converter as support
-from training.data.dataset import load_split
 
 LOCK = REPOSITORY / "requirements" / "tflite-runtime.txt"
 CLASSES = 10
@@ -84,18 +81,6 @@ def real_tensors(spec) -> np.ndarray:
     )
 
 
-@pytest.fixture(scope="module")
-def small(tmp_path_factory):
-    """Every recipe of a small model."""
-    root = tmp_path_factory.mktemp("runtimes")
-    dataset = support.write_dataset(root / "dataset")
-    source = open_source(support.write_run(root / "run", support.colour_model()))
-    float_model = to_float32(source)
-    chosen = choose_images(load_split(dataset, "train", source.labels), source.spec, count=12)
-    ranges = CalibrationRanges(float_model, chosen)
-    return source, {n: quantise(source, float_model, r, ranges) for n, r in RECIPES.items()}
-
-
 @pytest.mark.parametrize(
     ("recipe", "tolerance"),
     [
@@ -106,12 +91,10 @@ def small(tmp_path_factory):
         ("int8_float_head", 0.02),
     ],
 )
-def test_both_interpreters_agree(small, other_python, tmp_path, recipe, tolerance):
-    source, artifacts = small
+def test_both_interpreters_agree(plain, other_python, tmp_path, recipe, tolerance):
+    tensors = real_tensors(plain.source.spec)
 
-    ours, theirs = predictions_of_both(
-        artifacts[recipe], real_tensors(source.spec), other_python, tmp_path
-    )
+    ours, theirs = predictions_of_both(plain.artifacts[recipe], tensors, other_python, tmp_path)
 
     assert len(ours) >= 3
     assert np.abs(ours - theirs).max() <= tolerance
@@ -147,14 +130,16 @@ def xception(tmp_path_factory):
     (run / "config.json").write_text(json.dumps(described))
     (run / "report.json").write_text(json.dumps({"temperature": 1.0}))
     with_probabilities(network.whole, 1.0).save(run / "model.keras")
-    return open_source(run / "model.keras")
+    source = open_source(run / "model.keras")
+    return source, to_float32(source)
 
 
 @pytest.mark.weights
 @pytest.mark.parametrize("recipe", ["float32", "float16"])
 def test_both_interpreters_agree_on_the_whole_network(xception, other_python, tmp_path, recipe):
-    artifact = quantise(xception, to_float32(xception), RECIPES[recipe], None)
-    tensors = real_tensors(xception.spec)[:8]
+    source, float_model = xception
+    artifact = quantise(source, float_model, RECIPES[recipe], None)
+    tensors = real_tensors(source.spec)[:8]
 
     ours, theirs = predictions_of_both(artifact, tensors, other_python, tmp_path)
 
