@@ -45,9 +45,9 @@ def course_model():
     """The course's network: frozen Xception, pooling, Dense 100, dropout, Dense 10, logits."""
     import keras
 
-    base = keras.applications.Xception(weights=None, include_top=False, input_shape=(299, 299, 3))
+    base = keras.applications.Xception(weights=None, include_top=False, input_shape=(150, 150, 3))
     base.trainable = False
-    inputs = keras.Input((299, 299, 3))
+    inputs = keras.Input((150, 150, 3))
     vectors = keras.layers.GlobalAveragePooling2D()(base(inputs, training=False))
     inner = keras.layers.Dropout(0.2)(keras.layers.Dense(100, activation="relu")(vectors))
     return keras.Model(inputs, keras.layers.Dense(10)(inner))
@@ -155,12 +155,12 @@ def course():
     return spread(course_model())
 
 
-@pytest.mark.parametrize("suffix", ["h5", "keras", "tflite"])
+@pytest.mark.parametrize("suffix", ["h5", "tflite"])
 def test_the_courses_model_is_served_as_the_course_classifies(course, suffix, tmp_path):
     check(course, suffix, TEN, tmp_path)
 
 
-@pytest.mark.parametrize("suffix", ["h5", "tflite"])
+@pytest.mark.parametrize("suffix", ["keras", "tflite"])
 def test_one_sigmoid_is_served_as_two_labels(suffix, tmp_path):
     import keras
 
@@ -178,7 +178,6 @@ def test_one_sigmoid_is_served_as_two_labels(suffix, tmp_path):
         ("MobileNetV2", 96, "tf", {"alpha": 0.35}),
         ("EfficientNetB0", 64, "0..255", {}),
         ("ResNet50", 64, "caffe", {}),
-        ("DenseNet121", 64, "torch", {}),
     ],
 )
 def test_other_networks_are_served_as_keras_classifies(name, size, mode, options, tmp_path):
