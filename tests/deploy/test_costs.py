@@ -52,17 +52,6 @@ def test_the_price_names_its_parts() -> None:
     assert "API 1.00, and logs 0.95 (x86_64, 100 ms each" in text
 
 
-@pytest.mark.parametrize("path", costs.DOCUMENTS, ids=lambda path: path.name)
-def test_no_other_price_of_a_million_stands_in_a_document(path: Path) -> None:
-    """README once said 3.50 and 1.55 without saying of what."""
-    text = path.read_text()
-    before, _, rest = text.partition(costs.BEGIN)
-    outside = before + rest.partition(costs.END)[2]
-    for line in outside.splitlines():
-        if "million predictions" in line or "million requests" in line:
-            assert "Lambda alone" in line or "USD" not in line, line
-
-
 def test_a_document_without_markers_is_refused() -> None:
     with pytest.raises(ValueError, match="costs"):
         costs.put_into("nothing here", "text")

@@ -62,20 +62,6 @@ def test_a_url_gets_the_prediction_that_make_predict_gives(
     assert reply["model"]["version"] == here.metadata.version
 
 
-def test_http_events_get_a_response(container: Container) -> None:
-    event = json.loads((REPOSITORY / "tests/events/http_api_v2.json").read_text())
-    event |= {"body": json.dumps({"url": IMAGE_URL}), "isBase64Encoded": False}
-    event["headers"]["content-type"] = "application/json"
-    response = container.invoke(event)
-    assert response["statusCode"] == 200, response
-    assert json.loads(response["body"])["predictions"]
-
-
-def test_private_addresses_are_refused_inside(container: Container) -> None:
-    reply = container.invoke({"url": "http://169.254.169.254/latest/meta-data/"})
-    assert (reply["status"], reply["code"]) == (400, "address_not_allowed")
-
-
 def test_each_request_writes_one_line(container: Container) -> None:
     before = len(container.log_lines())
     request_id = container.invoke({"url": IMAGE_URL})["request_id"]
@@ -202,16 +188,6 @@ def test_build_without_a_model_is_refused_with_a_sentence(
     failed = build(docker, context, check=False)
     assert failed.returncode
     assert "There is no model at model.tflite" in failed.stdout + failed.stderr
-
-
-def test_build_with_a_model_cut_short_is_refused_with_a_sentence(
-    docker: Callable[..., Any], context: Path
-) -> None:
-    model = context / "lambda_function/model.tflite"
-    model.write_bytes(SHIPPED_MODEL.read_bytes()[:100_000])
-    failed = build(docker, context, check=False)
-    assert failed.returncode
-    assert "model.tflite cannot be served" in failed.stdout + failed.stderr
 
 
 def test_unknown_build_argument_is_refused_with_a_sentence(

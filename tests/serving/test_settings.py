@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
 
 from lambda_function import REPOSITORY
@@ -135,11 +133,6 @@ def test_lambda_s_own_variables_are_read() -> None:
         {"AWS_LAMBDA_FUNCTION_NAME": "clothes", "AWS_LAMBDA_RUNTIME_API": "127.0.0.1:9001"}
     )
     assert settings.function_name == "clothes"
-
-
-def test_settings_cannot_be_changed() -> None:
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        Settings().min_score = 0.5  # type: ignore[misc]
 
 
 def test_documentation_lists_exactly_these_variables() -> None:

@@ -6,14 +6,7 @@ import json
 from pathlib import Path
 
 from lambda_function import REPOSITORY
-from training.experiments.course_figures import NAMES, RESULTS, table
-
-
-def test_there_are_nine_steps_in_the_courses_order() -> None:
-    assert NAMES == (
-        "look", "transfer", "learning-rate", "checkpoint", "inner", "dropout", "augmentation",
-        "larger", "use",
-    )  # fmt: skip
+from training.experiments.course_figures import RESULTS, table
 
 
 def test_the_table_shows_course_and_ours_and_what_is_not_measured(tmp_path: Path) -> None:
