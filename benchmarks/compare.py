@@ -14,17 +14,9 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from benchmarks.baselines import (
-    COURSE,
-    COURSE_ONNX,
-    COURSE_SIZE,
-    HANDLERS,
-    Baseline,
-    BaselineError,
-    at_size,
-)
+from benchmarks.baselines import COURSE, COURSE_ONNX, COURSE_SIZE, HANDLERS, Baseline, at_size
 from benchmarks.harness import (
     BATCH,
     MEMORY_MB,
@@ -39,36 +31,37 @@ from benchmarks.harness import (
     summarise,
     write_result,
 )
-from benchmarks.masking import AVX2, MACHINE, lanes
+from benchmarks.masking import lanes
 from benchmarks.report.tables import comparison_table
 from deploy import costs
 from lambda_function import SHIPPED_MODEL
 from lambda_function.metadata import read_metadata
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 
 def main(arguments: list[str]) -> None:
     """Measure, print the tables and keep the result."""
     parser = command_line("compare", __doc__)
     parser.add_argument("--rounds", type=at_least_one, default=10)
-    parser.add_argument("--only", nargs="+", metavar="NAME", help="handlers; default: all")
-    parser.add_argument("--lanes", nargs="+", choices=(AVX2, MACHINE), help="default: all")
+    handlers = all_handlers()
+    names = [handler.name for handler in handlers]
+    parser.add_argument("--only", nargs="+", choices=names, default=names, help="default: all")
     parser.add_argument("--quick", action="store_true", help="one round, few requests")
     parser.add_argument("--write", action="store_true", help="benchmarks/results/compare.json")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="for any choice of the above")
     options = parser.parse_args(arguments)
-    if options.write and (options.only or options.lanes or options.quick):
-        parser.error("--write keeps all handlers and lanes, measured in one run of full length")
-    handlers = choose_handlers(options.only)
+    if options.write and (options.only != names or options.quick):
+        parser.error("--write keeps all handlers, measured in one run of full length")
+    handlers = [handler for handler in handlers if handler.name in options.only]
     for handler in handlers:
         handler.prepare()
-    chosen = {n: lane for n, lane in lanes().items() if n in (options.lanes or (AVX2, MACHINE))}
+    chosen = lanes()
     record = origin(chosen)
     rounds, requests, batch = (1, 3, 4) if options.quick else (options.rounds, REQUESTS, BATCH)
     runs = run_rounds(handlers, chosen, rounds, requests=requests, batch=batch)
-    measured = {lane: describe(handlers, taken, batch=batch) for lane, taken in runs.items()}
+    measured = {
+        lane: {h.name: describe_handler(h, taken[h.name], batch=batch) for h in handlers}
+        for lane, taken in runs.items()
+    }
     result = {**record, **setting(rounds), "handlers": measured}
     for lane in measured:
         print(f"\n{lane}: {', '.join(record['provenance']['instruction_sets'][lane])}\n")
@@ -77,21 +70,12 @@ def main(arguments: list[str]) -> None:
         write_result("compare", result, folder=options.out or RESULTS)
 
 
-def choose_handlers(names: list[str] | None) -> list[Baseline]:
-    """Return the named handlers, or all. The course's handlers also come at our model's size.
-
-    Raises:
-        BaselineError: there is no handler of that name.
-    """
+def all_handlers() -> list[Baseline]:
+    """Return all handlers. The course's also come at our model's size."""
     released_size = read_metadata(SHIPPED_MODEL).input.height
-    handlers = list(HANDLERS)
-    if released_size != COURSE_SIZE:
-        handlers += [at_size(handler, released_size) for handler in (COURSE, COURSE_ONNX)]
-    known = {handler.name: handler for handler in handlers}
-    unknown = set(names or ()) - known.keys()
-    if unknown:
-        raise BaselineError(f"no handler {sorted(unknown)}. There are {sorted(known)}")
-    return [handler for name, handler in known.items() if not names or name in names]
+    if released_size == COURSE_SIZE:
+        return list(HANDLERS)
+    return [*HANDLERS, *(at_size(handler, released_size) for handler in (COURSE, COURSE_ONNX))]
 
 
 def setting(rounds: int) -> dict[str, Any]:
@@ -109,16 +93,6 @@ def setting(rounds: int) -> dict[str, Any]:
             "recipe": metadata.recipe,
             "size": metadata.input.height,
         },
-    }
-
-
-def describe(
-    handlers: list[Baseline], runs: Mapping[str, list[Run]], *, batch: int
-) -> dict[str, dict[str, Any]]:
-    """Reduce one lane's runs to the figures of each handler."""
-    return {
-        handler.name: describe_handler(handler, runs[handler.name], batch=batch)
-        for handler in handlers
     }
 
 

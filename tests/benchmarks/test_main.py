@@ -54,8 +54,8 @@ def test_an_unknown_command_prints_the_list(arguments, capsys):
 
 
 def test_an_expected_error_is_one_line(capsys):
-    assert main(["compare", "--only", "nobody"]) == 1
-    assert capsys.readouterr().err.startswith("error: no handler ['nobody']. There are [")
+    assert main(["own-data", "--dataset", "nowhere"]) == 1
+    assert capsys.readouterr().err.startswith("error: no data set at nowhere.")
 
 
 @pytest.mark.skipif(
