@@ -22,6 +22,7 @@ from tests.conftest import TINY_MODEL
 from tests.deploy.conftest import FakeSession, client_error, deployed_account, stack_description
 from tests.deploy.test_local_checks import FakeDocker
 
+TEMPLATE = load_template()
 UNREACHABLE = EndpointConnectionError(endpoint_url="https://x.example")
 IDENTITY_PROBLEMS: dict[str, Any] = {
     "no credentials": NoCredentialsError(),
@@ -75,7 +76,7 @@ def accounts() -> dict[str, FakeSession]:
 def checked(account: FakeSession, **given: str) -> list[Any]:
     found = look_at_account(account, "clothes")
     target = Target("clothes", given=given)
-    parameters, chosen = choose_parameters(target, found, load_template())
+    parameters, chosen = choose_parameters(target, found, TEMPLATE)
     findings = check_all(parameters, found, model=TINY_MODEL, run=FakeDocker())
     return [*findings, *notes_on_chosen(chosen, parameters)]
 
@@ -131,7 +132,7 @@ def test_every_problem_is_listed_and_not_only_the_first(
 
 def chosen(account: FakeSession, **given: str) -> dict[str, str]:
     found = look_at_account(account, "clothes")
-    return choose_parameters(Target("clothes", given=given), found, load_template())[0]
+    return choose_parameters(Target("clothes", given=given), found, TEMPLATE)[0]
 
 
 def test_a_new_stack_gets_a_ceiling() -> None:

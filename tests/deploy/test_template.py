@@ -271,6 +271,7 @@ def test_sam_builds_the_stage_of_the_dockerfile_that_names_no_user() -> None:
 # --- deployments ----------------------------------------------------------------------------
 
 
+@functools.cache
 def versions(**changed: Any) -> set[str]:
     return set(resources(translate(SERVICE, **changed), "Lambda::Version"))
 
@@ -679,6 +680,7 @@ def test_invoke_command_carries_the_image_as_json(tmp_path: Path) -> None:
 # --- uploads --------------------------------------------------------------------------------
 
 
+@functools.cache
 def events(**parameters: str) -> dict[str, Any]:
     return deploy("deploy/events.yaml", ImageUri="image", **BUCKETS, **parameters)
 

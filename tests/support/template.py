@@ -8,6 +8,7 @@ them. What only AWS can know (an ARN, an id) becomes a readable token such as ``
 from __future__ import annotations
 
 import copy
+import functools
 import re
 from typing import Any
 
@@ -28,10 +29,15 @@ PSEUDO = {
 _NO_VALUE = object()
 
 
-def load(name: str) -> dict[str, Any]:
-    """Return a template of the repository as it is written."""
+@functools.cache
+def _parsed(name: str) -> dict[str, Any]:
     template: dict[str, Any] = yaml_parse((REPOSITORY / name).read_text())
     return template
+
+
+def load(name: str) -> dict[str, Any]:
+    """Return a template of the repository as it is written."""
+    return copy.deepcopy(_parsed(name))
 
 
 def translate(name: str, **parameters: str) -> dict[str, Any]:
@@ -40,7 +46,7 @@ def translate(name: str, **parameters: str) -> dict[str, Any]:
     values = _values(template, parameters)
     session = boto3.Session(region_name=PSEUDO["AWS::Region"])
     translator = Translator({}, Parser(), boto_session=session)
-    translated: dict[str, Any] = translator.translate(copy.deepcopy(template), {**PSEUDO, **values})
+    translated: dict[str, Any] = translator.translate(template, {**PSEUDO, **values})
     return translated
 
 

@@ -258,16 +258,16 @@ def test_any_location_is_read_or_refused(text: str) -> None:
 )
 @pytest.mark.parametrize("parse", [parse_url, parse_s3_uri, loggable_url])
 def test_a_long_url_costs_nothing(parse: Callable[[str], object], url: str) -> None:
-    """A hundred of them: neither memory is kept, nor more than a few milliseconds are needed."""
+    """Twenty of them: neither memory is kept, nor more than a few milliseconds are needed."""
     tracemalloc.start()
     start = time.process_time()
-    for number in range(100):
+    for number in range(20):
         with contextlib.suppress(ServiceError):
             parse(url[:-8] + f"{number:08}")
     needed_s = time.process_time() - start
     kept, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert needed_s < 3
+    assert needed_s < 0.6
     assert kept < 10**6
     assert peak < 25 * 10**6  # this test's own copies: at most 4 bytes for a character
 

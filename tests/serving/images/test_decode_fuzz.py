@@ -57,7 +57,7 @@ SIGNATURES = (
     b"BM" + bytes(12) + b"\x28\0\0\0",
     b"\0\0\0\x1cftypavif\0\0\0\0avifmif1miaf",
 )
-SLOW_CASES = int(os.environ.get("FUZZ_CASES", "5000"))
+SLOW_CASES = int(os.environ.get("FUZZ_CASES", "2000"))
 FUZZ = settings(
     max_examples=150,
     deadline=None,
