@@ -284,8 +284,10 @@ def test_a_redirect_from_http_to_https_is_followed(tmp_path: Path) -> None:
 
 
 def test_the_connection_goes_to_the_checked_address_and_the_request_keeps_the_name() -> None:
+    """DNS rebinding: the name is public for the check, and private a moment later."""
     with LoopbackServer({"/": answer(b"x")}) as server:
-        names, wires = Names({"shop.example": [[PUBLIC]]}), Wires({80: server.port})
+        names = Names({"shop.example": [[PUBLIC], ["127.0.0.1"]]})
+        wires = Wires({80: server.port})
         fetch_image("http://Shop.Example./", FetchLimits(9, 30.0), resolve=names, connect=wires)
     assert names.asked == ["shop.example"]
     assert wires.asked == [(PUBLIC, 80)]
