@@ -45,6 +45,13 @@ _README_PREDICTION = re.compile(r"(?<=^\$ make predict\n).*?(?=^```)", re.DOTALL
 _README_RESPONSE = re.compile(
     r"(?<=^\$ curl )[^\n]*--data-binary.*?(?=^```)", re.DOTALL | re.MULTILINE
 )
+_COSTS = re.compile(
+    r"(?<=^<!-- costs: )(.*? -->\n).*?(?=^<!-- end of costs)", re.DOTALL | re.MULTILINE
+)
+_NO_COSTS = (
+    "The price of a million predictions was not measured for this model. `make predict` shows its\n"
+    "time, and `python -m deploy.costs --ms 300 --write` puts the price of 300 ms here.\n"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -231,8 +238,12 @@ def _new_model(
     changes[page] = _PAGE_EXAMPLE.sub(lambda _: script, page.read_text()).encode()
     shown = checkout.shown(example_image(checkout.examples))
     for path in (checkout.root / "template.yaml", *sorted((checkout.root / "docs").glob("*.md"))):
-        if shown in (text := path.read_text()):
-            changes[path] = text.replace(shown, f"examples/{name}").encode()
+        text = path.read_text()
+        changed = text.replace(shown, f"examples/{name}")
+        if path.name == "deploy.md":
+            changed = _without_costs(changed)
+        if changed != text:
+            changes[path] = changed.encode()
     readme = checkout.root / "README.md"
     changes[readme] = _readme(readme.read_text(), classifier, name, data).encode()
     return changes
@@ -349,10 +360,16 @@ def _readme(text: str, classifier: Classifier, name: str, data: bytes) -> str:
     )
     knows = f"the shipped one, {metadata.name}, knows {len(metadata.labels)} classes"
     text = text.replace("the shipped one knows ten kinds of clothing", knows)
+    licence = f"MIT licence for the code. The model's licence: {metadata.licence}."
+    text = _without_costs(text.replace("MIT licence. The data set is CC0.", licence))
     text = _README_SCREENSHOT.sub("", text)
     text = _README_PREDICTION.sub(lambda _: shown, text)
     text = _README_FIGURES.sub(lambda _: figures, text)
     return _README_RESPONSE.sub(lambda _: f"-sS {request}\n{response[:-1]}, ...}}\n", text)
+
+
+def _without_costs(text: str) -> str:
+    return _COSTS.sub(lambda block: block[1] + _NO_COSTS, text)
 
 
 def _may_replace(changes: Changes, checkout: Checkout) -> bool:

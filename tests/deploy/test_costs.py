@@ -39,6 +39,7 @@ def test_time_of_a_bulk_run() -> None:
     assert costs.bulk_minutes(295, 100) == pytest.approx(50)  # 1e6 x 0.3 s / 100 = 3,000 s
 
 
+@pytest.mark.release
 @pytest.mark.parametrize("path", costs.DOCUMENTS, ids=lambda path: path.name)
 def test_what_a_document_says_is_made_from_what_was_measured(path: Path) -> None:
     document = path.read_text()
