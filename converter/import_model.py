@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import re
+import shlex
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -124,7 +125,10 @@ def main(arguments: list[str]) -> int:
         reference = parity.ReferencePredictions(
             metadata.labels, metadata.input, probabilities, tuple(notes), maps
         )
-        return finish(output, artifact, parity.compare(artifact, reference, images))
+        status = finish(output, artifact, parity.compare(artifact, reference, images))
+    if status == 0:
+        print(f"Next: make adopt MODEL={shlex.quote(str(output))}")
+    return status
 
 
 def look_at(model: Any) -> Findings:

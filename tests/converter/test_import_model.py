@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from converter import import_model
 from converter.errors import SourceError
 from converter.import_model import kind_of_output, look_at, main, read_labels, read_size
 from converter.sources import tflite_file
@@ -117,6 +118,17 @@ def test_a_tflite_file_becomes_a_self_describing_artifact(plain, capsys):
     report = json.loads(output.with_suffix(".parity.json").read_text())
     assert report["passed"] is True
     assert report["notes"] == notes
+
+
+def test_the_name_of_the_model_is_the_name_of_its_folder(plain, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(import_model, "IMPORTED", tmp_path / "my imports")
+
+    assert main([str(plain), *LABELS, *SCALING, "--name", "my colours/1"]) == 0
+
+    folder = tmp_path / "my imports" / "my-colours-1"
+    assert capsys.readouterr().out.endswith(f"Next: make adopt MODEL='{folder}/model.tflite'\n")
+    assert sorted(path.name for path in folder.iterdir()) == ["model.parity.json", "model.tflite"]
+    assert read_metadata(folder / "model.tflite").name == "my colours/1"
 
 
 def test_a_users_images_measure_the_accuracy(plain, tmp_path, capsys):

@@ -126,6 +126,13 @@ def test_images_are_recognised_by_content_in_sub_folders_too(tmp_path: Path) -> 
     assert listing.left_out == []
 
 
+def test_a_class_may_be_named_train(tmp_path: Path) -> None:
+    write_noise(tmp_path / "mine" / "train" / "1.png", 1)
+    write_noise(tmp_path / "mine" / "bus" / "1.png", 2)
+
+    assert list(list_splits(tmp_path / "mine")["all"].images) == ["bus", "train"]
+
+
 def test_composed_and_decomposed_names_of_a_class_are_one_class(tmp_path: Path) -> None:
     for form, seed in (("NFC", 1), ("NFD", 2)):
         name = unicodedata.normalize(form, "Dübel")  # type: ignore[arg-type]

@@ -113,8 +113,9 @@ def find_dataset(path: Path | None = None, *, run: Path | None = None) -> Path:
 
 
 def is_split(root: Path) -> bool:
-    """Tell whether a data set has a folder ``train``."""
-    return (root / "train").is_dir()
+    """Tell whether a data set has a folder ``train`` of class folders. A class may be a train."""
+    train = root / "train"
+    return train.is_dir() and any(entry.is_dir() and _is_shown(entry) for entry in train.iterdir())
 
 
 def load_split(root: Path, split: str, class_names: tuple[str, ...] | None = None) -> Split:
