@@ -237,13 +237,9 @@ def _new_model(
     script = f"// examples/{name}, made small.\nconst EXAMPLE_WEBP = '{_small_copy(data)}';"
     changes[page] = _PAGE_EXAMPLE.sub(lambda _: script, page.read_text()).encode()
     shown = checkout.shown(example_image(checkout.examples))
-    for path in (checkout.root / "template.yaml", *sorted((checkout.root / "docs").glob("*.md"))):
-        text = path.read_text()
-        changed = text.replace(shown, f"examples/{name}")
-        if path.name == "deploy.md":
-            changed = _without_costs(changed)
-        if changed != text:
-            changes[path] = changed.encode()
+    for path in (checkout.root / "template.yaml", checkout.root / "docs" / "deploy.md"):
+        text = path.read_text().replace(shown, f"examples/{name}")
+        changes[path] = _without_costs(text).encode()
     readme = checkout.root / "README.md"
     changes[readme] = _readme(readme.read_text(), classifier, name, data).encode()
     return changes
