@@ -283,7 +283,7 @@ def _classes() -> frozenset[str]:
         keras.dtype_policies,
     )
     names = {name for home in homes for name, item in vars(home).items() if isinstance(item, type)}
-    return frozenset(names | {"Functional", "Sequential", "Model"} - REFUSED)
+    return frozenset(names | MODELS)
 
 
 @functools.cache

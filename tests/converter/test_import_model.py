@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from converter import import_model
-from converter.errors import SourceError
+from converter.errors import ConversionError, SourceError
 from converter.import_model import kind_of_output, look_at, main, read_labels, read_size
 from converter.sources import tflite_file
+from converter.sources.keras_file import MAX_FILE_BYTES
 from lambda_function import REPOSITORY
 from lambda_function.classifier import Classifier
 from lambda_function.metadata import NOT_STATED, MetadataError, read_metadata
@@ -174,6 +175,8 @@ def test_everything_that_is_missing_is_asked_for_in_one_sentence(plain):
             "resize_filter must be one of .* Received: 'area'",
         ),
         ((*LABELS, *SCALING, "--dataset", "/nowhere"), DatasetError, "/nowhere"),
+        ((*LABELS, *SCALING, "--output", "model.bin"), ConversionError, r"Received: model\.bin"),
+        ((*LABELS, *SCALING, "--activation-map"), SourceError, "map needs the Keras model"),
     ],
 )
 def test_a_wrong_answer_gets_one_sentence(plain, more, kind, message):
@@ -197,6 +200,27 @@ def test_a_graph_that_asks_for_too_much_is_refused(plain, monkeypatch, limit):
 
     with pytest.raises(SourceError, match=r"operators and .* bytes of tensors\. At most"):
         main(words(plain, *LABELS, *SCALING))
+
+
+def test_a_file_that_is_too_large_is_refused_unread(tmp_path):
+    path = tmp_path / "large.tflite"
+    with path.open("wb") as file:
+        file.write(b"\0\0\0\0TFL3")
+        file.truncate(MAX_FILE_BYTES + 1)
+
+    with pytest.raises(SourceError, match=r"has 500,000,001 bytes\. At most"):
+        main(words(path, *LABELS, *SCALING))
+
+
+def test_an_artifact_is_imported_without_its_old_description(plain):
+    artifact = plain.with_name("artifact.tflite")
+    artifact.write_bytes(TINY.read_bytes())
+
+    assert main(words(artifact, "--labels", "a,b,c,d", *SCALING)) == 0
+
+    output = plain.with_name("out.tflite")
+    assert support.without_metadata(output.read_bytes()) == plain.read_bytes()
+    assert read_metadata(output).labels == ("a", "b", "c", "d")
 
 
 def test_integer_input_is_refused(plain):

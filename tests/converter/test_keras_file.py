@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from converter.errors import SourceError
-from converter.sources.keras_file import MAX_FILE_BYTES, load_keras
+from converter.sources import keras_file
+from converter.sources.keras_file import MAX_FILE_BYTES, check_config, load_keras
 from tests.support.paths import TESTS
 
 pytestmark = pytest.mark.training
@@ -219,6 +220,37 @@ def test_a_file_that_is_too_large_is_refused_unread(tmp_path):
 
     with pytest.raises(SourceError, match=r"has 500,000,001 bytes\. At most"):
         load_keras(path)
+
+
+def test_an_archive_that_unpacks_to_too_much_is_refused(tmp_path, monkeypatch):
+    path = tmp_path / "model.keras"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("model.weights.h5", bytes(1_000_000))
+    monkeypatch.setattr(keras_file, "MAX_FILE_BYTES", 100_000)
+
+    with pytest.raises(SourceError, match=r"unpacks to 1,000,000 bytes\. At most 100,000"):
+        load_keras(path)
+
+
+def test_the_number_of_objects_is_bounded(tmp_path, monkeypatch):
+    path = save(small_model(), tmp_path / "model.h5")
+    monkeypatch.setattr(keras_file, "MAX_OBJECTS", 2)
+
+    with pytest.raises(SourceError, match="claims 3 objects"):
+        load_keras(path)
+    with pytest.raises(SourceError, match="describes more than 2 layers"):
+        check_config([{"class_name": "Dense"}] * 3, path)
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_keras_own_safe_mode_is_on_behind_the_checks(tmp_path, kind):
+    import keras
+
+    layer = keras.layers.Lambda(lambda x: x)
+    path = save(small_model(layer), tmp_path / f"model.{kind}")
+
+    with pytest.raises(SourceError, match=r"Keras 3\..* cannot load .*model"):
+        keras_file._load(path, path)
 
 
 def saved_model(folder: Path) -> Path:

@@ -121,9 +121,13 @@ def test_images_are_recognised_by_content_in_sub_folders_too(tmp_path: Path) -> 
 
     listing = list_splits(tmp_path / "mine")["all"]
 
+    (images / "gone.png").symlink_to("/nowhere.png")
+    left_out = list_splits(tmp_path / "mine")["all"].left_out
     assert list(listing.images) == ["hat"]
     assert [p.name for p in listing.images["hat"]] == ["c.webp", "a.jfif", "d.txt", "no ending"]
     assert listing.left_out == []
+    reasons = [(entry.path.name, entry.reason) for entry in left_out]
+    assert reasons == [("gone.png", "cannot be read: No such file or directory")]
 
 
 def test_a_class_may_be_named_train(tmp_path: Path) -> None:

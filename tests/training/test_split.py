@@ -245,6 +245,8 @@ def test_bad_input_is_one_sentence_and_nothing_is_written(
     (tmp_path / "groups.csv").write_text("image,group\nnobody.png,ada\n")
     assert main([*arguments, f"--groups={tmp_path / 'groups.csv'}"]) == 2
     assert "no image of the groups is in" in one_error(capsys)
+    assert main(["split", f"--dataset={folder.parent}", f"--to={out}"]) == 2
+    assert "holds 1 class folder(s); 2 are needed" in one_error(capsys)
     write_noise(folder / "rare" / "1.png", 500)
     assert main(arguments) == 2
     assert "too few images for 2 splits" in one_error(capsys)

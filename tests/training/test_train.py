@@ -665,6 +665,7 @@ def test_an_unsplit_folder_is_split_in_the_runs_folder_and_trained(
         ({"accuracy": 0.5, "accuracy_interval_95": (0.3, 0.7)}, ["not clearly better than always"]),
         ({"accuracy": 0.7, "accuracy_interval_95": (0.6, 0.8)}, ["has memorised its images"]),
         ({"temperature": 0.05}, ["at the end of its range (0.05 to 20)"]),
+        ({"temperature": 20.0}, ["at the end of its range (0.05 to 20)"]),
     ],
 )
 def test_signs_that_a_model_is_not_to_be_trusted_are_told(
