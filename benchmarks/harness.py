@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tqdm import tqdm
 
-from benchmarks.baselines import CORE, EXAMPLES, Baseline
+from benchmarks.baselines import CORE, Baseline
 from benchmarks.masking import visible
-from lambda_function import REPOSITORY
+from lambda_function import EXAMPLES, REPOSITORY
 from tools.emulator import Emulator, EmulatorError, Reply
 from tools.image_server import ImageServer, Resource
 from training.files import write_json

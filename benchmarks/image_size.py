@@ -25,6 +25,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from benchmarks.baselines import RUNTIME_CLIENT
 from benchmarks.harness import RESULTS, command_line, origin, write_result
 from lambda_function import REPOSITORY
 from tools.container_engine import STANDIN, default_base_image, run_in_engine
@@ -39,7 +40,6 @@ TITLES = {
     "ours": "this, `BOTO3=base` (default)",
     "ours-boto3": "this, `BOTO3=locked`",
 }
-RUNTIME_CLIENT = ("awslambdaric", "simplejson", "snapshot-restore-py")
 COURSE_PYTHON = "3.11"  # the newest that tflite-runtime has a wheel for
 COURSE_DOCKERFILE = """\
 ARG BASE_IMAGE

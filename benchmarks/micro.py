@@ -18,7 +18,6 @@ import itertools
 import time
 from typing import TYPE_CHECKING
 
-from benchmarks.baselines import EXAMPLES
 from benchmarks.harness import (
     BATCH,
     SLOW_S,
@@ -29,7 +28,7 @@ from benchmarks.harness import (
     write_result,
 )
 from benchmarks.masking import enter_lane, lambda_lane
-from lambda_function import SHIPPED_MODEL
+from lambda_function import EXAMPLES, SHIPPED_MODEL
 from lambda_function.app import handle
 from lambda_function.classifier import Classifier
 from lambda_function.service import Prediction, Service, load_service

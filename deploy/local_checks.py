@@ -16,11 +16,10 @@ from typing import Any
 from deploy.costs import USD_PER_GB_SECOND
 from deploy.findings import CheckFailed
 from deploy.stack import TEMPLATE, DeployedStack
-from lambda_function import REPOSITORY
+from lambda_function import REPOSITORY, SHIPPED_MODEL
 from lambda_function.metadata import MetadataError, read_metadata
 from lambda_function.settings import Settings, SettingsError
 
-MODEL = REPOSITORY / "lambda_function" / "model.tflite"
 MEMORY_OF_NEW_ACCOUNTS_MB = 3008  # AWS grants more on request, and no API tells
 DEFAULT_CONCURRENCY = 1000  # of an account, unless raised
 MAX_IMAGE_BYTES = 10 * 1024**3  # Lambda's limit for an unpacked image
@@ -31,7 +30,7 @@ MAX_STACK_NAME = 64 - len("CodeDeployHook_")
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
-def check_model(path: Path = MODEL) -> str:
+def check_model(path: Path = SHIPPED_MODEL) -> str:
     """Check the model that the image will hold. The image's build opens it completely."""
     if not path.is_file():
         raise CheckFailed(

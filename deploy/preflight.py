@@ -17,7 +17,7 @@ from typing import Any
 
 from deploy import account_checks, local_checks
 from deploy.findings import CheckFailed, Finding, run_check, run_command, show
-from deploy.local_checks import MODEL, Run, with_defaults
+from deploy.local_checks import Run, with_defaults
 from deploy.stack import (
     DeployedStack,
     Target,
@@ -28,6 +28,7 @@ from deploy.stack import (
     open_session,
     read_target,
 )
+from lambda_function import SHIPPED_MODEL
 
 CHOSEN_BECAUSE = {
     "ReservedConcurrency": "the ceiling of its bill. PARAMS='ReservedConcurrency=0' removes it.",
@@ -130,7 +131,7 @@ def check_all(
     parameters: Mapping[str, str],
     account: Account,
     *,
-    model: Path = MODEL,
+    model: Path = SHIPPED_MODEL,
     run: Run = subprocess.run,
     open_url: Callable[..., Any] = urllib.request.urlopen,
 ) -> list[Finding]:

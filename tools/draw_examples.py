@@ -16,11 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
-from lambda_function import REPOSITORY
+from lambda_function import EXAMPLES
 
 HEIGHT, WIDTH = 533, 400
 SCALE = 2  # drawn larger and reduced, so that edges are smooth
-EXAMPLES = REPOSITORY / "examples"
 Point = tuple[float, float]
 Colour = tuple[int, int, int]
 

@@ -30,14 +30,13 @@ MODELS = STAGE / "models"
 SOURCES = Path(__file__).resolve().parent
 REQUIREMENTS = REPOSITORY / "requirements"
 PRUNE = REPOSITORY / "deploy" / "image" / "prune.py"
-EXAMPLES = REPOSITORY / "examples"
 COURSE_SIZE = 299  # pixels, height and width of the course's input
 CORE = max(os.sched_getaffinity(0))  # the handlers' own core. Measuring runs on the others.
 TIMEOUT_S = 120  # TensorFlow's start on a busy machine takes longer than an API would wait
 # What our image sets (Dockerfile). tests/deploy/test_dockerfile.py checks it.
 IMAGE_ENVIRONMENT = {"RES_OPTIONS": "timeout:1 attempts:2", "OPENBLAS_NUM_THREADS": "1"}
 # AWS's base image brings the runtime client: it is no dependency of the function.
-_RUNTIME_CLIENT = {"awslambdaric", "simplejson", "snapshot-restore-py"}
+RUNTIME_CLIENT = {"awslambdaric", "simplejson", "snapshot-restore-py"}
 _RUNTIMES = {"ai-edge-litert", "tflite-runtime", "onnxruntime", "tensorflow", "numpy", "pillow"}
 
 
@@ -193,7 +192,7 @@ class Baseline:
 
         Without pip and without the Lambda runtime client, which AWS's base image brings.
         """
-        skipped = {"pip", *_RUNTIME_CLIENT}
+        skipped = {"pip", *RUNTIME_CLIENT}
         total = 0
         for package in importlib.metadata.distributions(path=[str(self._site_packages())]):
             if _name_of(package) not in skipped:
@@ -247,7 +246,7 @@ OURS = Baseline(
     python=None,
     locks=("serving", "peer-ours"),
     source=None,
-    model="model.tflite",
+    model=SHIPPED_MODEL.name,
     size=None,
     pruned=True,
 )

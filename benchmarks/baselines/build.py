@@ -22,15 +22,9 @@ os.environ["KERAS_BACKEND"] = "tensorflow"
 import keras
 import numpy as np
 
-from benchmarks.baselines import (
-    COURSE,
-    COURSE_ONNX,
-    COURSE_SIZE,
-    EXAMPLES,
-    MODELS,
-    SAM_TENSORFLOW,
-)
+from benchmarks.baselines import COURSE, COURSE_ONNX, COURSE_SIZE, MODELS, SAM_TENSORFLOW
 from benchmarks.harness import command_line
+from lambda_function import EXAMPLES
 from lambda_function.images.decode import decode_image, preprocess
 from lambda_function.metadata import InputSpec
 from training.files import sha256_of, write_json

@@ -1,1 +1,1 @@
-"""The course's steps, searches, studies and label errors."""
+"""The course's steps and searches, cross-validation, and label errors."""
