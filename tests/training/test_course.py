@@ -101,9 +101,9 @@ def test_an_image_is_an_array_and_a_missing_network_is_no_error(
 
 @pytest.mark.parametrize("name", ["transfer", "augmentation", "larger", "inner"])
 def test_a_step_that_trains_writes_a_run_folder_that_is_converted_and_used(
-    tmp_path: Path, drawings: Path, weights: Path, name: str
+    tmp_path: Path, drawings: Path, small_network: Path, name: str
 ) -> None:
-    given = options(tmp_path, drawings, backbone_weights=weights, size=71, epochs=1, limit=18)
+    given = options(tmp_path, drawings, backbone_weights=small_network, size=71, epochs=1, limit=18)
 
     assert main(["steps", name, *given]) == 0
 

@@ -70,12 +70,12 @@ def ten_bit_avif(rows: int, columns: int) -> bytes:
 
 
 def image_of_48_megapixels(kind: str, **options: object) -> Callable[[], bytes]:
-    return lambda: encode(large_photo(), kind, **options)
+    return lambda: encode(large_photo(6048, 8064), kind, **options)
 
 
 @functools.cache
-def large_photo() -> Image.Image:
-    return photo(6048, 8064)
+def large_photo(height: int = 3000, width: int = 4000) -> Image.Image:
+    return photo(height, width)
 
 
 TURN = box(b"irot", b"\1")
@@ -124,18 +124,16 @@ HOSTILE: dict[str, Callable[[], bytes]] = {
 }
 # Must be read.
 READ: dict[str, Callable[[], bytes]] = {
-    "JPEG": lambda: encode(photo(3000, 4000), "JPEG", quality=95),
-    "progressive JPEG": lambda: encode(photo(3000, 4000), "JPEG", progressive=True),
-    "CMYK JPEG": lambda: encode(
-        photo(3000, 4000).convert("CMYK"), "JPEG", icc_profile=cmyk_profile()
-    ),
-    "noise JPEG": lambda: encode(photo(3000, 4000), "JPEG", quality=100, subsampling=0),
-    "PNG": lambda: encode(photo(3000, 4000), "PNG", compress_level=1),
-    "WebP": lambda: encode(photo(3000, 4000), "WebP", method=0),
-    "lossless WebP": lambda: encode(photo(3000, 4000), "WebP", lossless=True, method=0, quality=0),
-    "GIF": lambda: encode(photo(3000, 4000).quantize(256), "GIF"),
+    "JPEG": lambda: encode(large_photo(), "JPEG", quality=95),
+    "progressive JPEG": lambda: encode(large_photo(), "JPEG", progressive=True),
+    "CMYK JPEG": lambda: encode(large_photo().convert("CMYK"), "JPEG", icc_profile=cmyk_profile()),
+    "noise JPEG": lambda: encode(large_photo(), "JPEG", quality=100, subsampling=0),
+    "PNG": lambda: encode(large_photo(), "PNG", compress_level=1),
+    "WebP": lambda: encode(large_photo(), "WebP", method=0),
+    "lossless WebP": lambda: encode(large_photo(), "WebP", lossless=True, method=0, quality=0),
+    "GIF": lambda: encode(large_photo().quantize(256), "GIF"),
     "BMP of 6 megapixels": lambda: encode(photo(2000, 3000), "BMP"),
-    "AVIF": lambda: encode(photo(3000, 4000), "AVIF", quality=75, speed=9),
+    "AVIF": lambda: encode(large_photo(), "AVIF", quality=75, speed=9),
     "10-bit AVIF": lambda: ten_bit_avif(6, 8),
     "HEIC": lambda: heic(6, 8),
     "JPEG of 48 megapixels": image_of_48_megapixels("JPEG", quality=90),
@@ -150,7 +148,7 @@ READ: dict[str, Callable[[], bytes]] = {
 def reference(tmp_path_factory) -> Path:
     """Return a JPEG of 12 megapixels, the unit of the budget."""
     file = tmp_path_factory.mktemp("budget") / "reference.jpg"
-    file.write_bytes(encode(photo(3000, 4000), "JPEG", quality=90))
+    file.write_bytes(encode(large_photo(), "JPEG", quality=90))
     return file
 
 
