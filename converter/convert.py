@@ -12,20 +12,22 @@ import json
 import sys
 from pathlib import Path
 
-import numpy as np
-
 from converter import parity
 from converter.calibration import CalibrationRanges, choose_images
 from converter.errors import ConversionError
+from converter.feature_distance import require_images, with_served_threshold
 from converter.recipes import RECIPES, find_recipe
 from converter.reference import keras_predictions
-from converter.sources.pooled_head import describe_map
+from converter.sources.pooled_head import (
+    describe_map,
+    has_pooled_features,
+    with_feature_distance,
+)
 from converter.sources.run_folder import open_source
 from converter.sources.source import Source
 from converter.tflite import quantise, to_float32
 from lambda_function import SHIPPED_MODEL
 from training.data.dataset import find_dataset, load_split
-from training.evaluation.uncertain import add_uncertain_rule
 from training.files import replacing
 from training.options import add_options
 
@@ -41,8 +43,9 @@ WORDS = {
     "licence": "SPDX identifier of the weights; default: what the training was told",
 }
 UNCERTAIN_HELP = (
-    "add a rule that marks images unlike those that the model knows. It is fitted on images that "
-    "were not trained on, and marks at most 5 %% of them"
+    "add an output that tells images unlike those that the model knows, and a threshold. It marks "
+    "at most 5 %% of the images that were not trained on. A model without global average pooling "
+    "and one dense layer at its end gets none"
 )
 
 
@@ -61,17 +64,47 @@ def main(arguments: list[str]) -> int:
     )
     if options.activation_map:
         source = describe_map(source)
+    source, reference = predict_reference(source, images, uncertain=options.uncertain)
     print(f"converting {options.model} to TFLite", flush=True)
     float_model = to_float32(source)
     print(f"applying {options.recipe}", flush=True)
     artifact = quantise(source, float_model, recipe, CalibrationRanges(float_model, calibration))
-    if options.uncertain:
-        held_out = images.split.subset(np.arange(images.held_out))
-        artifact = add_uncertain_rule(artifact, held_out)
-    probabilities, maps = keras_predictions(source, images.split.paths)
-    reference = parity.ReferencePredictions(source.labels, source.spec, probabilities, maps=maps)
-    report = parity.compare(artifact, reference, images)
-    return finish(options.output, artifact, report)
+    if source.distance:
+        artifact = with_served_threshold(artifact, images.split.paths[: images.held_out])
+    return finish(options.output, artifact, parity.compare(artifact, reference, images))
+
+
+def predict_reference(
+    source: Source, images: parity.ParityImages, *, uncertain: bool, notes: tuple[str, ...] = ()
+) -> tuple[Source, parity.ReferencePredictions]:
+    """Run the Keras model on the gate's images.
+
+    Args:
+        source: the model and its description.
+        images: of the gate.
+        uncertain: whether the artifact is to measure a feature distance. It is fitted on those of
+            the images that were trained on.
+        notes: for the gate's report.
+
+    Returns:
+        The source, described with the distance if its head allows it, and the predictions.
+
+    Raises:
+        ConversionError: there are too few images to fit a distance.
+    """
+    train_labels = images.split.labels[images.held_out :]
+    measured = uncertain and has_pooled_features(source)
+    if measured:
+        require_images(images.held_out, train_labels, len(source.labels))
+    keras = keras_predictions(source, images.split.paths, pooled=measured)
+    distances = None
+    if keras.pooled is not None:
+        source = with_feature_distance(source, keras.pooled, train_labels)
+        distances = source.distance.measure(keras.pooled) if source.distance else None
+    reference = parity.ReferencePredictions(
+        source.labels, source.spec, keras.probabilities, notes, keras.maps, distances
+    )
+    return source, reference
 
 
 def rename(source: Source, options: argparse.Namespace) -> Source:

@@ -21,10 +21,17 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from converter import parity
-from converter.convert import MAP_HELP, finish, require_tflite_name
+from converter.convert import (
+    MAP_HELP,
+    UNCERTAIN_HELP,
+    finish,
+    predict_reference,
+    require_tflite_name,
+)
 from converter.errors import SourceError
+from converter.feature_distance import with_served_threshold
 from converter.recipes import RECIPES, find_recipe
-from converter.reference import complete, keras_predictions, read_tensor
+from converter.reference import complete, read_tensor
 from converter.sources.keras_file import check_size, load_keras
 from converter.sources.pooled_head import NoActivationMapError, describe_map
 from converter.sources.source import Source
@@ -61,8 +68,8 @@ NOT_CHECKED = (
     "and scaling"
 )
 NO_MAP_OF_TFLITE = (
-    "an activation map needs the Keras model, and this is a TFLite file. Import the .keras or .h5 "
-    "file, or leave out --activation-map"
+    "an activation map or a feature distance needs the Keras model, and this is a TFLite file. "
+    "Import the .keras or .h5 file, or leave out --activation-map and --uncertain"
 )
 SMOKE_TEST = (
     f"no images were given: {GENERATED_IMAGES} generated ones are a smoke test, accuracy was not "
@@ -100,7 +107,7 @@ def main(arguments: list[str]) -> int:
         check_size(options.model)
     is_tflite = options.model.is_file() and _starts_as_tflite(options.model)
     model: Any = open_tflite(options.model) if is_tflite else load_keras(options.model)
-    if is_tflite and options.activation_map:
+    if is_tflite and (options.activation_map or options.uncertain):
         raise NoActivationMapError(NO_MAP_OF_TFLITE)
     findings = look_at(model)
     print(findings, flush=True)
@@ -112,19 +119,22 @@ def main(arguments: list[str]) -> int:
         notes += [NOT_CHECKED] if is_tflite else []
         gate = {"images": images.description, "notes": notes}
         metadata = dataclasses.replace(metadata, conversion={**metadata.conversion, "gate": gate})
-        maps = None
         if is_tflite:
             artifact, probabilities = _take_tflite(model, metadata, images.split.paths)
+            reference = parity.ReferencePredictions(
+                metadata.labels, metadata.input, probabilities, tuple(notes)
+            )
         else:
             source = Source(options.model, metadata, lambda: model)
             if options.activation_map:
                 source = describe_map(source)
             calibration = _calibration_images(options.dataset, metadata.labels)
+            source, reference = predict_reference(
+                source, images, uncertain=options.uncertain, notes=tuple(notes)
+            )
             artifact = _convert(source, recipe.name, calibration)
-            probabilities, maps = keras_predictions(source, images.split.paths)
-        reference = parity.ReferencePredictions(
-            metadata.labels, metadata.input, probabilities, tuple(notes), maps
-        )
+            if source.distance:
+                artifact = with_served_threshold(artifact, images.split.paths[: images.held_out])
         status = finish(output, artifact, parity.compare(artifact, reference, images))
     if status == 0:
         print(f"Next: make adopt MODEL={shlex.quote(str(output))}")
@@ -243,6 +253,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--recipe", default="float32", help=f"one of {', '.join(RECIPES)}")
     parser.add_argument("--activation-map", action="store_true", help=MAP_HELP)
+    parser.add_argument("--uncertain", action="store_true", help=UNCERTAIN_HELP)
     parser.add_argument("--output", type=Path, help="default: runs/imported/NAME/model.tflite")
     return parser.parse_args(arguments)
 

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from converter.feature_distance import SHARE
 from converter.reference import ReferenceMaps, reference_tensor
 from lambda_function.classifier import Classifier
 from lambda_function.images.decode import decode_image, preprocess
@@ -52,6 +53,8 @@ class Thresholds:
         least_probability: of a class whose logit is compared. Logits follow from probabilities,
             and integer softmaxes round small ones.
         min_map_correlation: mean correlation of the activation maps with the original model's.
+        max_distance_error: mean difference of the feature distance, as a share of it.
+        max_uncertain: share of the images not trained on that are uncertain by their distance.
     """
 
     max_disagreement: float
@@ -63,9 +66,11 @@ class Thresholds:
     max_map_error: float = 1e-3
     least_probability: float = 1e-20
     min_map_correlation: float = 0.95
+    max_distance_error: float = 0.01
+    max_uncertain: float = SHARE
 
 
-_QUANTISED = Thresholds(0.02, 0.02, 1.0, 0.01, max_map_error=0.05)
+_QUANTISED = Thresholds(0.02, 0.02, 1.0, 0.01, max_map_error=0.05, max_distance_error=0.2)
 THRESHOLDS = {
     "float32": Thresholds(0.0, 1e-4, 1e-3, 0.0),
     "float16": Thresholds(0.005, 1e-3, 0.05, 0.005),
@@ -102,6 +107,7 @@ class ReferencePredictions:
         probabilities: float32, (images, classes).
         notes: sentences for the report, such as what the comparison cannot show.
         maps: the activation maps, if the artifact must have them.
+        distances: float64, (images,), the feature distances, if the artifact must measure them.
     """
 
     labels: tuple[str, ...]
@@ -109,6 +115,7 @@ class ReferencePredictions:
     probabilities: NDArray[np.float32]
     notes: tuple[str, ...] = ()
     maps: ReferenceMaps | None = None
+    distances: NDArray[np.float64] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,11 +125,13 @@ class ServedPredictions:
     Attributes:
         probabilities: float32, (images, classes).
         maps: float32, (images, height, width, classes). Empty if the artifact has none.
+        distances: float64, (images,). Empty if the artifact measures none.
         input_differences: of each image's tensor from the reference's, as a share of its range.
     """
 
     probabilities: NDArray[np.float32]
     maps: NDArray[np.float32]
+    distances: NDArray[np.float64]
     input_differences: list[float]
 
 
@@ -267,6 +276,14 @@ def compare(
             }
             checks += _map_checks(figures, limits)
             worst_maps = _worst_maps(correlations, images.split)
+        if reference.distances is not None and metadata.feature_distance is not None:
+            figures |= distance_figures(
+                reference.distances,
+                served.distances,
+                images.held_out,
+                metadata.feature_distance.farthest,
+            )
+            checks += _distance_checks(figures, limits)
     return ParityReport(
         metadata.recipe,
         hashlib.sha256(artifact).hexdigest(),
@@ -288,23 +305,26 @@ def _serve(
     """Return what the artifact says of the images, in the reference's label order."""
     spec, names = classifier.metadata.input, classifier.metadata.labels
     order = [names.index(label) for label in reference.labels]
-    served, maps, differences = [], [], []
+    served, maps, distances, differences = [], [], [], []
     for path in tqdm(paths, desc=f"served {classifier.metadata.recipe}", unit="image"):
         data = path.read_bytes()
         tensor = preprocess(decode_image(data, target=spec), spec)
-        if classifier.metadata.activation_map:
-            probabilities, activation_map = classifier.predict_with_map(tensor)
-            maps.append(activation_map[..., order])
-        else:
-            probabilities = classifier.predict(tensor)
-        served.append(probabilities[order])
+        outputs = classifier.predict_all(tensor)
+        served.append(outputs.probabilities[order])
+        if outputs.activation_map is not None:
+            maps.append(outputs.activation_map[..., order])
+        if outputs.feature_distance is not None:
+            distances.append(outputs.feature_distance)
         expected = reference_tensor(data, reference.spec)
         # Tensors of other shapes cannot be compared, and never pass.
         same_shape = expected.shape == tensor.shape[1:]
         difference = np.abs(tensor[0] - expected).mean() if same_shape else np.inf
         differences.append(float(difference) / INPUT_RANGE[reference.spec.normalisation])
     return ServedPredictions(
-        np.stack(served), np.stack(maps) if maps else np.zeros(0, np.float32), differences
+        np.stack(served),
+        np.stack(maps) if maps else np.zeros(0, np.float32),
+        np.array(distances),
+        differences,
     )
 
 
@@ -314,15 +334,38 @@ def _description_checks(
     def equal(name: str, found: Any, expected: Any, show: Callable[[Any], str]) -> Check:
         return Check(name, show(found), f"= {show(expected)}", bool(found == expected))
 
-    checks = (
+    checks: tuple[Check, ...] = (
         equal("label names", sorted(metadata.labels), sorted(reference.labels), _short),
         equal("label order", metadata.labels, reference.labels, _short),
         equal("input", metadata.input, reference.spec, _input_text),
     )
-    if reference.maps is None and metadata.activation_map is None:
-        return checks
-    expected = MapSpec(*reference.maps.maps.shape[1:3]) if reference.maps else None
-    return (*checks, equal("activation map", metadata.activation_map, expected, _grid_text))
+    if reference.maps or metadata.activation_map:
+        expected = MapSpec(*reference.maps.maps.shape[1:3]) if reference.maps else None
+        checks += (equal("activation map", metadata.activation_map, expected, _grid_text),)
+    measured, wanted = metadata.feature_distance is not None, reference.distances is not None
+    if measured or wanted:
+        checks += (equal("feature distance", measured, wanted, str),)
+    return checks
+
+
+def distance_figures(
+    expected: NDArray[np.float64], served: NDArray[np.float64], held_out: int, farthest: float
+) -> dict[str, float]:
+    """Return how far the served feature distances are from the original model's.
+
+    Args:
+        expected, served: float64, (images,).
+        held_out: number of images that were not trained on. They come first.
+        farthest: the largest distance that is not marked.
+
+    Returns:
+        The mean difference as a share of the expected distance, and the share of the images not
+        trained on that is marked.
+    """
+    return {
+        "distance_error": float(np.mean(np.abs(served - expected) / expected)),
+        "uncertain": float(np.mean(served[:held_out] > farthest)),
+    }
 
 
 def _has_maps_like(metadata: ModelMetadata, expected: ReferenceMaps) -> bool:
@@ -435,6 +478,18 @@ def _map_checks(figures: dict[str, Any], limits: Thresholds) -> tuple[Check, ...
             bool(correlation >= least),
         ),
         Check("activation maps, logit error", f"{error:.5f}", f"<= {most:g}", bool(error <= most)),
+    )
+
+
+def _distance_checks(figures: dict[str, Any], limits: Thresholds) -> tuple[Check, ...]:
+    """Compare the figures of the feature distance with their limits. A NaN fails."""
+    names = {
+        "feature distance, mean error": ("distance_error", limits.max_distance_error),
+        "uncertain, not trained on": ("uncertain", limits.max_uncertain),
+    }
+    return tuple(
+        Check(name, f"{figures[key]:.5f}", f"<= {limit:g}", bool(figures[key] <= limit))
+        for name, (key, limit) in names.items()
     )
 
 

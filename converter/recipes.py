@@ -24,6 +24,7 @@ from typing import Any
 
 from converter.calibration import CalibrationRanges, quiet
 from converter.errors import ConverterError
+from lambda_function.metadata import DISTANCE_OUTPUT
 
 Quantise = Callable[[bytes, CalibrationRanges | None], bytes]
 
@@ -83,9 +84,11 @@ def int8(model: bytes, ranges: CalibrationRanges | None) -> bytes:
     """Integers inside, float32 at both ends.
 
     Weights are scaled per channel, activations by the ranges of the calibration images. The
-    softmax gives steps of 1/256.
+    softmax gives steps of 1/256. The feature distance is computed in float32.
     """
-    return _integer_plan().apply(model, ranges)
+    plan = _integer_plan()
+    plan.keep_distance_in_float()
+    return plan.apply(model, ranges)
 
 
 def int8_float_head(model: bytes, ranges: CalibrationRanges | None) -> bytes:
@@ -96,6 +99,7 @@ def int8_float_head(model: bytes, ranges: CalibrationRanges | None) -> bytes:
     """
     plan = _integer_plan()
     plan.leave_in_float("MEAN", "FULLY_CONNECTED", "SOFTMAX")
+    plan.keep_distance_in_float()
     return plan.apply(model, ranges)
 
 
@@ -131,7 +135,7 @@ class _Plan:
         self.manager: Any = recipe_manager.RecipeManager()
         self.operators: Any = qtyping.TFLOperationName
 
-    def keep_in_half(self, *operators: str) -> None:
+    def keep_in_half(self, *operators: str, scope: str = ".*") -> None:
         from ai_edge_quantizer import qtyping
         from ai_edge_quantizer.algorithm_manager import AlgorithmName
 
@@ -144,16 +148,26 @@ class _Plan:
         )
         for operator in operators:
             self.manager.add_quantization_config(
-                ".*", self.operators[operator], half, AlgorithmName.FLOAT_CASTING
+                scope, self.operators[operator], half, AlgorithmName.FLOAT_CASTING
             )
 
-    def leave_in_float(self, *operators: str) -> None:
+    def leave_in_float(self, *operators: str, scope: str = ".*") -> None:
         from ai_edge_quantizer.algorithm_manager import AlgorithmName
 
         for operator in operators:
             self.manager.add_quantization_config(
-                ".*", self.operators[operator], None, AlgorithmName.NO_QUANTIZE
+                scope, self.operators[operator], None, AlgorithmName.NO_QUANTIZE
             )
+
+    def keep_distance_in_float(self) -> None:
+        """Compute the feature distance in float32, from constants in float16.
+
+        A stranger's distance lies beyond those of the calibration images, where integers end.
+        """
+        scope = f".*{DISTANCE_OUTPUT}.*"
+        self.leave_in_float("ALL_SUPPORTED", scope=scope)
+        self.leave_in_float("REDUCE_MIN")  # the output itself, which has another name
+        self.keep_in_half("FULLY_CONNECTED", scope=scope)
 
     def apply(self, model: bytes, ranges: CalibrationRanges | None = None) -> bytes:
         from ai_edge_quantizer import quantizer

@@ -53,40 +53,61 @@ class ReferenceMaps:
     bias: NDArray[np.float32]
 
 
+@dataclasses.dataclass(frozen=True)
+class KerasPredictions:
+    """What a Keras model gives for some images.
+
+    Attributes:
+        probabilities: float32, (images, classes).
+        maps: the activation maps, if the source's metadata describes them.
+        pooled: float32, (images, channels), the input of the last dense layer, if asked for.
+    """
+
+    probabilities: NDArray[np.float32]
+    maps: ReferenceMaps | None = None
+    pooled: NDArray[np.float32] | None = None
+
+
 def keras_predictions(
-    source: Source, paths: Sequence[Path], *, cache: Path = CACHE
-) -> tuple[NDArray[np.float32], ReferenceMaps | None]:
-    """Return the Keras model's probabilities and its activation maps.
+    source: Source, paths: Sequence[Path], *, pooled: bool = False, cache: Path = CACHE
+) -> KerasPredictions:
+    """Return the Keras model's probabilities, its activation maps and its pooled features.
 
     They are the same for every recipe. Each batch is kept on disk under the hash of the model,
     the images and this file, so an interrupted gate resumes.
 
-    Returns:
-        float32, (images, classes), and the maps if the source's metadata describes them.
+    Args:
+        source: the model and its description.
+        paths: of the images.
+        pooled: whether the pooled features are wanted. The model must have a pooled head.
+        cache: folder of what was predicted before.
 
     Raises:
         SourceError: not a Keras model, or an image that cannot be read.
     """
-    folder = cache / _key(source, paths)
+    grid = source.metadata.activation_map
+    with_head = pooled or grid is not None
+    folder = cache / _key(source, paths, with_head=with_head)
     folder.mkdir(parents=True, exist_ok=True)
     starts = range(0, len(paths), BATCH)
     # A batch's probabilities are written last. Their file means that the batch is complete.
     missing = [start for start in starts if not (folder / f"{start}.npy").is_file()]
-    head = find_pooled_head(source.load()) if source.metadata.activation_map else None
+    head = find_pooled_head(source.load()) if with_head else None
     model: Any = head.with_features if head else source.load() if missing else None
     for start in tqdm(missing, desc="Keras", unit=f"{BATCH} images", disable=not missing):
         values = model.predict_on_batch(_batch(paths[start : start + BATCH], source.spec))
         if head:
-            values, features = values
-            maps = np.asarray(features, np.float64) @ head.kernel.astype(np.float64)
-            _save(folder / f"{start}.map.npy", maps.astype(np.float32))
+            values, features, averages = values
+            cells = np.asarray(features, np.float64) @ head.kernel.astype(np.float64)
+            _save(folder / f"{start}.map.npy", cells.astype(np.float32))
+            _save(folder / f"{start}.pooled.npy", np.asarray(averages, np.float32))
         _save(folder / f"{start}.npy", complete(np.asarray(values), source.metadata.output))
-    probabilities = _load(folder, [f"{start}.npy" for start in starts])
-    if head is None:
-        return probabilities, None
-    return probabilities, ReferenceMaps(
-        _load(folder, [f"{start}.map.npy" for start in starts]), head.bias
-    )
+
+    def load(end: str) -> NDArray[np.float32]:
+        return np.concatenate([np.load(folder / f"{start}{end}.npy") for start in starts])
+
+    maps = ReferenceMaps(load(".map"), head.bias) if head and grid else None
+    return KerasPredictions(load(""), maps, load(".pooled") if pooled else None)
 
 
 def complete(values: NDArray[Any], output: str) -> NDArray[np.float32]:
@@ -142,10 +163,6 @@ def _batch(paths: Sequence[Path], spec: InputSpec) -> NDArray[np.float32]:
         return np.stack(list(pool.map(lambda path: read_tensor(path, spec), paths)))
 
 
-def _load(folder: Path, names: Sequence[str]) -> NDArray[np.float32]:
-    return np.concatenate([np.load(folder / name) for name in names])
-
-
 def _save(file: Path, array: NDArray[np.float32]) -> None:
     with replacing(file) as unfinished:
         np.save(unfinished, array)
@@ -188,10 +205,10 @@ def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
     return image.convert("RGB")
 
 
-def _key(source: Source, paths: Sequence[Path]) -> str:
+def _key(source: Source, paths: Sequence[Path], *, with_head: bool) -> str:
     digest = hashlib.sha256(source.sha256.encode())
     metadata = source.metadata
-    digest.update(repr((source.spec, metadata.output, metadata.activation_map)).encode())
+    digest.update(repr((source.spec, metadata.output, metadata.activation_map, with_head)).encode())
     digest.update(Path(__file__).read_bytes())
     for path in paths:
         digest.update(hashlib.sha256(path.read_bytes()).digest())

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import os
 import tempfile
-from collections.abc import Callable
 from importlib.metadata import version
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow: no start-up chatter
 
@@ -18,7 +19,7 @@ from converter.recipes import Recipe
 from converter.sources.pooled_head import find_pooled_head
 from converter.sources.source import Source
 from lambda_function.classifier import ArtifactError, Classifier
-from lambda_function.metadata import MAP_OUTPUT, MapSpec, embed_metadata
+from lambda_function.metadata import DISTANCE_OUTPUT, MAP_OUTPUT, MapSpec, embed_metadata
 
 TOOLS = ("tensorflow", "keras", "ai-edge-quantizer")
 
@@ -26,7 +27,7 @@ TOOLS = ("tensorflow", "keras", "ai-edge-quantizer")
 def to_float32(source: Source) -> bytes:
     """Return the model as a float32 flatbuffer: batch of 1, named input and outputs.
 
-    The activation map is a second output if the source's metadata describes one.
+    The activation map and the feature distance are outputs too if the source describes them.
 
     Equal models give equal bytes.
 
@@ -40,7 +41,8 @@ def to_float32(source: Source) -> bytes:
     frozen = _frozen_function(source)
     image = tf.TensorSpec((1, source.spec.height, source.spec.width, 3), tf.float32, INPUT_NAME)
 
-    names = [source.metadata.output, *([MAP_OUTPUT] if source.metadata.activation_map else [])]
+    extra = {MAP_OUTPUT: source.metadata.activation_map, DISTANCE_OUTPUT: source.distance}
+    names = [source.metadata.output, *(name for name, wanted in extra.items() if wanted)]
 
     def predict(image: Any) -> dict[str, Any]:
         return dict(zip(names, frozen(image), strict=True))
@@ -114,7 +116,8 @@ def check_servable(artifact: bytes) -> None:
 def _frozen_function(source: Source) -> Any:
     """Return the model as a TensorFlow function whose weights are constants.
 
-    It returns the output and, if the metadata describes one, the activation map.
+    It returns the output, the activation map and the feature distance, as far as the source
+    describes them.
     """
     import tensorflow as tf
     from tensorflow.python.framework.convert_to_constants import (
@@ -123,33 +126,38 @@ def _frozen_function(source: Source) -> Any:
 
     model = source.load()
     shape = (1, source.spec.height, source.spec.width, 3)
-    if source.metadata.activation_map:
-        answer = _with_map(model, source.metadata.activation_map)
-    else:
-        answer = functools.partial(model, training=False)
-    function = tf.function(answer)
+    grid = source.metadata.activation_map
+    is_plain = grid is None and source.distance is None
+    head = None if is_plain else find_pooled_head(model)
+
+    def outputs(image: Any) -> Any:
+        if head is None:
+            return model(image, training=False)
+        values, features, pooled = head.with_features(image, training=False)
+        found = [values]
+        if grid:
+            found.append(_activation_map(features, head.kernel, grid))
+        if source.distance:
+            with tf.name_scope(DISTANCE_OUTPUT):
+                found.append(source.distance.in_graph(pooled))
+        return found
+
+    function = tf.function(outputs)
     concrete = function.get_concrete_function(tf.TensorSpec(shape, tf.float32, name=INPUT_NAME))
     return convert_variables_to_constants_v2(concrete)
 
 
-def _with_map(model: Any, grid: MapSpec) -> Callable[[Any], tuple[Any, Any]]:
-    """Return image -> output and activation map, (1, height, width, classes).
+def _activation_map(features: Any, kernel: NDArray[np.float32], grid: MapSpec) -> Any:
+    """Return the activation map of features, (1, height, width, classes).
 
-    The map is a 1x1 convolution of the features, written as a product of matrices. So recipes
-    treat it as the dense layer whose weights it shares.
+    It is a 1x1 convolution of the features, written as a product of matrices. So recipes treat it
+    as the dense layer whose weights it shares.
     """
     import tensorflow as tf
 
-    head = find_pooled_head(model)
-    channels, classes = head.kernel.shape
-
-    def answer(image: Any) -> tuple[Any, Any]:
-        values, features = head.with_features(image, training=False)
-        cells = tf.reshape(features, (grid.height * grid.width, channels))
-        product = tf.linalg.matmul(cells, head.kernel)
-        return values, tf.reshape(product, (1, grid.height, grid.width, classes))
-
-    return answer
+    channels, classes = kernel.shape
+    cells = tf.reshape(features, (grid.height * grid.width, channels))
+    return tf.reshape(tf.linalg.matmul(cells, kernel), (1, grid.height, grid.width, classes))
 
 
 def _require_tensorflow_backend() -> None:

@@ -6,12 +6,14 @@ installed. Both have the same API.
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lambda_function.metadata import (
+    DISTANCE_OUTPUT,
     MAP_OUTPUT,
     SECOND_LABEL_OUTPUTS,
     ModelMetadata,
@@ -23,14 +25,27 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from lambda_function.metadata import UncertainSpec
-
-
-LEAST_PROBABILITY = 1e-7  # of a class. A quantised softmax has zeros
-
 
 class ArtifactError(RuntimeError):
     """The artifact cannot be loaded, or contradicts its metadata."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Outputs:
+    """All that a model returns for one image.
+
+    Attributes:
+        probabilities: float32, (classes,), in the order of the labels.
+        activation_map: float32, (height, width, classes) of ``metadata.activation_map``. Its mean
+            over the cells is a class's logit without bias. Temperature is not applied. Values may
+            be negative. None if the model has no map.
+        feature_distance: how far the image's features lie from the nearest class mean, from 0 on.
+            None if the model does not measure it. See ``converter.feature_distance``.
+    """
+
+    probabilities: NDArray[np.float32]
+    activation_map: NDArray[np.float32] | None = None
+    feature_distance: float | None = None
 
 
 class Classifier:
@@ -54,7 +69,7 @@ class Classifier:
         self.metadata: ModelMetadata = read_metadata(artifact)
         self._lock = threading.Lock()
         self._interpreter = _load_interpreter(artifact, num_threads)
-        self._input, self._output, self._map = _checked_tensors(self._interpreter, self.metadata)
+        self._input, self._outputs = _checked_tensors(self._interpreter, self.metadata)
         self._run_once()
 
     def predict(self, tensor: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -66,29 +81,22 @@ class Classifier:
         Returns:
             float32, (classes,), probabilities in the order of ``metadata.labels``.
         """
-        (values,) = self._run(tensor, self._output)
+        (values,) = self._run(tensor, self._outputs[self.metadata.output])
         return _to_probabilities(values, self.metadata.output)
 
-    def predict_with_map(
-        self, tensor: NDArray[np.float32]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Classify one preprocessed image and show where the model sees each class.
+    def predict_all(self, tensor: NDArray[np.float32]) -> Outputs:
+        """Classify one preprocessed image, and return the other outputs of the model too.
 
         Args:
             tensor: as for ``predict``.
-
-        Returns:
-            The probabilities of ``predict``, and the activation map: float32,
-            (height, width, classes) of ``metadata.activation_map``. Its mean over the cells is a
-            class's logit without bias. Temperature is not applied. Values may be negative.
-
-        Raises:
-            ValueError: this artifact has no activation map.
         """
-        if self._map is None:
-            raise ValueError(f"the model {self.metadata.name} has no activation map")
-        values, activation_map = self._run(tensor, self._output, self._map)
-        return _to_probabilities(values, self.metadata.output), activation_map
+        found = dict(zip(self._outputs, self._run(tensor, *self._outputs.values()), strict=True))
+        distance = found.get(DISTANCE_OUTPUT)
+        return Outputs(
+            _to_probabilities(found[self.metadata.output], self.metadata.output),
+            found.get(MAP_OUTPUT),
+            None if distance is None else float(distance[0]),
+        )
 
     def _run(self, tensor: NDArray[np.float32], *outputs: int) -> list[NDArray[np.float32]]:
         """Run the graph on one image and return these output tensors, without the batch."""
@@ -101,21 +109,22 @@ class Classifier:
         """Raise ArtifactError if the model cannot run. Some damage shows only at inference."""
         size = self.metadata.input
         zeros = np.zeros((1, size.height, size.width, 3), np.float32)
-        activation_map = np.zeros(0, np.float32)
         try:
-            if self._map is None:
-                probabilities = self.predict(zeros)
-            else:
-                probabilities, activation_map = self.predict_with_map(zeros)
+            outputs = self.predict_all(zeros)
         except (ValueError, RuntimeError) as error:
             raise ArtifactError(f"the artifact's model fails at inference: {error}") from error
-        if not are_probabilities(probabilities):
+        if not are_probabilities(outputs.probabilities):
             raise ArtifactError(
                 "the artifact's model does not return probabilities for an input of zeros. "
-                f"Received: {probabilities.tolist()[:10]}"
+                f"Received: {outputs.probabilities.tolist()[:10]}"
             )
-        if not np.isfinite(activation_map).all():
-            raise ArtifactError("the artifact's activation map is not finite for an input of zeros")
+        others: dict[str, Any] = {
+            "activation map": outputs.activation_map,
+            "feature distance": outputs.feature_distance,
+        }
+        for name, values in others.items():
+            if values is not None and not np.isfinite(values).all():
+                raise ArtifactError(f"the artifact's {name} is not finite for an input of zeros")
 
 
 def are_probabilities(values: NDArray[np.float32]) -> bool:
@@ -126,45 +135,6 @@ def are_probabilities(values: NDArray[np.float32]) -> bool:
     """
     total = values.sum(dtype=np.float64)
     return bool(np.isfinite(values).all() and (values >= 0).all() and 0.9 < total < 1.1)
-
-
-def is_unlike_known(probabilities: NDArray[np.float32], rule: UncertainSpec) -> bool:
-    """Return whether an image is unlike those that the model knows.
-
-    For an image of its own kind the model not only prefers one class. It also rejects the others in
-    a way that is typical of that class. So the logarithms of the probabilities lie near those of
-    other images of the class. The distance is Mahalanobis's, with one covariance for all classes
-    (Lee et al., A simple unified framework for detecting out-of-distribution samples, 2018).
-    docs/experiments.md compares it with other scores.
-
-    Args:
-        probabilities: float32, (classes,), in the order of the labels.
-        rule: from the artifact's metadata.
-    """
-    point = log_ratios(probabilities[np.newaxis]) @ np.array(rule.factor)
-    return bool(square_distances(point, np.array(rule.centres))[0] > rule.farthest)
-
-
-def log_ratios(probabilities: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Return the logarithms of probabilities, less their mean over the classes.
-
-    Args:
-        probabilities: float, (images, classes).
-    """
-    logarithms = np.log(np.maximum(probabilities.astype(np.float64), LEAST_PROBABILITY))
-    return np.asarray(logarithms - logarithms.mean(axis=1, keepdims=True))
-
-
-def square_distances(
-    points: NDArray[np.float64], centres: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Return each point's squared distance to the nearest centre, float64, (points,).
-
-    Args:
-        points: float64, (points, dimensions).
-        centres: float64, (centres, dimensions).
-    """
-    return np.asarray(np.min([((points - one) ** 2).sum(axis=1) for one in centres], axis=0))
 
 
 def _to_probabilities(values: NDArray[np.float32], output: str) -> NDArray[np.float32]:
@@ -211,28 +181,36 @@ def _interpreter_class() -> Any:
     return Interpreter
 
 
-def _checked_tensors(interpreter: Any, metadata: ModelMetadata) -> tuple[int, int, int | None]:
-    """Return the tensors of the input, the output and the activation map, if there is one."""
+def _checked_tensors(interpreter: Any, metadata: ModelMetadata) -> tuple[int, dict[str, int]]:
+    """Return the tensor of the input, and those of the outputs by name."""
     try:
         inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
     except ValueError as error:  # a name that is not UTF-8
         raise ArtifactError(f"the artifact's tensors cannot be read: {error}") from error
-    size, grid = metadata.input, metadata.activation_map
-    outputs_of_graph = 1 if metadata.output in SECOND_LABEL_OUTPUTS else len(metadata.labels)
+    size, shapes = metadata.input, _output_shapes(metadata)
     (image,) = _find("input", inputs, (1, size.height, size.width, 3))
-    if grid is None:
-        (output,) = _find("output", outputs, (1, outputs_of_graph))
-        return image, output, None
-    named = _named_outputs(interpreter)
-    names = (metadata.output, MAP_OUTPUT)
-    if sorted(named) != sorted(names):
-        raise ArtifactError(
-            f"the artifact's outputs do not fit its metadata: metadata says {sorted(names)}, "
-            f"the model has {sorted(named)}"
-        )
-    shapes = ((1, outputs_of_graph), (1, grid.height, grid.width, len(metadata.labels)))
-    output, activation_map = _find("output", [named[name] for name in names], *shapes)
-    return image, output, activation_map
+    if len(shapes) > 1:
+        named = _named_outputs(interpreter)
+        if sorted(named) != sorted(shapes):
+            raise ArtifactError(
+                f"the artifact's outputs do not fit its metadata: metadata says {sorted(shapes)}, "
+                f"the model has {sorted(named)}"
+            )
+        outputs = [named[name] for name in shapes]
+    return image, dict(zip(shapes, _find("output", outputs, *shapes.values()), strict=True))
+
+
+def _output_shapes(metadata: ModelMetadata) -> dict[str, tuple[int, ...]]:
+    """Return the shape of each output by name. The first one gives the probabilities."""
+    classes, grid = len(metadata.labels), metadata.activation_map
+    shapes: dict[str, tuple[int, ...]] = {
+        metadata.output: (1, 1 if metadata.output in SECOND_LABEL_OUTPUTS else classes)
+    }
+    if grid:
+        shapes[MAP_OUTPUT] = (1, grid.height, grid.width, classes)
+    if metadata.feature_distance:
+        shapes[DISTANCE_OUTPUT] = (1, 1)
+    return shapes
 
 
 def _named_outputs(interpreter: Any) -> dict[str, dict[str, Any]]:

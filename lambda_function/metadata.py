@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 FORMAT_VERSION = 2
-MAP_FORMAT_VERSION = 3  # of artifacts with an activation map, or a rule for uncertain images
+MAP_FORMAT_VERSION = 3  # of artifacts with an activation map or a feature distance
 READABLE_VERSIONS = (1, 2, 3)
 # Version 1 had no words. All its artifacts are of this project's clothing model.
 _WORDS_OF_VERSION_1 = {"title": "Which garment is it?", "subject": "garment"}
@@ -33,8 +33,10 @@ RESIZE_FILTERS = ("nearest", "bilinear", "bicubic", "lanczos")
 NORMALISATIONS = ("xception", "tf", "torch", "caffe", "0..1", "0..255")
 SECOND_LABEL_OUTPUTS = ("probability_of_second", "logit_of_second")
 OUTPUTS = ("probabilities", "logits", *SECOND_LABEL_OUTPUTS)
-MAP_OUTPUT = "activation_map"  # name of the second output
+MAP_OUTPUT = "activation_map"  # names of the outputs beside the first
+DISTANCE_OUTPUT = "feature_distance"
 MAP_COVERS = "the whole upright image, in equal cells, row by row from the top left"
+DISTANCE_MEASURES = "squared Mahalanobis distance of the pooled features to the nearest class mean"
 NOT_STATED = "not stated"  # the licence of a model whose owner names none
 _TEXTS = (
     "name",
@@ -117,40 +119,36 @@ class MapSpec:
 
 
 @dataclasses.dataclass(frozen=True)
-class UncertainSpec:
-    """Where the model's predictions for images of its own kind lie. See ``classifier``.
+class DistanceSpec:
+    """How far an image's features may lie from those of images that the model knows.
 
     Attributes:
-        centres: (classes, classes), each class's mean log-ratios times the factor.
-        factor: (classes, classes), turns log-ratios into values of equal spread.
-        farthest: largest squared distance to the nearest centre that is not marked.
+        farthest: the largest feature distance that is not marked as uncertain.
+        images: number of images, not trained on, that ``farthest`` is measured on.
+        share: of these images that are farther, and so would be marked.
+        measures: what the distance is, in words, for readers of the metadata.
     """
 
-    centres: tuple[tuple[float, ...], ...]
-    factor: tuple[tuple[float, ...], ...]
     farthest: float
+    images: int
+    share: float
+    measures: str = DISTANCE_MEASURES
 
-    @classmethod
-    def from_dict(cls, fields: dict[str, Any]) -> UncertainSpec:
-        """Build from JSON types."""
-        grids = {name: tuple(map(tuple, fields[name])) for name in ("centres", "factor")}
-        return cls(**{**fields, **grids})
-
-    def check(self, classes: int) -> None:
-        """Check shapes and values.
-
-        Args:
-            classes: number of labels.
-
-        Raises:
-            MetadataError: they do not fit the labels, or are no numbers.
-        """
-        rows = [*self.centres, *self.factor, *[(self.farthest,) * classes]]
-        numbers = all(type(value) in (int, float) for row in rows for value in row)
-        widths = {len(row) for row in rows}
-        if not numbers or widths != {classes} or len(rows) != 2 * classes + 1:
+    def __post_init__(self) -> None:
+        for name in ("farthest", "share"):
+            value = getattr(self, name)
+            if type(value) not in (int, float) or not 0 <= value < math.inf:
+                raise MetadataError(
+                    f"feature distance: {name} must be a number from 0 on. Received: {value!r}"
+                )
+        if type(self.images) is not int or self.images < 1:
             raise MetadataError(
-                f"the rule for uncertain images must hold numbers for {classes} classes"
+                f"feature distance: images must be a positive integer. Received: {self.images!r}"
+            )
+        if self.measures != DISTANCE_MEASURES:
+            raise MetadataError(
+                f"the feature distance must measure {DISTANCE_MEASURES!r}. "
+                f"Received: {self.measures!r}"
             )
 
 
@@ -177,8 +175,8 @@ class ModelMetadata:
         subject: noun for what an image shows, such as ``"garment"``.
         activation_map: the grid of the output ``activation_map``. None if the model has no such
             output, and then ``to_dict`` has no such field.
-        uncertain: rule for images unlike those that the model knows. None marks no image, and
-            then ``to_dict`` has no such field.
+        feature_distance: what the output ``feature_distance`` says of images unlike those that
+            the model knows. None if the model has no such output, as above.
         format_version: of this structure.
     """
 
@@ -198,7 +196,7 @@ class ModelMetadata:
     title: str = "What is in the image?"
     subject: str = "image"
     activation_map: MapSpec | None = None
-    uncertain: UncertainSpec | None = None
+    feature_distance: DistanceSpec | None = None
     format_version: int = FORMAT_VERSION
 
     def __post_init__(self) -> None:
@@ -224,11 +222,9 @@ class ModelMetadata:
             raise MetadataError(
                 f"output {self.output!r} needs two labels. Received: {list(self.labels)}"
             )
-        if self.uncertain:
-            self.uncertain.check(len(self.labels))
         parts = {
             "an activation map": self.activation_map,
-            "a rule for uncertain images": self.uncertain,
+            "a feature distance": self.feature_distance,
         }
         for what, part in parts.items():
             if part and self.format_version != MAP_FORMAT_VERSION:
@@ -246,7 +242,7 @@ class ModelMetadata:
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON types, nested."""
         fields = {**dataclasses.asdict(self), "labels": list(self.labels)}
-        for name in ("activation_map", "uncertain"):
+        for name in (MAP_OUTPUT, DISTANCE_OUTPUT):
             if getattr(self, name) is None:
                 del fields[name]  # artifacts of format version 2 stay as they were
         return fields
@@ -272,10 +268,10 @@ class ModelMetadata:
             if not (isinstance(labels, list) and all(isinstance(name, str) for name in labels)):
                 raise MetadataError(f"labels must be a list of names. Received: {labels!r}")
             known = {**fields, "labels": tuple(labels), "input": spec}
-            if "activation_map" in fields:
-                known["activation_map"] = MapSpec(**fields["activation_map"])
-            if "uncertain" in fields:
-                known["uncertain"] = UncertainSpec.from_dict(fields["uncertain"])
+            if MAP_OUTPUT in fields:
+                known[MAP_OUTPUT] = MapSpec(**fields[MAP_OUTPUT])
+            if DISTANCE_OUTPUT in fields:
+                known[DISTANCE_OUTPUT] = DistanceSpec(**fields[DISTANCE_OUTPUT])
             return cls(**known)
         except (TypeError, KeyError) as error:
             what = f"{error} is missing" if isinstance(error, KeyError) else error

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lambda_function import SHIPPED_MODEL
-from lambda_function.classifier import ArtifactError, Classifier, are_probabilities, is_unlike_known
+from lambda_function.classifier import ArtifactError, Classifier, are_probabilities
 from lambda_function.errors import BadRequestError, TooLargeError
 from lambda_function.explanation import Explanation, explain_class
 from lambda_function.fetching.client import FetchLimits, fetch_image
@@ -29,6 +29,8 @@ from lambda_function.stopwatch import Stopwatch
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from lambda_function.classifier import Outputs
+    from lambda_function.metadata import ModelMetadata
     from lambda_function.settings import Settings
 
 DEADLINE_MARGIN_S = 1.0  # of the function's remaining time, kept to send the response
@@ -47,7 +49,7 @@ class Prediction:
         image_size: (height, width) of the upright image as it was encoded, in pixels.
         profile_ignored: whether the image has a colour profile that could not be used.
         explanation: where the model sees a class, if the request asked for it.
-        unlike_known: whether the artifact's own rule finds the image unlike those it knows.
+        unlike_known: whether the image's features are farther than the artifact allows.
     """
 
     scores: tuple[tuple[str, float], ...]
@@ -64,7 +66,7 @@ class Prediction:
         Args:
             top_k: how many classes to show.
             min_score: a best score below it is marked as uncertain, and no other. None lets the
-                artifact's own rule decide.
+                artifact's feature distance decide.
         """
         shown = [{"label": label, "score": score} for label, score in self.scores[:top_k]]
         part: dict[str, Any] = {"predictions": shown}
@@ -173,16 +175,13 @@ class Service:
         decode_ms = stopwatch.lap_ms()
         tensor = preprocess(image, metadata.input)
         preprocess_ms = stopwatch.lap_ms()
-        if explain:
-            probabilities, activation_map = self.classifier.predict_with_map(tensor)
-        else:
-            probabilities = self.classifier.predict(tensor)
+        outputs = self.classifier.predict_all(tensor)
         inference_ms = stopwatch.lap_ms()
-        scores = _rank(metadata.labels, probabilities)
+        scores = _rank(metadata.labels, outputs.probabilities)
         explanation = None
-        if explain:
+        if explain and outputs.activation_map is not None:
             label = scores[0][0] if explain is True else explain
-            class_map = activation_map[..., metadata.labels.index(label)]
+            class_map = outputs.activation_map[..., metadata.labels.index(label)]
             explanation = explain_class(class_map, label, image.info["encoded_size"])
         return Prediction(
             scores=scores,
@@ -196,8 +195,7 @@ class Service:
             image_size=image.info["encoded_size"],
             profile_ignored=image.info.get("profile_ignored", False),
             explanation=explanation,
-            unlike_known=metadata.uncertain is not None
-            and is_unlike_known(probabilities, metadata.uncertain),
+            unlike_known=_is_unlike_known(outputs, metadata),
         )
 
     def self_test_ms(self) -> float:
@@ -298,6 +296,12 @@ def load_service(settings: Settings) -> Service:
             f"the model {name} cannot be read ({error.strerror}). MODEL_URI names another."
         ) from error
     return Service(settings, classifier)
+
+
+def _is_unlike_known(outputs: Outputs, metadata: ModelMetadata) -> bool:
+    """Return whether the features are farther than the metadata allows. NaN is."""
+    distance, spec = outputs.feature_distance, metadata.feature_distance
+    return distance is not None and spec is not None and not distance <= spec.farthest
 
 
 def _rank(

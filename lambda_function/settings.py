@@ -199,7 +199,7 @@ VARIABLES = (
         "off",
         "number, 0 to 1",
         'A best score below it adds `"uncertain": true` to the prediction. If set, it decides '
-        "alone. Otherwise the model's own rule decides, if it has one.",
+        "alone. Otherwise the model's feature distance decides, if it measures one.",
         _score,
     ),
     Variable(

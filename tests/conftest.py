@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 TINY_MODEL = TESTS / "data" / "tiny.tflite"
 TINY_MAP_MODEL = TESTS / "data" / "tiny_map.tflite"
+TINY_ALL_MODEL = TESTS / "data" / "tiny_all.tflite"
 EVENTS = TESTS / "events"
 FORMATS = ("http_api_v2", "http_api_v2_named_stage", "rest_api_v1", "function_url")
 RELEASE = "clothing-xception"

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lambda_function.classifier import LEAST_PROBABILITY, log_ratios, square_distances
-from training.evaluation.uncertain import SHARE, cross_distances, whiten
+from converter.feature_distance import SHARE, fit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -21,22 +20,29 @@ if TYPE_CHECKING:
 
     Score = Callable[["Activations"], NDArray[np.float64]]
 
+LEAST_PROBABILITY = 1e-7  # of a class. A quantised softmax has zeros
+SHRINKAGE = 0.01  # of a covariance, towards a multiple of the identity
+
 
 @dataclasses.dataclass(frozen=True)
 class Activations:
-    """What a model gives for some images. A ``.tflite`` gives probabilities only.
+    """What a model gives for some images.
+
+    A ``.tflite`` gives probabilities, and its feature distance if it measures it.
 
     Attributes:
         probabilities: float64, (images, classes).
         logits: float64, (images, classes), before temperature. None if unknown.
         pooled: float64, (images, channels), the input of the last dense layer.
         maps: float64, (images, height, width, classes), the activation maps.
+        distances: float64, (images,), the feature distances.
     """
 
     probabilities: NDArray[np.float64]
     logits: NDArray[np.float64] | None = None
     pooled: NDArray[np.float64] | None = None
     maps: NDArray[np.float64] | None = None
+    distances: NDArray[np.float64] | None = None
 
     def subset(self, chosen: Sequence[bool]) -> Activations:
         """Return the activations of some of the images."""
@@ -49,23 +55,22 @@ class Activations:
 
 def scores_of(
     validation: Activations,
-    validation_labels: NDArray[np.int64],
     train: Activations | None = None,
     train_labels: NDArray[np.int64] | None = None,
 ) -> dict[str, Score]:
     """Return every score that can be computed, by name. Low values mean something else.
 
     Args:
-        validation: gives the class means of what only a ``.tflite`` has.
-        validation_labels: int64, (images,).
+        validation: shows what the model gives.
         train: gives the class means of the pooled features. None leaves those scores out.
         train_labels: int64, (images,).
     """
     scores: dict[str, Score] = {
         "highest probability": lambda given: given.probabilities.max(axis=1),
         "entropy": _negative_entropy,
-        "distance of log-probabilities": _rule(validation, validation_labels),
     }
+    if validation.distances is not None:
+        scores["feature distance of the artifact"] = lambda given: -_present(given.distances)
     if validation.logits is not None:
         scores |= {
             "highest logit": lambda given: _present(given.logits).max(axis=1),
@@ -77,9 +82,8 @@ def scores_of(
         scores |= {
             "Euclidean distance of features": _diagonal(features, labels, scaled=False),
             "distance of scaled features": _diagonal(features, labels, scaled=True),
-            "Mahalanobis distance of features": _mahalanobis(
-                features, labels, lambda given: _present(given.pooled)
-            ),
+            "Mahalanobis distance of features": _mahalanobis(features, labels),
+            "the same of 32 components and the rest": _components(features, labels),
         }
     return scores
 
@@ -126,30 +130,34 @@ def _log_sum_exp(logits: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(highest + np.log(np.exp(logits - highest[:, None]).sum(axis=1)))
 
 
-def _rule(validation: Activations, labels: NDArray[np.int64]) -> Score:
-    """Return minus the distance of the converter's rule for uncertain images.
-
-    Each validation image is judged by a rule that was fitted without it.
-    """
-    points = log_ratios(validation.probabilities)
-    factor, means = whiten(points, labels)
-
-    def score(given: Activations) -> NDArray[np.float64]:
-        if given is validation:
-            return -cross_distances(points, labels)
-        return -square_distances(log_ratios(given.probabilities) @ factor, means @ factor)
-
-    return score
+def _components(features: NDArray[np.float64], labels: NDArray[np.int64]) -> Score:
+    """Return minus the distance that the converter's ``--uncertain`` puts into an artifact."""
+    distance = fit(features, labels)
+    return lambda given: -distance.measure(_present(given.pooled))
 
 
-def _mahalanobis(features: NDArray[np.float64], labels: NDArray[np.int64], read: Score) -> Score:
+def _mahalanobis(features: NDArray[np.float64], labels: NDArray[np.int64]) -> Score:
     """Return minus the distance to the nearest class mean, with one covariance for all classes.
 
-    Lee et al., A simple unified framework for detecting out-of-distribution samples, 2018.
+    Lee et al., A simple unified framework for detecting out-of-distribution samples, 2018. The
+    covariance is shrunk a little.
     """
-    factor, means = whiten(features, labels)
+    names = np.unique(labels)
+    means = np.stack([features[labels == name].mean(axis=0) for name in names])
+    differences = features - means[np.searchsorted(names, labels)]
+    covariance = differences.T @ differences / len(differences)
+    size = len(covariance)
+    target = np.eye(size) * np.trace(covariance) / size
+    factor = np.linalg.cholesky(np.linalg.inv((1 - SHRINKAGE) * covariance + SHRINKAGE * target))
     centres = means @ factor
-    return lambda given: -square_distances(read(given) @ factor, centres)
+    return lambda given: -_square_distances(_present(given.pooled) @ factor, centres)
+
+
+def _square_distances(
+    points: NDArray[np.float64], centres: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return each point's squared distance to the nearest centre, float64, (points,)."""
+    return np.asarray(np.min([((points - one) ** 2).sum(axis=1) for one in centres], axis=0))
 
 
 def _diagonal(features: NDArray[np.float64], labels: NDArray[np.int64], *, scaled: bool) -> Score:
@@ -164,7 +172,7 @@ def _diagonal(features: NDArray[np.float64], labels: NDArray[np.int64], *, scale
     means = np.stack([features[labels == name].mean(axis=0) for name in names])
     variance = ((features - means[np.searchsorted(names, labels)]) ** 2).mean(axis=0)
     scale = 1 / np.sqrt(variance + 0.1 * variance.mean()) if scaled else np.ones(len(variance))
-    return lambda given: -square_distances(_present(given.pooled) * scale, means * scale)
+    return lambda given: -_square_distances(_present(given.pooled) * scale, means * scale)
 
 
 def _blob_shares(maps: NDArray[np.float64], given: Activations) -> NDArray[np.float64]:

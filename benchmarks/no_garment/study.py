@@ -4,8 +4,9 @@
 
 Photographs, drawings and surfaces (``strangers``) and, where they are there, garments
 of other kinds go through the serving path. ``rejection`` fixes the threshold of every
-score on validation. A ``.tflite`` gives probabilities only. A run's folder gives all scores, and
-needs Keras. Its activations are kept in .cache/no-garment/, so a second run takes seconds.
+score on validation. A ``.tflite`` gives probabilities, and its feature distance if it measures it
+(``python -m converter ... --uncertain``). A run's folder gives all other scores, and needs Keras.
+Its activations are kept in .cache/no-garment/, so a second run takes seconds.
 Needs the environment `benchmarks` (``make .venv/benchmarks/.ok``).
 """
 
@@ -83,7 +84,7 @@ def main(arguments: list[str]) -> None:
             label: given.subset([name == label for name in other_labels])
             for label in sorted(set(other_labels))
         }
-    scores = scores_of(known, validation.labels, trained, train.labels if train else None)
+    scores = scores_of(known, trained, train.labels if train else None)
     result = {
         **record,
         "model": f"{model.name} {model.version} ({model.kind})",
@@ -189,9 +190,15 @@ class _Look:
 
 def _tflite(path: Path) -> Run:
     classifier = Classifier(path)
-    return lambda images: {
-        "probabilities": np.stack([classifier.predict(image[np.newaxis]) for image in images])
-    }
+
+    def run(images: np.ndarray[Any, Any]) -> dict[str, np.ndarray[Any, Any]]:
+        outputs = [classifier.predict_all(image[np.newaxis]) for image in images]
+        found = {"probabilities": np.stack([each.probabilities for each in outputs])}
+        if classifier.metadata.feature_distance:
+            found["distances"] = np.array([each.feature_distance for each in outputs])
+        return found
+
+    return run
 
 
 def _keras(folder: Path) -> Run:

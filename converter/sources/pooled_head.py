@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from converter import feature_distance
 from converter.errors import SourceError
 from converter.sources.source import Source
 from lambda_function.metadata import MAP_FORMAT_VERSION, SECOND_LABEL_OUTPUTS, MapSpec
@@ -27,8 +28,8 @@ class PooledHead:
     """The head of a Keras model.
 
     Attributes:
-        with_features: the model with a second output, the features that the pooling averages:
-            float32, (N, height, width, channels).
+        with_features: the model with two more outputs: the features that the pooling averages,
+            float32, (N, height, width, channels), and their averages, float32, (N, channels).
         kernel: float32, (channels, classes), of the dense layer.
         bias: float32, (classes,), of the dense layer.
     """
@@ -64,7 +65,7 @@ def find_pooled_head(model: Any) -> PooledHead:
         raise _no_map("features with channels last", layer)
     bias = dense.bias if dense.use_bias else np.zeros(dense.units)
     return PooledHead(
-        keras.Model(model.inputs, [model.outputs[0], layer.input]),
+        keras.Model(model.inputs, [model.outputs[0], layer.input, layer.output]),
         np.asarray(dense.kernel, np.float32),
         np.asarray(bias, np.float32),
     )
@@ -104,6 +105,44 @@ def describe_map(source: Source) -> Source:
     except NoActivationMapError as error:
         print(f"note: {error} Its predictions cannot be explained.", flush=True)
         return source
+
+
+def has_pooled_features(source: Source) -> bool:
+    """Return whether a feature distance can be measured. Print one sentence if it cannot."""
+    try:
+        find_pooled_head(source.load())
+    except NoActivationMapError as error:
+        print(
+            f"note: {source.path} has no feature distance: {error} Only MIN_SCORE can mark its "
+            "predictions as uncertain.",
+            flush=True,
+        )
+        return False
+    return True
+
+
+def with_feature_distance(
+    source: Source, pooled: NDArray[np.float32], train_labels: NDArray[np.int64]
+) -> Source:
+    """Return the same model, described with a feature distance. Its artifact will measure it.
+
+    Args:
+        source: a model with a pooled head.
+        pooled: float32, (images, channels), of the Keras model. First images that were not trained
+            on, then those that were.
+        train_labels: int64, (images that were trained on,).
+
+    Raises:
+        ConversionError: the features show no difference.
+    """
+    held_out = len(pooled) - len(train_labels)
+    distance = feature_distance.fit(pooled[held_out:], train_labels)
+    metadata = dataclasses.replace(
+        source.metadata,
+        feature_distance=feature_distance.describe(distance.measure(pooled[:held_out])),
+        format_version=MAP_FORMAT_VERSION,
+    )
+    return dataclasses.replace(source, metadata=metadata, distance=distance)
 
 
 def _is_after_logits(layer: Any) -> bool:

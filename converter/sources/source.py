@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from converter.errors import SourceError
+from converter.feature_distance import FeatureDistance
 from lambda_function.metadata import SECOND_LABEL_OUTPUTS, InputSpec, ModelMetadata
 
 
@@ -21,11 +22,13 @@ class Source:
         metadata: of the artifact to be. The converter fills in recipe and conversion, and the
             hash of the weights for the hash of the file.
         read: reads the file and returns the Keras model.
+        distance: what the artifact's output ``feature_distance`` measures, if it will have one.
     """
 
     path: Path
     metadata: ModelMetadata
     read: Callable[[], Any]
+    distance: FeatureDistance | None = None
 
     @property
     def labels(self) -> tuple[str, ...]:

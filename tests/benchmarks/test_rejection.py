@@ -27,11 +27,13 @@ def test_a_threshold_marks_no_more_than_its_share_of_the_values() -> None:
 
 def test_a_model_of_probabilities_has_only_the_scores_of_probabilities() -> None:
     alone = Activations(KNOWN.probabilities)
-    assert list(scores_of(alone, LABELS)) == [
-        "highest probability",
-        "entropy",
-        "distance of log-probabilities",
-    ]
+    assert list(scores_of(alone)) == ["highest probability", "entropy"]
+
+
+def test_a_model_that_measures_the_feature_distance_is_scored_by_it() -> None:
+    measured = dataclasses.replace(KNOWN, distances=np.array([1.0, 2, 3, 4]))
+    score = scores_of(measured)["feature distance of the artifact"]
+    assert score(measured).tolist() == [-1, -2, -3, -4]
 
 
 @pytest.mark.parametrize(
@@ -49,20 +51,20 @@ def test_the_score_of_a_featureless_image_is_as_worked_out(name: str, expected: 
     stranger = Activations(
         np.array([[0.5, 0.5]]), np.zeros((1, 2)), np.array([[1.9, 1.1]]), np.ones((1, 2, 2, 2))
     )
-    score = scores_of(KNOWN, LABELS, KNOWN, LABELS)[name]
+    score = scores_of(KNOWN, KNOWN, LABELS)[name]
     assert score(stranger)[0] == pytest.approx(expected)
 
 
 def test_every_distance_is_largest_far_from_all_class_means() -> None:
     far = Activations(np.array([[1e-6, 1 - 1e-6]]), np.zeros((1, 2)), np.array([[-5.0, 9.0]]))
-    for name, score in scores_of(KNOWN, LABELS, KNOWN, LABELS).items():
+    for name, score in scores_of(KNOWN, KNOWN, LABELS).items():
         if "distance" in name:
             assert score(far)[0] < score(dataclasses.replace(KNOWN)).min(), name
 
 
 def test_the_summary_counts_what_lies_below_the_threshold() -> None:
     many = Activations(np.column_stack([np.linspace(0.6, 1, 41), np.linspace(0.4, 0, 41)]))
-    score = scores_of(many, np.repeat([0, 1], [20, 21]))["highest probability"]
+    score = scores_of(many)["highest probability"]
     strange = {"drawings": Activations(np.array([[0.55, 0.45], [0.95, 0.05]]))}
     found = summary(score, many, strange)
     assert found["threshold"] == pytest.approx(0.62)  # two of 41 lie below: 0.60 and 0.61

@@ -1,18 +1,21 @@
-"""One small model in every recipe, without and with an activation map, converted once."""
+"""One small model in every recipe, without and with a map and a distance, converted once."""
 
 from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from converter.calibration import CalibrationRanges, choose_images
+from converter.feature_distance import FeatureDistance
 from converter.recipes import RECIPES
 from converter.sources.pooled_head import with_activation_map
 from converter.sources.run_folder import open_source
 from converter.sources.source import Source
 from converter.tflite import quantise, to_float32
+from lambda_function.metadata import DistanceSpec
 from tests.support import converter as support
 from training.data.dataset import Split, load_split
 
@@ -54,5 +57,18 @@ def plain(source: Source, train: Split) -> Converted:
 
 @pytest.fixture(scope="session")
 def mapped(source: Source, train: Split) -> Converted:
-    described = with_activation_map(source)
+    described = with_distance(with_activation_map(source))
     return Converted(described, convert(described, train))
+
+
+def with_distance(source: Source) -> Source:
+    """Return the same model with a feature distance that was not fitted. None is uncertain."""
+    distance = FeatureDistance(
+        means=np.random.default_rng(5).uniform(size=(3, 8)),
+        components=np.eye(8)[:, :2],
+        variances=np.array([0.2, 0.3]),
+        rest=0.1,
+    )
+    spec = DistanceSpec(farthest=1e6, images=9, share=0.0)
+    metadata = dataclasses.replace(source.metadata, feature_distance=spec)
+    return dataclasses.replace(source, metadata=metadata, distance=distance)

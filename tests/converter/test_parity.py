@@ -14,6 +14,7 @@ from converter.reference import keras_predictions
 from converter.sources.run_folder import open_source
 from converter.tflite import quantise, to_float32
 from lambda_function.images.decode import preprocess
+from lambda_function.metadata import read_metadata
 from tests.support import converter as support
 from training.data.dataset import Split
 
@@ -132,8 +133,15 @@ def build_gate(converted, dataset, cache):
     """A source's artifacts, and Keras's predictions of 21 images."""
     source = converted.source
     images = parity.fixed_images(dataset, source.labels)
-    probabilities, maps = keras_predictions(source, images.split.paths, cache=cache)
-    reference = parity.ReferencePredictions(source.labels, source.spec, probabilities, maps=maps)
+    measured = source.distance is not None
+    keras = keras_predictions(source, images.split.paths, pooled=measured, cache=cache)
+    reference = parity.ReferencePredictions(
+        source.labels,
+        source.spec,
+        keras.probabilities,
+        maps=keras.maps,
+        distances=source.distance.measure(keras.pooled) if measured else None,
+    )
     return {"artifacts": converted.artifacts, "reference": reference, "images": images}
 
 
@@ -144,7 +152,7 @@ def gate(plain, dataset, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def gate_of_maps(mapped, dataset, tmp_path_factory):
-    """The same with an activation map."""
+    """The same with an activation map and a feature distance."""
     return build_gate(mapped, dataset, tmp_path_factory.mktemp("cache"))
 
 
@@ -277,9 +285,10 @@ def test_a_fault_in_the_maps_is_caught(gate_of_maps, recipe):
 
 
 @pytest.mark.training
-def test_a_map_that_should_be_there_or_should_not_is_caught(gate, gate_of_maps):
-    assert failures(gate_of_maps, gate["artifacts"]["float32"]) == {"activation map"}
-    assert failures(gate, gate_of_maps["artifacts"]["float32"]) == {"activation map"}
+def test_an_output_that_should_be_there_or_should_not_is_caught(gate, gate_of_maps):
+    both = {"activation map", "feature distance"}
+    assert failures(gate_of_maps, gate["artifacts"]["float32"]) == both
+    assert failures(gate, gate_of_maps["artifacts"]["float32"]) == both
 
 
 @pytest.mark.parametrize(
@@ -296,5 +305,58 @@ def test_a_map_that_should_be_there_or_should_not_is_caught(gate, gate_of_maps):
 )
 def test_the_limits_of_the_maps_are_the_limits(recipe, found, names):
     checks = parity._map_checks(found, parity.THRESHOLDS[recipe])
+
+    assert [check.name for check in checks if not check.passed] == names
+
+
+# --- feature distances ----------------------------------------------------------
+
+DISTANCE, UNCERTAIN = "feature distance, mean error", "uncertain, not trained on"
+
+
+@pytest.mark.training
+def test_a_fault_in_the_distances_is_caught(gate_of_maps):
+    right = gate_of_maps["reference"]
+    faulty = dataclasses.replace(right, distances=right.distances * 1.3)
+    artifact = gate_of_maps["artifacts"]["float32"]
+
+    assert failures({**gate_of_maps, "reference": faulty}, artifact) == {DISTANCE}
+
+
+@pytest.mark.training
+def test_a_threshold_that_marks_too_many_is_caught(gate_of_maps):
+    artifact = gate_of_maps["artifacts"]["float32"]
+    spec = dataclasses.replace(read_metadata(artifact).feature_distance, farthest=0.0)
+
+    changed = support.with_metadata(artifact, feature_distance=spec)
+
+    assert failures(gate_of_maps, changed) == {UNCERTAIN}
+
+
+def test_figures_of_the_distances_worked_out_by_hand():
+    expected, served = np.array([1.0, 2, 4, 10]), np.array([1.1, 2, 3, 10])
+    # Of the two held-out images one is farther than 1.5. The errors are 0.1, 0, 0.25 and 0.
+    figures = parity.distance_figures(expected, served, 2, 1.5)
+
+    assert figures == {"distance_error": pytest.approx(0.0875), "uncertain": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("recipe", "found", "names"),
+    [
+        ("float32", {"distance_error": 0.01, "uncertain": 0.05}, []),
+        ("int8", {"distance_error": 0.2, "uncertain": 0.05}, []),
+        ("float32", {"distance_error": 0.011, "uncertain": 0.0}, [DISTANCE]),
+        ("int8", {"distance_error": 0.21, "uncertain": 0.0}, [DISTANCE]),
+        ("int8", {"distance_error": 0.0, "uncertain": 0.051}, [UNCERTAIN]),
+        (
+            "int8",
+            {"distance_error": float("nan"), "uncertain": float("nan")},
+            [DISTANCE, UNCERTAIN],
+        ),
+    ],
+)
+def test_the_limits_of_the_distances_are_the_limits(recipe, found, names):
+    checks = parity._distance_checks(found, parity.THRESHOLDS[recipe])
 
     assert [check.name for check in checks if not check.passed] == names

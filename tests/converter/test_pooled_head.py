@@ -11,6 +11,7 @@ from converter.sources.pooled_head import (
     NoActivationMapError,
     describe_map,
     find_pooled_head,
+    has_pooled_features,
     with_activation_map,
 )
 from converter.sources.run_folder import open_source
@@ -75,8 +76,9 @@ def test_features_times_kernel_average_to_the_logits(head):
     pooled = np.asarray(keras.Model(model.inputs, dense.input).predict_on_batch(images))
 
     found = find_pooled_head(model)
-    output, features = map(np.asarray, found.with_features.predict_on_batch(images))
+    output, features, means = map(np.asarray, found.with_features.predict_on_batch(images))
 
+    np.testing.assert_allclose(means, pooled, atol=1e-6)
     assert features.shape == (2, 4, 6, 5)
     np.testing.assert_allclose(output, model.predict_on_batch(images), atol=1e-6)
     logits = pooled @ np.asarray(dense.kernel) + (np.asarray(dense.bias) if dense.use_bias else 0)
@@ -170,6 +172,11 @@ def test_a_source_without_such_a_head_stays_and_one_sentence_says_so(tmp_path, c
     assert capsys.readouterr().out == (
         f"note: {source.path} has no activation map: expected global average pooling before "
         "'logits', found Flatten 'flat'. Its predictions cannot be explained.\n"
+    )
+    assert not has_pooled_features(source)
+    assert capsys.readouterr().out == (
+        f"note: {source.path} has no feature distance: expected global average pooling before "
+        "'logits', found Flatten 'flat'. Only MIN_SCORE can mark its predictions as uncertain.\n"
     )
 
 

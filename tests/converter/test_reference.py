@@ -138,30 +138,35 @@ def test_keras_predictions_are_kept_under_the_content_of_model_and_images(tmp_pa
     paths = load_split(dataset, "validation", source.labels).paths
     cache = tmp_path / "cache"
 
-    first, _ = keras_predictions(source, paths, cache=cache)
-    again, maps = keras_predictions(source, paths, cache=cache)
-    assert maps is None
+    first = keras_predictions(source, paths, cache=cache)
+    again = keras_predictions(source, paths, cache=cache)
+    assert (again.maps, again.pooled) == (None, None)
     assert len(list(cache.iterdir())) == 1
-    np.testing.assert_array_equal(first, again)
+    np.testing.assert_array_equal(first.probabilities, again.probabilities)
 
     Image.new("RGB", (70, 90), "red").save(paths[0])
-    changed, _ = keras_predictions(source, paths, cache=cache)
+    changed = keras_predictions(source, paths, cache=cache)
     assert len(list(cache.iterdir())) == 2
-    assert np.abs(changed[0] - first[0]).max() > 0.1
+    assert np.abs(changed.probabilities[0] - first.probabilities[0]).max() > 0.1
 
 
 @pytest.mark.training
-def test_keras_activation_maps_are_kept_beside_the_predictions(tmp_path):
+def test_keras_maps_and_pooled_features_are_kept_beside_the_predictions(tmp_path):
     dataset = support.write_dataset(tmp_path / "dataset")
     source = open_source(support.write_run(tmp_path / "run", support.colour_model()))
     paths = load_split(dataset, "validation", source.labels).paths
     described = with_activation_map(source)
 
-    probabilities, maps = keras_predictions(described, paths, cache=tmp_path / "cache")
-    again, kept = keras_predictions(described, paths, cache=tmp_path / "cache")
+    first = keras_predictions(described, paths, cache=tmp_path / "cache")
+    again = keras_predictions(described, paths, pooled=True, cache=tmp_path / "cache")
 
-    np.testing.assert_array_equal(probabilities, again)
-    np.testing.assert_array_equal(maps.maps, kept.maps)
+    assert first.pooled is None
+    probabilities, maps = again.probabilities, again.maps
+    assert len(list((tmp_path / "cache").iterdir())) == 1
+    np.testing.assert_array_equal(first.probabilities, probabilities)
+    np.testing.assert_array_equal(first.maps.maps, maps.maps)
+    by_pooled = again.pooled @ np.asarray(source.load().get_layer("logits").kernel)
+    np.testing.assert_allclose(by_pooled, maps.maps.mean(axis=(1, 2)), atol=1e-4)
     assert maps.maps.shape == (9, support.HEIGHT, support.WIDTH, 3)
     assert maps.maps.dtype == np.float32
     np.testing.assert_allclose(maps.bias, [0.1, 0.1, 0.1], atol=1e-7)

@@ -134,24 +134,31 @@ def test_equal_input_gives_equal_bytes(artifacts, source, train):
         ("int8_float_head", 3),
     ],
 )
-def test_an_activation_map_is_a_second_output_of_every_recipe(
-    recipe, tolerance, mapped, source, train
-):
+def test_map_and_distance_are_outputs_of_every_recipe(recipe, tolerance, mapped, source, train):
     artifact = mapped.artifacts[recipe]
     images = tensors(train, source)
     head = find_pooled_head(source.load())
-    output, features = map(np.asarray, head.with_features.predict_on_batch(np.concatenate(images)))
+    found = head.with_features.predict_on_batch(np.concatenate(images))
+    output, features, pooled = map(np.asarray, found)
     classifier = Classifier(artifact)
 
-    served, maps = zip(*(classifier.predict_with_map(image) for image in images), strict=True)
+    outputs = [classifier.predict_all(image) for image in images]
+    served, maps = ([getattr(o, n) for o in outputs] for n in ("probabilities", "activation_map"))
 
     assert read_metadata(artifact).activation_map == MapSpec(support.HEIGHT, support.WIDTH)
-    signature = {"inputs": ["image"], "outputs": ["activation_map", "probabilities"]}
+    signature = {
+        "inputs": ["image"],
+        "outputs": ["activation_map", "feature_distance", "probabilities"],
+    }
     assert read_graph(artifact).signatures == {"serving_default": signature}
     assert np.abs(np.stack(served) - output).max() < 0.03
     expected = features @ head.kernel  # up to 27
     assert np.abs(np.stack(maps) - expected).max() < tolerance
     assert np.ptp(expected) > 10
+    distances = np.array([o.feature_distance for o in outputs])
+    measured = mapped.source.distance.measure(pooled)
+    assert np.abs(distances / measured - 1).max() < tolerance / 10
+    assert measured.min() > 1
 
 
 def test_calibration_images_are_chosen_by_the_seed(dataset, train):

@@ -11,6 +11,7 @@ import pytest
 
 from lambda_function.classifier import ArtifactError, Classifier, _to_probabilities
 from lambda_function.metadata import (
+    DistanceSpec,
     InputSpec,
     MapSpec,
     MetadataError,
@@ -22,6 +23,7 @@ from tests.support.paths import TESTS
 
 TINY = TESTS / "data" / "tiny.tflite"
 TINY_MAP = TESTS / "data" / "tiny_map.tflite"  # has 4x6 cells
+TINY_ALL = TESTS / "data" / "tiny_all.tflite"  # has a map and a feature distance
 
 
 def one_colour(red: float, green: float, blue: float) -> np.ndarray:
@@ -35,14 +37,14 @@ def described_otherwise(file=TINY, **changes) -> bytes:
 
 
 def rebuilt(artifact: bytes, change) -> bytes:
-    """The artifact of tiny_map.tflite after a change of its flatbuffer's objects."""
+    """The artifact after a change of its flatbuffer's objects."""
     flatbuffers = pytest.importorskip("flatbuffers")
     schema = pytest.importorskip("ai_edge_litert.schema_py_generated")
     model = schema.ModelT.InitFromPackedBuf(without_metadata(artifact))
     change(model, schema)
     builder = flatbuffers.Builder(len(artifact))
     builder.Finish(model.Pack(builder), b"TFL3")
-    return embed_metadata(bytes(builder.Output()), read_metadata(TINY_MAP))
+    return embed_metadata(bytes(builder.Output()), read_metadata(artifact))
 
 
 def with_outputs_in_reverse(artifact: bytes) -> bytes:
@@ -50,10 +52,24 @@ def with_outputs_in_reverse(artifact: bytes) -> bytes:
 
     def reverse(model, _) -> None:
         graph = model.subgraphs[0]
-        assert len(graph.outputs) == 2
+        assert len(graph.outputs) in (2, 3)
         graph.outputs = graph.outputs[::-1]
 
     return rebuilt(artifact, reverse)
+
+
+def without_map(artifact: bytes) -> bytes:
+    """The same model of two outputs: probabilities and feature distance."""
+
+    def remove(model, _) -> None:
+        (signature,) = model.signatureDefs
+        (found,) = [each for each in signature.outputs if each.name == b"activation_map"]
+        signature.outputs.remove(found)
+        graph = model.subgraphs[0]
+        graph.outputs = [index for index in graph.outputs if index != found.tensorIndex]
+
+    metadata = dataclasses.replace(read_metadata(artifact), activation_map=None)
+    return embed_metadata(without_metadata(rebuilt(artifact, remove)), metadata)
 
 
 def with_a_map_of_nan(artifact: bytes) -> bytes:
@@ -69,6 +85,23 @@ def with_a_map_of_nan(artifact: bytes) -> bytes:
         ]
         bias = model.buffers[graph.tensors[convolution.inputs[2]].buffer]
         bias.data = list(np.full(4, np.nan, "<f4").tobytes())
+
+    return rebuilt(artifact, damage)
+
+
+def with_a_distance_of_nan(artifact: bytes) -> bytes:
+    """The same model, whose feature distance is a constant that is not a number."""
+
+    def damage(model, schema) -> None:
+        graph = model.subgraphs[0]
+        (signature,) = model.signatureDefs
+        (found,) = [each for each in signature.outputs if each.name == b"feature_distance"]
+        graph.operators = [
+            each for each in graph.operators if found.tensorIndex not in each.outputs
+        ]
+        model.buffers.append(schema.BufferT())
+        model.buffers[-1].data = list(np.full(1, np.nan, "<f4").tobytes())
+        graph.tensors[found.tensorIndex].buffer = len(model.buffers) - 1
 
     return rebuilt(artifact, damage)
 
@@ -92,8 +125,10 @@ def test_outputs_are_found_by_name_in_any_order(change):
     image = one_colour(-1, -1, -1)
     image[:, 8:16, 40:48, 0] = 1  # the cell of row 1, column 5 is red
 
-    probabilities, activation_map = classifier.predict_with_map(image)
+    outputs = classifier.predict_all(image)
 
+    activation_map, probabilities = outputs.activation_map, outputs.probabilities
+    assert activation_map is not None
     assert (activation_map.shape, activation_map.dtype) == ((4, 6, 4), np.float32)
     # Times the weights (see make_tiny_model.py): black gives 4, 4, 4, 6 and red 12, -4, -4, 2.
     expected = np.broadcast_to([4.0, 4, 4, 6], (4, 6, 4)).copy()
@@ -105,9 +140,27 @@ def test_outputs_are_found_by_name_in_any_order(change):
     np.testing.assert_array_equal(classifier.predict(image), probabilities)
 
 
-def test_a_model_without_a_map_says_so_if_asked_for_one():
-    with pytest.raises(ValueError, match="the model tiny has no activation map"):
-        Classifier(TINY).predict_with_map(one_colour(1, -1, -1))
+@pytest.mark.parametrize("change", [bytes, with_outputs_in_reverse, without_map])
+@pytest.mark.parametrize(("colour", "expected"), [((1, -1, -1), 3.0), ((0.5, 0, -0.25), 0.3125)])
+def test_the_feature_distance_is_found_by_name_beside_any_outputs(change, colour, expected):
+    classifier = Classifier(change(TINY_ALL.read_bytes()))
+    image = one_colour(*colour)
+
+    outputs = classifier.predict_all(image)
+
+    assert outputs.feature_distance == pytest.approx(expected, abs=1e-5)  # the sum of the squares
+    assert (outputs.activation_map is None) == (change is without_map)
+    np.testing.assert_array_equal(outputs.probabilities, classifier.predict(image))
+    np.testing.assert_allclose(outputs.probabilities, Classifier(TINY).predict(image), atol=1e-6)
+
+
+def test_a_model_of_one_output_has_neither_map_nor_distance():
+    outputs = Classifier(TINY).predict_all(one_colour(1, -1, -1))
+
+    assert (outputs.activation_map, outputs.feature_distance) == (None, None)
+
+
+DISTANCE = DistanceSpec(farthest=2.5, images=100, share=0.05)
 
 
 @pytest.mark.parametrize(
@@ -122,6 +175,10 @@ def test_a_model_without_a_map_says_so_if_asked_for_one():
         (TINY_MAP, {"activation_map": None}, r"says \(1, 4\), the model has .*\(1, 4, 6, 4\)"),
         (TINY_MAP, {"labels": ("a", "b", "c")}, r"says \(1, 3\), \(1, 4, 6, 3\), the model has"),
         (TINY, {"activation_map": MapSpec(4, 6), "format_version": 3}, "outputs do not fit"),
+        (TINY, {"feature_distance": DISTANCE, "format_version": 3}, "outputs do not fit"),
+        (TINY_MAP, {"feature_distance": DISTANCE}, "outputs do not fit"),
+        (TINY_ALL, {"feature_distance": None}, "outputs do not fit"),
+        (TINY_ALL, {"activation_map": None}, "outputs do not fit"),
         (
             TINY,
             {"labels": ("a", "b", "c")},
@@ -144,6 +201,11 @@ def test_tensors_that_do_not_fit_the_description_are_refused_with_both_sides(
 def test_a_map_that_is_not_finite_is_refused_when_it_is_loaded():
     with pytest.raises(ArtifactError, match="activation map is not finite"):
         Classifier(with_a_map_of_nan(TINY_MAP.read_bytes()))
+
+
+def test_a_distance_that_is_not_finite_is_refused_when_it_is_loaded():
+    with pytest.raises(ArtifactError, match="feature distance is not finite"):
+        Classifier(with_a_distance_of_nan(TINY_ALL.read_bytes()))
 
 
 def test_an_output_does_not_change_with_the_next_call():

@@ -160,10 +160,7 @@ def test_images_of_a_form_have_explanations_of_their_own(explaining: Api) -> Non
 
 
 @pytest.mark.parametrize("explain", [{}, {"explain": False}])
-def test_nothing_is_explained_and_no_map_is_read_unless_asked(
-    explaining: Api, tiny_map: Classifier, monkeypatch: pytest.MonkeyPatch, explain: dict[str, bool]
-) -> None:
-    monkeypatch.setattr(tiny_map, "predict_with_map", None)
+def test_nothing_is_explained_unless_asked(explaining: Api, explain: dict[str, bool]) -> None:
     urls = [f"https://x/{number}" for number in range(5)]
 
     body = explaining.invoke({"url": "https://x", **explain})

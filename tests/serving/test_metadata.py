@@ -11,11 +11,11 @@ import zipfile
 import pytest
 
 from lambda_function.metadata import (
+    DistanceSpec,
     InputSpec,
     MapSpec,
     MetadataError,
     ModelMetadata,
-    UncertainSpec,
     embed_metadata,
     read_metadata,
 )
@@ -88,44 +88,48 @@ def test_an_activation_map_is_described_and_read_again():
     }
 
 
-RULE = UncertainSpec(
-    centres=((1.0, 0.0, 0.0), (0.0, 1.5, 0.0), (0.0, 0.0, 2.0)),
-    factor=((1.0, 0.25, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)),
-    farthest=6.5,
-)
+DISTANCE = DistanceSpec(farthest=6.5, images=341, share=0.05)
 
 
-def test_a_rule_for_uncertain_images_is_described_and_read_again():
-    described = dataclasses.replace(METADATA, uncertain=RULE, format_version=3)
+def test_a_feature_distance_is_described_and_read_again():
+    described = dataclasses.replace(METADATA, feature_distance=DISTANCE, format_version=3)
 
     assert read_metadata(embed_metadata(MODEL, described)) == described
-    assert described.to_dict()["uncertain"]["farthest"] == 6.5
+    assert described.to_dict()["feature_distance"] == {
+        "farthest": 6.5,
+        "images": 341,
+        "share": 0.05,
+        "measures": "squared Mahalanobis distance of the pooled features to the nearest class mean",
+    }
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("change", "message"),
     [
-        {"centres": RULE.centres[:2]},
-        {"factor": ((1.0, 2.0), (1.0, 2.0), (1.0, 2.0))},
-        {"farthest": "6"},
-        {"farthest": None},
-        {"centres": (*RULE.centres[:2], (0.0, True, 2.0))},
+        ({"farthest": "6"}, "farthest must be a number from 0 on. Received: '6'"),
+        ({"farthest": None}, "farthest must be a number from 0 on. Received: None"),
+        ({"farthest": float("nan")}, "farthest must be a number from 0 on. Received: nan"),
+        ({"farthest": -1.0}, "farthest must be a number from 0 on. Received: -1.0"),
+        ({"share": True}, "share must be a number from 0 on. Received: True"),
+        ({"images": 0}, "images must be a positive integer. Received: 0"),
+        (
+            {"measures": "the weather"},
+            "must measure 'squared .* Received: 'the weather'",
+        ),
     ],
 )
-def test_a_rule_that_does_not_fit_the_labels_is_refused(change):
-    with pytest.raises(MetadataError, match="must hold numbers for 3 classes"):
-        dataclasses.replace(
-            METADATA, uncertain=dataclasses.replace(RULE, **change), format_version=3
-        )
+def test_a_feature_distance_that_cannot_be_is_refused(change, message):
+    with pytest.raises(MetadataError, match=message):
+        dataclasses.replace(DISTANCE, **change)
 
 
-def test_a_rule_needs_format_version_three():
-    with pytest.raises(MetadataError, match=r"images needs format version 3\. Received: 2"):
-        dataclasses.replace(METADATA, uncertain=RULE)
+def test_a_feature_distance_needs_format_version_three():
+    with pytest.raises(MetadataError, match=r"distance needs format version 3\. Received: 2"):
+        dataclasses.replace(METADATA, feature_distance=DISTANCE)
 
 
 def test_a_model_without_a_map_is_described_as_before():
-    assert not {"activation_map", "uncertain"} & METADATA.to_dict().keys()
+    assert not {"activation_map", "feature_distance"} & METADATA.to_dict().keys()
     assert METADATA.to_dict()["format_version"] == 2
 
 

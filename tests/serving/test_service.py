@@ -16,28 +16,27 @@ import numpy as np
 import pytest
 
 from lambda_function import REPOSITORY
-from lambda_function.classifier import ArtifactError
-from lambda_function.metadata import UncertainSpec
+from lambda_function.classifier import ArtifactError, Classifier, Outputs
 from lambda_function.service import Service, load_service
 from lambda_function.settings import Settings
-from tests.conftest import TINY_MODEL, encode_image
+from tests.conftest import TINY_ALL_MODEL, TINY_MODEL, encode_image
 from tests.support.aws import ACCOUNT, invent_account, moto_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from lambda_function.classifier import Classifier
-
 
 class ConstantModel:
     """A model with the same output for every image."""
 
-    def __init__(self, tiny: Classifier, *probabilities: float) -> None:
+    def __init__(
+        self, tiny: Classifier, *probabilities: float, distance: float | None = None
+    ) -> None:
         self.metadata = tiny.metadata
-        self._probabilities = np.array(probabilities, np.float32)
+        self._outputs = Outputs(np.array(probabilities, np.float32), feature_distance=distance)
 
-    def predict(self, tensor: Any) -> Any:
-        return self._probabilities
+    def predict_all(self, tensor: Any) -> Outputs:
+        return self._outputs
 
 
 def scores(tiny: Classifier, *probabilities: float) -> tuple[tuple[str, float], ...]:
@@ -94,16 +93,24 @@ def test_a_lowest_score_decides_alone_and_else_the_models_rule(
     assert part.get("uncertain", False) is is_uncertain
 
 
-def test_the_rule_of_the_artifact_judges_all_probabilities(tiny: Classifier) -> None:
-    even = tuple((1.0 * (row == column) for column in range(4)) for row in range(4))
-    identity = tuple(map(tuple, even))
-    # Of equal probabilities all log-ratios are 0, so the squared distance to each centre is 1.
-    for farthest, is_unlike in ((1.0, False), (0.99, True)):
-        rule = UncertainSpec(centres=identity, factor=identity, farthest=farthest)
-        model = ConstantModel(tiny, 0.25, 0.25, 0.25, 0.25)
-        model.metadata = dataclasses.replace(tiny.metadata, uncertain=rule, format_version=3)
-        prediction = Service(Settings(), model).predict(encode_image("red"))  # type: ignore[arg-type]
-        assert prediction.unlike_known is is_unlike
+@pytest.mark.parametrize(
+    ("distance", "is_unlike"),
+    [(0.0, False), (2.5, False), (2.51, True), (np.inf, True), (np.nan, True)],
+)
+def test_an_image_is_unlike_the_known_ones_beyond_the_farthest_distance(
+    distance: float, is_unlike: bool
+) -> None:
+    every = Classifier(TINY_ALL_MODEL)  # its metadata says 2.5
+    model = ConstantModel(every, 1, 0, 0, 0, distance=distance)
+    prediction = Service(Settings(), model).predict(encode_image("red"))  # type: ignore[arg-type]
+    assert prediction.unlike_known is is_unlike
+
+
+@pytest.mark.parametrize(("colour", "is_unlike"), [("red", True), ("grey", False)])
+def test_the_artifact_itself_measures_the_distance(colour: str, is_unlike: bool) -> None:
+    # The squared means sum to 3 for red, and to about 0 for grey.
+    service = Service(Settings(), Classifier(TINY_ALL_MODEL))
+    assert service.predict(encode_image(colour)).unlike_known is is_unlike
 
 
 def test_size_is_height_and_width_of_the_image(tiny: Classifier) -> None:

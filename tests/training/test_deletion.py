@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 
 import numpy as np
@@ -115,9 +116,9 @@ class Inverted:
         self.metadata, self.predict = classifier.metadata, classifier.predict
         self._classifier = classifier
 
-    def predict_with_map(self, tensor):
-        probabilities, activation_map = self._classifier.predict_with_map(tensor)
-        return probabilities, -activation_map
+    def predict_all(self, tensor):
+        outputs = self._classifier.predict_all(tensor)
+        return dataclasses.replace(outputs, activation_map=-outputs.activation_map)
 
 
 def test_a_map_that_shows_the_wrong_cells_is_not_true(dataset):

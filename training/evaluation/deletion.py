@@ -131,9 +131,10 @@ def measure(classifier: Classifier, split: Split, *, share: float = SHARE) -> De
     changed: dict[str, list[bool]] = {way: [] for way in WAYS}
     for path in tqdm(split.paths, desc="deletion", unit="image"):
         tensor = load_image(path, spec)
-        probabilities, activation_map = classifier.predict_with_map(tensor[np.newaxis])
-        best = int(probabilities.argmax())
-        before.append(float(probabilities[best]))
+        outputs = classifier.predict_all(tensor[np.newaxis])
+        activation_map = np.asarray(outputs.activation_map)
+        best = int(outputs.probabilities.argmax())
+        before.append(float(outputs.probabilities[best]))
         for way, cells in choose_cells(activation_map[..., best], share, rng).items():
             after = classifier.predict(hide(tensor, cells, grey)[np.newaxis])
             drops[way].append(before[-1] - float(after[best]))

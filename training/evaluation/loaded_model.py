@@ -130,7 +130,8 @@ def _load_tflite(file: Path) -> LoadedModel:
         return np.stack([classifier.predict(image[np.newaxis]) for image in images])
 
     def activation_maps(images: NDArray[np.float32]) -> NDArray[np.floating[Any]]:
-        return np.stack([classifier.predict_with_map(image[np.newaxis])[1] for image in images])
+        found = [classifier.predict_all(image[np.newaxis]).activation_map for image in images]
+        return np.stack([each for each in found if each is not None])
 
     return LoadedModel(
         name=metadata.name,
