@@ -157,7 +157,8 @@ def test_map_and_distance_are_outputs_of_every_recipe(recipe, tolerance, mapped,
     assert np.ptp(expected) > 10
     distances = np.array([o.feature_distance for o in outputs])
     measured = mapped.source.distance.measure(pooled)
-    assert np.abs(distances / measured - 1).max() < tolerance / 10
+    # Constants are float16 in every recipe, which alone makes 0.0003.
+    assert np.abs(distances / measured - 1).max() < max(tolerance / 10, 5e-4)
     assert measured.min() > 1
 
 
