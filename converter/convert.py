@@ -15,9 +15,9 @@ from pathlib import Path
 from converter import parity
 from converter.calibration import CalibrationRanges, choose_images
 from converter.errors import ConversionError
-from converter.feature_distance import require_images, with_served_threshold
 from converter.recipes import RECIPES, find_recipe
 from converter.reference import keras_predictions
+from converter.sources.feature_distance import require_images, with_served_threshold
 from converter.sources.pooled_head import (
     describe_map,
     has_pooled_features,

@@ -29,9 +29,9 @@ from converter.convert import (
     require_tflite_name,
 )
 from converter.errors import SourceError
-from converter.feature_distance import with_served_threshold
 from converter.recipes import RECIPES, find_recipe
 from converter.reference import complete, read_tensor
+from converter.sources.feature_distance import with_served_threshold
 from converter.sources.keras_file import check_size, load_keras
 from converter.sources.pooled_head import NoActivationMapError, describe_map
 from converter.sources.source import Source

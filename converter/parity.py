@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from converter.feature_distance import SHARE
 from converter.reference import ReferenceMaps, reference_tensor
+from converter.sources.feature_distance import SHARE
 from lambda_function.classifier import Classifier
 from lambda_function.images.decode import decode_image, preprocess
 from lambda_function.metadata import InputSpec, MapSpec, ModelMetadata

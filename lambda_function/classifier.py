@@ -40,7 +40,7 @@ class Outputs:
             over the cells is a class's logit without bias. Temperature is not applied. Values may
             be negative. None if the model has no map.
         feature_distance: how far the image's features lie from the nearest class mean, from 0 on.
-            None if the model does not measure it. See ``converter.feature_distance``.
+            None if the model does not measure it. See ``converter.sources.feature_distance``.
     """
 
     probabilities: NDArray[np.float32]

@@ -39,7 +39,9 @@ MAY_IMPORT = {
         *("training/data", "training/fit", "training/evaluation", "training/experiments"),
         "lambda_function",
     },
-    "converter/sources": {"converter", "training", "training/fit", "lambda_function"},
+    "converter/sources": {
+        *("converter", "training", "training/fit", "lambda_function", "lambda_function/images"),
+    },
     "converter": {
         *("converter/sources", "training", "training/data", "training/fit", "training/evaluation"),
         *("lambda_function", "lambda_function/images", "lambda_function/fetching"),
@@ -64,8 +66,8 @@ MAY_IMPORT = {
     },
     "benchmarks/masking": {"lambda_function"},
     "benchmarks/no_garment": {
-        *("benchmarks", "benchmarks/baselines", "lambda_function", "lambda_function/images"),
-        *("training", "training/data", "training/evaluation"),
+        *("benchmarks", "benchmarks/baselines", "converter/sources", "lambda_function"),
+        *("lambda_function/images", "training", "training/data", "training/evaluation"),
     },
     "benchmarks/report": {
         *("benchmarks", "benchmarks/baselines", "benchmarks/masking", "converter"),

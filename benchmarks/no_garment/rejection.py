@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from converter.feature_distance import SHARE, fit
+from converter.sources.feature_distance import SHARE, fit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

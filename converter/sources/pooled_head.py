@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from converter import feature_distance
 from converter.errors import SourceError
+from converter.sources import feature_distance
 from converter.sources.source import Source
 from lambda_function.metadata import MAP_FORMAT_VERSION, SECOND_LABEL_OUTPUTS, MapSpec
 

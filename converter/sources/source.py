@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from converter.errors import SourceError
-from converter.feature_distance import FeatureDistance
+from converter.sources.feature_distance import FeatureDistance
 from lambda_function.metadata import SECOND_LABEL_OUTPUTS, InputSpec, ModelMetadata
 
 

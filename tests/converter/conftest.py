@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from converter.calibration import CalibrationRanges, choose_images
-from converter.feature_distance import FeatureDistance
 from converter.recipes import RECIPES
+from converter.sources.feature_distance import FeatureDistance
 from converter.sources.pooled_head import with_activation_map
 from converter.sources.run_folder import open_source
 from converter.sources.source import Source

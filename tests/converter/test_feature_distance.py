@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from converter.errors import ConversionError
-from converter.feature_distance import (
+from converter.sources.feature_distance import (
     FeatureDistance,
     describe,
     fit,

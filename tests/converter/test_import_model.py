@@ -176,7 +176,8 @@ def test_everything_that_is_missing_is_asked_for_in_one_sentence(plain):
         ),
         ((*LABELS, *SCALING, "--dataset", "/nowhere"), DatasetError, "/nowhere"),
         ((*LABELS, *SCALING, "--output", "model.bin"), ConversionError, r"Received: model\.bin"),
-        ((*LABELS, *SCALING, "--activation-map"), SourceError, "map needs the Keras model"),
+        ((*LABELS, *SCALING, "--activation-map"), SourceError, "distance needs the Keras model"),
+        ((*LABELS, *SCALING, "--uncertain"), SourceError, "distance needs the Keras model"),
     ],
 )
 def test_a_wrong_answer_gets_one_sentence(plain, more, kind, message):
