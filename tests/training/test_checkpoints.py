@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +54,18 @@ def run(folder: Path, precision: str = "float32", **changes: Any) -> keras.Model
     return model
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Path, dict[str, Any]]]:
+    """Return folder and weights of a run that was never stopped, by precision."""
+
+    @functools.cache
+    def find(precision: str) -> tuple[Path, dict[str, Any]]:
+        folder = tmp_path_factory.mktemp("whole")
+        return folder, named_weights(run(folder, precision))
+
+    return find
+
+
 def kill_in_epoch(
     monkeypatch: pytest.MonkeyPatch, folder: Path, epoch: int, before: str, precision: str
 ) -> None:
@@ -78,45 +92,36 @@ def history(folder: Path) -> list[dict[str, float]]:
 
 @pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16", "mixed_float16"])
 @pytest.mark.parametrize("before", ["state", "checkpoint"])
-def test_a_killed_run_ends_as_if_it_had_not_been_stopped(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: str, precision: str
-) -> None:
-    whole = run(tmp_path / "whole", precision)
-    kill_in_epoch(monkeypatch, tmp_path / "killed", 2, before, precision)
-
-    resumed = run(tmp_path / "killed", precision)
-
-    assert history(tmp_path / "killed") == history(tmp_path / "whole")
-    expected = named_weights(whole)
-    for name, value in named_weights(resumed).items():
-        assert np.array_equal(value, expected[name]), name
-    assert best_checkpoint(tmp_path / "killed").name == best_checkpoint(tmp_path / "whole").name
-
-
-def test_a_resumed_run_repeats_only_the_epoch_that_was_running(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    kill_in_epoch(monkeypatch, tmp_path, 2, "state", "float32")
+def test_a_killed_run_repeats_the_epoch_that_was_running_and_ends_as_if_it_had_not_been_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    whole: Callable[[str], tuple[Path, dict[str, Any]]], before: str, precision: str,
+) -> None:  # fmt: skip
+    folder, expected = whole(precision)
+    kill_in_epoch(monkeypatch, tmp_path, 2, before, precision)
     capsys.readouterr()
 
-    run(tmp_path)
+    resumed = run(tmp_path, precision)
 
     shown = capsys.readouterr().out
     assert "resuming after epoch 2 of 4" in shown
     assert "epoch 3 of 4: loss" in shown
     assert "epoch 2 of 4: loss" not in shown
+    assert history(tmp_path) == history(folder)
+    for name, value in named_weights(resumed).items():
+        assert np.array_equal(value, expected[name]), name
+    assert best_checkpoint(tmp_path).name == best_checkpoint(folder).name
 
 
 def test_a_kill_in_the_first_epoch_begins_anew(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    kill_in_epoch(monkeypatch, tmp_path / "killed", 0, "state", "float32")
-    assert not (tmp_path / "killed" / "state.npz").exists()
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    whole: Callable[[str], tuple[Path, dict[str, Any]]],
+) -> None:  # fmt: skip
+    kill_in_epoch(monkeypatch, tmp_path, 0, "state", "float32")
+    assert not (tmp_path / "state.npz").exists()
 
-    run(tmp_path / "killed")
-    run(tmp_path / "whole")
+    run(tmp_path)
 
-    assert history(tmp_path / "killed") == history(tmp_path / "whole")
+    assert history(tmp_path) == history(whole("float32")[0])
 
 
 @pytest.mark.parametrize("damage", [b"PK", b""])

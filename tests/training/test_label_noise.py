@@ -50,17 +50,15 @@ def test_planted_errors_are_found() -> None:
 
 
 def test_the_command_writes_a_page_for_people(
-    tmp_path: Path, drawings: Path, weights: Path
+    tmp_path: Path, drawings: Path, small_network: Path
 ) -> None:
     words = [
-        "--folds=2",
-        "--epochs=1",
-        "--size=71",
+        *("--folds=2", "--epochs=1", "--size=71"),
         f"--dataset={drawings}",
         f"--out={tmp_path}",
     ]
 
-    assert main(["label-noise", *words, f"--backbone-weights={weights}"]) == 0
+    assert main(["label-noise", *words, f"--backbone-weights={small_network}"]) == 0
 
     with (tmp_path / "suspects.csv").open() as file:
         rows = list(csv.DictReader(file))

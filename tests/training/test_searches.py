@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -44,9 +45,18 @@ def make_features(images: int = 60, views: int = 1, noise: float = 0.3) -> Poole
     )
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def features() -> PooledFeatures:
     return make_features()
+
+
+@pytest.fixture(scope="module")
+def searched(
+    features: PooledFeatures, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[list[dict[str, Any]], Path]:
+    """Return the rows of a search and its folder."""
+    folder = tmp_path_factory.mktemp("searched")
+    return searches.run_trials(features, TRIALS, folder), folder
 
 
 def test_the_courses_searches_are_eleven_trials_of_190_epochs_in_all() -> None:
@@ -58,10 +68,9 @@ def test_the_courses_searches_are_eleven_trials_of_190_epochs_in_all() -> None:
 
 
 def test_a_search_gives_one_row_per_trial_in_order(
-    tmp_path: Path, features: PooledFeatures
+    searched: tuple[list[dict[str, Any]], Path],
 ) -> None:
-    rows = searches.run_trials(features, TRIALS, tmp_path)
-
+    rows, _ = searched
     assert [row["config"]["learning_rate"] for row in rows] == [1e-1, 1e-5]
     assert {len(values) for row in rows for values in row["history"].values()} == {3}
     good, bad = (row["history"]["val_accuracy"][-1] for row in rows)
@@ -70,16 +79,21 @@ def test_a_search_gives_one_row_per_trial_in_order(
 
 
 def test_a_search_continues_with_the_missing_trials(
-    tmp_path: Path, features: PooledFeatures
+    tmp_path: Path, features: PooledFeatures, searched: tuple[list[dict[str, Any]], Path]
 ) -> None:
-    (first,) = searches.run_trials(features, TRIALS[:1], tmp_path)
-    (finished,) = (tmp_path / "trials").iterdir()
-    finished.write_text(json.dumps({**first, "seconds": "not trained again"}))
+    rows, folder = searched
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    for file in (tmp_path / "trials").iterdir():
+        row = json.loads(file.read_text())
+        if row["config"]["learning_rate"] == 1e-5:
+            file.unlink()
+        else:
+            file.write_text(json.dumps({**row, "seconds": "not trained again"}))
 
-    rows = searches.run_trials(features, TRIALS, tmp_path)
+    again = searches.run_trials(features, TRIALS, tmp_path)
 
-    assert rows[0]["seconds"] == "not trained again"
-    assert rows[1]["config"]["learning_rate"] == 1e-5
+    assert again[0]["seconds"] == "not trained again"
+    assert again[1]["history"] == rows[1]["history"]
 
 
 def test_other_images_are_other_trials(tmp_path: Path, features: PooledFeatures) -> None:
@@ -155,12 +169,12 @@ def test_a_leaderboard_is_sorted_and_names_the_best_epoch() -> None:
 
 
 def test_a_report_is_a_table_a_plot_and_json(
-    tmp_path: Path, features: PooledFeatures, capsys: pytest.CaptureFixture[str]
-) -> None:
+    tmp_path: Path, features: PooledFeatures, searched: tuple[list[dict[str, Any]], Path],
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
     search = Search("Two rates", "learning_rate", [], [0.9, 0.1])
-    rows = searches.run_trials(features, TRIALS, tmp_path)
 
-    result = searches.report(search, rows, features, tmp_path)
+    result = searches.report(search, searched[0], features, tmp_path)
 
     text = (tmp_path / "leaderboard.md").read_text()
     assert text.startswith("# Two rates (frozen base at 150 px)")

@@ -30,10 +30,7 @@ def test_options_win_over_the_file_and_the_file_over_defaults(tmp_path: Path) ->
     config = make_config(settings(f"--config={file}", "--epochs=9"), MANY)
 
     assert (config.epochs, config.views, config.input.height, config.learning_rate) == (
-        9,
-        3,
-        150,
-        1,
+        *(9, 3, 150, 1),
     )
     assert config.dropout == TrainConfig.dropout
 

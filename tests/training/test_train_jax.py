@@ -87,16 +87,14 @@ def train(folder: Path, name: str, flags: str = "") -> tuple[str, list[dict[str,
         return output, [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
 
 
-def test_training_runs_on_jax_without_tensorflow(folder: Path) -> None:
-    output, history = train(folder, "one")
+def test_training_runs_on_jax_without_tensorflow_and_two_devices_learn_what_one_does(
+    folder: Path,
+) -> None:
+    output, alone = train(folder, "alone")
     assert "devices" not in output
-    assert len(history) == 2
-    assert (folder / "runs" / "one" / "model.keras").is_file()
-    assert '"backend": "jax"' in (folder / "runs" / "one" / "report.json").read_text()
-
-
-def test_two_devices_learn_what_one_does(folder: Path) -> None:
-    _, alone = train(folder, "alone")
+    assert len(alone) == 2
+    assert (folder / "runs" / "alone" / "model.keras").is_file()
+    assert '"backend": "jax"' in (folder / "runs" / "alone" / "report.json").read_text()
     output, together = train(folder, "together", TWO_DEVICES)
     assert "training on 2 devices" in output
     assert (folder / "runs" / "together" / "model.keras").is_file()
