@@ -8,7 +8,7 @@ it.
 from __future__ import annotations
 
 import contextlib
-import sys
+import runpy
 from collections.abc import Iterator
 from typing import Any
 
@@ -67,7 +67,5 @@ def in_place_of_xception() -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    from training.commands import main
-
     with in_place_of_xception():
-        sys.exit(main(sys.argv[1:]))
+        runpy.run_module("training", run_name="__main__", alter_sys=True)

@@ -593,7 +593,7 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing_half_written(
 ) -> None:
     # A limit on the size of files stands for a full disk: the same error, from the same calls.
     def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (5_000, 5_000))
 
     arguments = command(drawings, weights, name="full", epochs=2, size=SIZE)
     process = start(tmp_path, arguments, preexec_fn=limit)
