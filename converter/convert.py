@@ -38,6 +38,7 @@ MAP_HELP = (
 )
 WORDS = {
     "name": "of the model; default: the run's",
+    "version": "of the artifact, such as 1.0.1; default: the run's",
     "title": "question that the model answers, such as 'Which screw is it?'",
     "subject": "noun for what an image shows, such as screw",
     "licence": "SPDX identifier of the weights; default: what the training was told",
@@ -108,7 +109,7 @@ def predict_reference(
 
 
 def rename(source: Source, options: argparse.Namespace) -> Source:
-    """Put the given words in the place of the training run's: name, title, subject, licence."""
+    """Put the given words in the place of the training run's: name, version, title and so on."""
     words = {word: getattr(options, word) for word in WORDS if getattr(options, word)}
     return dataclasses.replace(source, metadata=dataclasses.replace(source.metadata, **words))
 

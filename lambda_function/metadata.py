@@ -158,7 +158,7 @@ class ModelMetadata:
 
     Attributes:
         name: of the model.
-        version: release version of the trained weights.
+        version: of the release. Weights that are converted anew get a new one.
         labels: class names in the order of the output tensor.
         input: how an image becomes the input tensor.
         recipe: converter recipe that made the file, such as ``"int8"``.
