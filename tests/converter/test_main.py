@@ -28,9 +28,11 @@ def run(*words: str | Path) -> int:
 def test_a_passed_gate_writes_artifact_and_report(source, dataset, tmp_path):
     output = tmp_path / "out" / "model.tflite"
 
-    assert run(source.path, "--recipe", "float32", "--output", output, "--dataset", dataset) == 0
+    words = ("--recipe", "float32", "--version", "9.1.0", "--dataset", dataset)
+    assert run(source.path, *words, "--output", output) == 0
 
-    assert read_metadata(output).recipe == "float32"
+    metadata = read_metadata(output)
+    assert (metadata.recipe, metadata.version) == ("float32", "9.1.0")
     report = json.loads(output.with_name("model.parity.json").read_text())
     assert report["passed"] is True
     assert report["figures"]["images"] == 9 + 12
