@@ -36,7 +36,6 @@ from converter.sources.keras_file import check_size, load_keras
 from converter.sources.pooled_head import NoActivationMapError, describe_map
 from converter.sources.source import Source
 from converter.sources.tflite_file import IDENTIFIER, TfliteFile, open_tflite
-from lambda_function import REPOSITORY
 from lambda_function.metadata import (
     NORMALISATIONS,
     NOT_STATED,
@@ -50,7 +49,7 @@ from lambda_function.metadata import (
 from training.data.dataset import SPLITS, Split, find_dataset, load_split
 from training.files import sha256_of
 
-IMPORTED = REPOSITORY / "runs" / "imported"
+IMPORTED = Path("runs") / "imported"
 GENERATED_IMAGES = 16
 SUM_TOLERANCE = 0.02  # integer softmaxes give steps of 1/256
 HELP = {
