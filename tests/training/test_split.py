@@ -70,9 +70,11 @@ def test_equal_and_nearly_equal_images_stay_on_one_side(folder: Path) -> None:
         image.convert("RGB").resize((90, 90)).save(folder / "wood screw" / "small.jpg", quality=80)
 
     for seed in range(5):
+        plan = plan_split(folder, seed=seed)
+        assert plan.grouped == 3
         sides = [
             split
-            for split, classes in plan_split(folder, seed=seed).splits.items()
+            for split, classes in plan.splits.items()
             for path in classes["wood screw"]
             if path.name in ("0.png", "copy.png", "small.jpg")
         ]
