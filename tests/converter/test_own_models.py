@@ -35,7 +35,7 @@ def spread(model):
     last = [layer for layer in model.layers if isinstance(layer, keras.layers.Dense)][-1]
     features = keras.Model(model.inputs, last.input)
     batch = np.random.default_rng(0).uniform(-1, 1, (4, *model.inputs[0].shape[1:]))
-    deviation = float(np.std(features(batch.astype(np.float32)))) or 1.0
+    deviation = float(np.std(features.predict_on_batch(batch.astype(np.float32)))) or 1.0
     kernel, *bias = last.get_weights()
     last.set_weights([kernel / deviation, *bias])
     return model
