@@ -175,7 +175,11 @@ def test_everything_that_is_missing_is_asked_for_in_one_sentence(plain):
             "resize_filter must be one of .* Received: 'area'",
         ),
         ((*LABELS, *SCALING, "--dataset", "/nowhere"), DatasetError, "/nowhere"),
-        ((*LABELS, *SCALING, "--output", "model.bin"), ConversionError, r"Received: model\.bin"),
+        (
+            (*LABELS, *SCALING, "--output", "/nowhere/a.bin"),
+            ConversionError,
+            r"Received: /nowhere/a\.bin",
+        ),
         ((*LABELS, *SCALING, "--activation-map"), SourceError, "distance needs the Keras model"),
         ((*LABELS, *SCALING, "--uncertain"), SourceError, "distance needs the Keras model"),
     ],
