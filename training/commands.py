@@ -53,6 +53,9 @@ COMMANDS = {
     "deletion": Command(
         "training.evaluation.deletion", "whether the activation map shows what the model uses"
     ),
+    "feature-maps": Command(
+        "training.experiments.feature_maps", "draw what the network sees, for the course's page"
+    ),
     "card": Command(
         "training.evaluation.model_card", "an evaluation's figures as the model card's tables"
     ),
