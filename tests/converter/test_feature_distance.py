@@ -139,8 +139,10 @@ def test_a_class_whose_features_hardly_differ_keeps_float32_exact_enough():
     features = CENTRES[LABELS] + 1e-6 * RNG.normal(size=(600, 6)) * SCALES
     distance = fit(features, LABELS, components=3)
 
-    found = distance.in_graph(tf.constant([[1.0, 0, 0, 0, 0, 0]], tf.float32))
+    rows = features[:20]
+    found = [
+        float(distance.in_graph(tf.constant(row[np.newaxis], tf.float32))[0, 0]) for row in rows
+    ]
 
-    expected = distance.measure(np.array([[1.0, 0, 0, 0, 0, 0]]))[0]
-    assert np.isfinite(expected)
-    assert float(found[0, 0]) == pytest.approx(expected, rel=0.01)
+    # Without a least variance the rounding of float32 alone would make them millions.
+    np.testing.assert_allclose(found, distance.measure(rows), atol=1)
