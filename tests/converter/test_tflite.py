@@ -162,6 +162,17 @@ def test_map_and_distance_are_outputs_of_every_recipe(recipe, tolerance, mapped,
     assert measured.min() > 1
 
 
+@pytest.mark.training
+@pytest.mark.parametrize("recipe", ["int8", "int8_float_head"])
+def test_integer_recipes_compute_the_distance_in_float(recipe, mapped):
+    operators = read_graph(mapped.artifacts[recipe]).operators
+
+    # Only the distance subtracts. A stranger's distance would be beyond what integers were
+    # calibrated for.
+    assert operators["SUB"].dtypes == ("float32",)
+    assert "float16" in operators["DEQUANTIZE"].dtypes
+
+
 def test_calibration_images_are_chosen_by_the_seed(dataset, train):
     spec = open_source(support.write_run(dataset.parent / "run")).spec
 
