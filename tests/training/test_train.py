@@ -41,7 +41,7 @@ from training.fit.backbone import (  # noqa: E402
     named_weights,
     without_probabilities,
 )
-from training.fit.calibration import find_problems  # noqa: E402
+from training.fit.calibration import find_problems, print_report  # noqa: E402
 from training.fit.run_folder import check_settings, read_config, record_settings  # noqa: E402
 from training.fit.teacher import load_teacher  # noqa: E402
 from training.fit.train import train  # noqa: E402
@@ -685,3 +685,18 @@ def test_signs_that_a_model_is_not_to_be_trusted_are_told(
 
     assert len(problems) == len(told)
     assert all(text in problem for text, problem in zip(told, problems, strict=True))
+
+
+def test_a_run_s_problems_are_printed_below_its_figures(capsys: pytest.CaptureFixture[str]) -> None:
+    figures = {
+        **{"accuracy": 0.5, "accuracy_interval_95": (0.3, 0.7), "correct": 10, "images": 20},
+        **{"macro_f1": 0.4, "expected_calibration_error": 0.1},
+    }
+
+    print_report(
+        {"temperature": 1.0, "metrics": {"validation": figures}, "problems": ["too few images"]}
+    )
+
+    shown = capsys.readouterr().out.splitlines()
+    assert "0.3000 to 0.7000, 10 of 20" in shown[0]
+    assert shown[1] == "warning: too few images"
