@@ -6,6 +6,7 @@ Every image goes over loopback HTTP through the real emulator, so a handler's ow
 resizing count. The baselines have the course's own recipe, trained on the same data by
 ``python -m training steps larger``. Write their models with
 ``python -m benchmarks models runs/steps/larger/model.keras --sizes 299 --into FOLDER``.
+``--write`` keeps the rows of handlers that were not scored again.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.baselines import HANDLERS, OURS, Baseline
-from benchmarks.harness import MEMORY_MB, classify, command_line, origin, write_result
+from benchmarks.harness import MEMORY_MB, RESULTS, classify, command_line, origin, write_result
 from benchmarks.masking import MACHINE, Lane
 from tools.image_server import ImageServer, Resource
 from training.data.dataset import find_dataset, load_split
@@ -46,14 +47,16 @@ def main(arguments: list[str]) -> None:
             handler = dataclasses.replace(handler, models=options.course_models)
         handler.prepare()
         scores = score(handler, find_dataset(options.dataset), options.split)
-        scored[handler.name] = scores
+        scored[handler.name] = {**scores, "commit": record["provenance"]["commit"]}
         low, high = scores["interval"]
         print(
             f"{handler.shown}: {scores['correct']}/{scores['total']} = {scores['accuracy']:.4f} "
             f"({low:.4f}-{high:.4f}, 95 %)"
         )
     if options.write:
-        write_result("accuracy", {**record, "split": options.split, "handlers": scored})
+        earlier = json.loads((RESULTS / "accuracy.json").read_text())["handlers"]
+        handlers = {**earlier, **scored}
+        write_result("accuracy", {**record, "split": options.split, "handlers": handlers})
 
 
 def score(handler: Baseline, root: Path, split_name: str) -> dict[str, Any]:
