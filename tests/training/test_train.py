@@ -435,7 +435,7 @@ def test_an_interrupt_says_how_to_go_on(tmp_path: Path, drawings: Path, weights:
     wait_for_epochs(process, tmp_path / "runs" / "stopped" / "history.csv", 1)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=120)
-    assert process.returncode == 130
+    assert process.returncode == 130, errors
     assert errors.rstrip().endswith("interrupted; the same command uses what was finished")
     assert "Traceback" not in errors
     assert not list(tmp_path.rglob("unfinished*"))
