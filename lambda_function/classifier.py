@@ -54,12 +54,16 @@ class Classifier:
     Several threads may call it. Calls run one after another, since an interpreter owns its tensors.
     """
 
-    def __init__(self, artifact: Path | bytes, *, num_threads: int = 1) -> None:
+    def __init__(
+        self, artifact: Path | bytes, *, num_threads: int = 1, run_once: bool = True
+    ) -> None:
         """Load and check an artifact.
 
         Args:
             artifact: path of a ``.tflite`` with embedded metadata, or its bytes.
             num_threads: for one inference.
+            run_once: classify zeros, because some damage shows only at inference. It takes as
+                long as a request.
 
         Raises:
             MetadataError: no usable metadata in the artifact.
@@ -70,7 +74,8 @@ class Classifier:
         self._lock = threading.Lock()
         self._interpreter = _load_interpreter(artifact, num_threads)
         self._input, self._outputs = _checked_tensors(self._interpreter, self.metadata)
-        self._run_once()
+        if run_once:
+            self._run_once()
 
     def predict(self, tensor: NDArray[np.float32]) -> NDArray[np.float32]:
         """Classify one preprocessed image.
@@ -106,7 +111,7 @@ class Classifier:
             return [self._interpreter.get_tensor(output)[0] for output in outputs]
 
     def _run_once(self) -> None:
-        """Raise ArtifactError if the model cannot run. Some damage shows only at inference."""
+        """Raise ArtifactError if the model cannot run."""
         size = self.metadata.input
         zeros = np.zeros((1, size.height, size.width, 3), np.float32)
         try:

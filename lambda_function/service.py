@@ -289,7 +289,13 @@ def load_service(settings: Settings) -> Service:
     else:
         artifact = Path(settings.model_uri or SHIPPED_MODEL)
     try:
-        classifier = Classifier(artifact, num_threads=settings.interpreter_threads)
+        # The image's own model was run when it was converted and tested. A cold start does not wait
+        # for one more inference.
+        classifier = Classifier(
+            artifact,
+            num_threads=settings.interpreter_threads,
+            run_once=bool(settings.model_uri),
+        )
     except OSError as error:
         name = settings.model_uri or SHIPPED_MODEL.name
         raise ArtifactError(

@@ -308,3 +308,13 @@ def test_a_damaged_graph_is_refused_when_it_is_loaded(position, value, message):
 
     with pytest.raises(ArtifactError, match=message):
         Classifier(bytes(artifact))
+
+
+def test_a_model_that_is_not_run_when_it_is_loaded_fails_at_its_first_image():
+    artifact = bytearray(TINY.read_bytes())
+    artifact[172] = 0
+    classifier = Classifier(bytes(artifact), run_once=False)
+    size = classifier.metadata.input
+
+    with pytest.raises((ValueError, RuntimeError), match="lacks data"):
+        classifier.predict(np.zeros((1, size.height, size.width, 3), np.float32))

@@ -137,6 +137,15 @@ def test_a_damaged_model_is_not_loaded(tmp_path: Path) -> None:
         load_service(Settings(model_uri=str(path)))
 
 
+def test_a_model_of_elsewhere_is_run_before_it_is_served(tmp_path: Path) -> None:
+    artifact = bytearray(TINY_MODEL.read_bytes())
+    artifact[172] = 0  # shows only at inference
+    path = tmp_path / "model.tflite"
+    path.write_bytes(artifact)
+    with pytest.raises(ArtifactError, match="fails at inference"):
+        load_service(Settings(model_uri=str(path)))
+
+
 @pytest.mark.parametrize(("remaining_s", "expected_s"), [(None, 4), (30, 4), (2, 2)])
 def test_an_object_of_s3_has_the_time_that_any_download_has(
     tiny: Classifier, remaining_s: float | None, expected_s: float
