@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import signal
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -58,27 +60,30 @@ def fit(
     history = keras.callbacks.CSVLogger(str(folder / HISTORY), append=True)
     state, progress = CaptureState(), EpochProgress(dataset, config, done)
     averaging = [keras.callbacks.SwapEMAWeights(swap_on_epoch=True)] if config.ema_momentum else []
+    interrupts = _InterruptBetweenBatches()
     try:
-        model.fit(
-            dataset,
-            validation_data=validation,
-            initial_epoch=done,
-            epochs=config.epochs,
-            shuffle=False,  # the dataset shuffles, by seed and epoch alone
-            # Order matters: the state holds the raw weights, the checkpoint the averaged ones,
-            # and the state is written after everything else of its epoch.
-            callbacks=[
-                _EpochStarter(dataset),
-                _StopAtNaN(config),
-                state,
-                *averaging,
-                BestCheckpoint(folder),
-                history,
-                WriteState(state, folder),
-                progress,
-            ],
-            verbose=0,
-        )
+        with interrupts:
+            model.fit(
+                dataset,
+                validation_data=validation,
+                initial_epoch=done,
+                epochs=config.epochs,
+                shuffle=False,  # the dataset shuffles, by seed and epoch alone
+                # Order matters: the state holds the raw weights, the checkpoint the averaged ones,
+                # and the state is written after everything else of its epoch.
+                callbacks=[
+                    interrupts,
+                    _EpochStarter(dataset),
+                    _StopAtNaN(config),
+                    state,
+                    *averaging,
+                    BestCheckpoint(folder),
+                    history,
+                    WriteState(state, folder),
+                    progress,
+                ],
+                verbose=0,
+            )
     except Exception as error:  # of the backend, which has its own classes
         if "RESOURCE_EXHAUSTED" not in str(error) and not isinstance(error, MemoryError):
             raise
@@ -92,6 +97,46 @@ def fit(
         if history.csv_file:  # still open if something was raised
             history.csv_file.close()
     return best_checkpoint(folder)
+
+
+class _InterruptBetweenBatches(keras.callbacks.Callback):
+    """Lets an interrupt wait for the end of a batch. Inside the backend it can abort the process.
+
+    A second interrupt does not wait.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._asked = False
+        self._previous: Any = None
+
+    def __enter__(self) -> None:
+        is_main = threading.current_thread() is threading.main_thread()
+        if is_main and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            self._previous = signal.signal(signal.SIGINT, self._note)
+
+    def __exit__(self, *_: object) -> None:
+        if self._previous:
+            signal.signal(signal.SIGINT, self._previous)
+            self._previous = None
+
+    def _note(self, *_: object) -> None:
+        if self._asked:
+            raise KeyboardInterrupt
+        self._asked = True
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:  # noqa: ARG002 (Keras's name)
+        self._raise()
+
+    def on_test_batch_end(self, batch: int, logs: Any = None) -> None:  # noqa: ARG002 (Keras's name)
+        self._raise()
+
+    def on_train_end(self, logs: Any = None) -> None:  # noqa: ARG002 (Keras's name)
+        self._raise()
+
+    def _raise(self) -> None:
+        if self._asked:
+            raise KeyboardInterrupt
 
 
 class _EpochStarter(keras.callbacks.Callback):
