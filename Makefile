@@ -134,8 +134,8 @@ import: $(VENVS)/$(IMPORT_WITH)/.ok ## take in a Keras or TFLite model from else
 adopt: $(VENVS)/test/.ok ## make a converted or imported model the one that is served: MODEL=model.tflite EXAMPLE=photo.jpg YES=1
 	@$(call python,test) -m converter adopt "$$MODEL" $(call OPTION,EXAMPLE) $${YES:+--yes}
 
-score: $(VENVS)/test/.ok ## score the shipped model on the test split again; it must repeat the record (1 min)
-	@$(call python,test) -m training evaluate lambda_function/model.tflite --split test --must-be-recorded --no-gallery $(DATA) $(ARGS)
+score: $(VENVS)/test/.ok ## score the shipped model on the test split again; it must repeat the record (1 min): GROUPS=file.csv
+	@$(call python,test) -m training evaluate lambda_function/model.tflite --split test --must-be-recorded --no-gallery $(DATA) $(GROUP) $(ARGS)
 
 ##@ Test
 

@@ -64,6 +64,7 @@ def printed(environments: Path, *arguments: str, **environment: str) -> list[str
         ("train", "DATASET", "--dataset"),
         ("split", "GROUPS", "--groups"),
         ("model", "GROUPS", "--groups"),
+        ("score", "GROUPS", "--groups"),
         ("train", "WEIGHTS", "--backbone-weights"),
         ("preflight", "STACK", "--stack"),
         ("convert", "OUTPUT", "--output"),

@@ -131,6 +131,72 @@ def test_the_command_writes_a_self_contained_report(
     assert not (tmp_path / "test_log.csv").exists()  # the log is about test
 
 
+def write_senders(file: Path, dataset: Path, *, skip: int = 0) -> Path:
+    """Say who sent each image: two thirds are of Ann, among them the two that are mislabelled."""
+    images = sorted((dataset / "validation").rglob("*.png"), reverse=True)[skip:]
+    lines = [
+        f"{path.relative_to(dataset).as_posix()},{'Ann <b>' if i < 10 else i}"
+        for i, path in enumerate(images)
+    ]
+    file.write_text("\n".join(["image,sender", *lines]) + "\n")
+    return file
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_accuracy_is_shown_per_group_where_a_file_names_the_groups(
+    tmp_path: Path, options: list[str], dataset: Path, capsys: pytest.CaptureFixture[str],
+    named: bool,
+) -> None:  # fmt: skip
+    file = write_senders(tmp_path / "own.csv" if named else dataset / "senders.csv", dataset)
+
+    assert main(["evaluate", str(TINY), *options, *([f"--groups={file}"] if named else [])]) == 0
+
+    printed = capsys.readouterr().out
+    assert "| Ann <b> | 10 | 8 | 0.800 (0.490 to 0.943) |" in printed
+    assert "| 2 with fewer than 10 images | 2 | 2 | 1.000 (0.342 to 1.000) |" in printed
+    # Ann alone is drawn with 1/27, the others alone with 8/27.
+    assert "| all 3, drawn as wholes | 12 | 10 | 0.833 (0.800 to 1.000) |" in printed
+    found = json.loads((tmp_path / "out" / "report.json").read_text())["models"][0]["per_group"]
+    assert (found["count"], found["rows"][0]["correct"]) == (3, 8)
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "<tr><td>Ann &lt;b&gt;</td><td>10</td><td>8</td><td>0.800</td>" in page
+    assert "Over the 3 groups" in page
+
+
+def test_without_a_file_of_groups_nothing_is_said_of_them(
+    tmp_path: Path, options: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["evaluate", str(TINY), *options]) == 0
+
+    assert "drawn as wholes" not in capsys.readouterr().out
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["models"][0]["per_group"] is None
+    assert "group" not in (tmp_path / "out" / "report.html").read_text().partition("<body>")[2]
+
+
+def test_groups_of_a_folder_are_named_by_paths_below_it(
+    tmp_path: Path, options: list[str], dataset: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = write_senders(tmp_path / "own.csv", dataset)
+    file.write_text(file.read_text().replace("validation/", ""))
+    command = ["evaluate", str(TINY), f"--folder={dataset / 'validation'}", f"--groups={file}"]
+
+    assert main([*command, *options]) == 0
+
+    assert "| Ann <b> | 10 | 8 |" in capsys.readouterr().out
+
+
+def test_a_file_that_misses_images_is_refused_before_anything_is_scored(
+    tmp_path: Path, options: list[str], dataset: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_senders(dataset / "senders.csv", dataset, skip=2)
+
+    assert main(["evaluate", str(TINY), *options]) == 2
+
+    assert "senders.csv misses 2 of 12 images" in printed_error(capsys)
+    assert not (tmp_path / "out").exists()
+
+
 def test_each_of_the_worst_mistakes_has_its_map_beside_it(
     tmp_path: Path, options: list[str]
 ) -> None:

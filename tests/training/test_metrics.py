@@ -98,6 +98,38 @@ def test_bootstrap_interval_follows_the_binomial_law() -> None:
     assert again == (low, high)
 
 
+def test_resamples_draw_whole_groups() -> None:
+    # One person with 3 right images, one with 1 wrong image: drawn (3, 3), (3, 1), (1, 3) or (1, 1)
+    groups, right = np.array(["a", "a", "a", "b"]), np.array([1.0, 1.0, 1.0, 0.0])
+    draws = metrics.bootstrap_groups(groups, right)
+
+    values, counts = np.unique(draws, return_counts=True)
+    assert values.tolist() == [0.0, 0.75, 1.0]
+    assert counts / len(draws) == pytest.approx([0.25, 0.5, 0.25], abs=0.02)
+    assert metrics.interval_over_groups(groups, right) == (0.0, 1.0)
+
+
+def test_small_groups_share_a_row_below_the_large_ones() -> None:
+    groups = np.array(["b"] * 10 + ["c"] * 9 + ["a"] * 20 + ["d"])
+    correct = np.array([True] * 8 + [False] * 2 + [True] * 9 + [False] * 20 + [True])
+
+    found = metrics.by_group(groups, correct)
+
+    rows = [(row["group"], row["images"], row["correct"]) for row in found["rows"]]
+    assert rows == [("a", 20, 0), ("b", 10, 8), ("2 with fewer than 10 images", 10, 10)]
+    assert found["count"] == 4
+    assert found["rows"][1]["accuracy"] == 0.8
+    # (0.8 + z^2/20 -+ z sqrt(0.016 + z^2/400)) / (1 + z^2/10), with z = 1.96
+    assert found["rows"][1]["accuracy_interval_95"] == pytest.approx((0.4902, 0.9433), abs=1e-4)
+
+
+def test_one_group_is_a_row_and_no_others() -> None:
+    found = metrics.by_group(np.array(["a"] * 10), np.array([True, False] * 5))
+
+    assert [row["group"] for row in found["rows"]] == ["a"]
+    assert found["accuracy_interval_95"] == (0.5, 0.5)  # whoever is drawn
+
+
 @pytest.mark.parametrize(
     ("only_first", "only_second", "p"),
     # two-sided binomial tail at 1/2: 2 * (1 + 9) / 2**9, and so on

@@ -12,7 +12,6 @@ pytest.importorskip("keras", reason="needs Keras: make test-training")
 from training.errors import ConfigError
 from training.experiments.folds import (
     Judged,
-    bootstrap_groups,
     compare,
     read_judged,
     write_judged,
@@ -26,15 +25,6 @@ def judged(correct: list[int], groups: list[str]) -> Judged:
     probabilities = np.array([[0.9, 0.1] if right else [0.2, 0.8] for right in correct])
     count = len(correct)
     return Judged(probabilities, np.zeros(count, int), np.zeros(count, int), np.array(groups))
-
-
-def test_resamples_draw_whole_groups() -> None:
-    # One person with 3 right images, one with 1 wrong image: drawn (3, 3), (3, 1), (1, 3) or (1, 1)
-    draws = bootstrap_groups(np.array(["a", "a", "a", "b"]), np.array([1.0, 1.0, 1.0, 0.0]))
-
-    values, counts = np.unique(draws, return_counts=True)
-    assert values.tolist() == [0.0, 0.75, 1.0]
-    assert counts / len(draws) == pytest.approx([0.25, 0.5, 0.25], abs=0.02)
 
 
 def test_two_recipes_are_compared_image_by_image() -> None:

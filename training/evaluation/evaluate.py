@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.data.dataset import Split, find_dataset, load_folder, load_split
+from training.data.folds import groups_of
 from training.data.images import load_image
 from training.errors import ModelFileError
 from training.evaluation import metrics, report, test_log
@@ -30,6 +31,7 @@ from training.options import add_options
 from training.provenance import provenance
 
 OUTPUT = Path("runs") / "evaluations"
+SENDERS = "senders.csv"  # in the data set: the groups, unless --groups names another file
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,11 +42,13 @@ class Evaluation:
         model: from ``LoadedModel.describe``.
         split: the images.
         probabilities: float64, (images, classes), columns as ``split.class_names``.
+        groups: (images,), such as the person who sent each image. None if nobody knows them.
     """
 
     model: dict[str, Any]
     split: Split
     probabilities: NDArray[np.float64]
+    groups: NDArray[np.str_] | None = None
 
     @property
     def correct(self) -> NDArray[np.bool_]:
@@ -60,6 +64,9 @@ class Evaluation:
             "metrics": metrics.summary(self.probabilities, labels),
             "metrics_before_temperature": self._before_temperature(),
             "per_class": class_rows(confusion, self.split.class_names),
+            "per_group": None
+            if self.groups is None
+            else metrics.by_group(self.groups, self.correct),
             "confusion": confusion.tolist(),
             "reliability": metrics.reliability(self.probabilities, labels),
             "mistakes": [self.prediction(index) for index in self.worst_mistakes()],
@@ -92,9 +99,11 @@ class Evaluation:
         return metrics.summary(metrics.softmax(logits), self.split.labels)
 
 
-def evaluate(model: LoadedModel, split: Split) -> Evaluation:
+def evaluate(
+    model: LoadedModel, split: Split, groups: NDArray[np.str_] | None = None
+) -> Evaluation:
     """Run a model on the images of a split. ``predict_split`` names the errors."""
-    return Evaluation(model.describe(), split, predict_split(model, split))
+    return Evaluation(model.describe(), split, predict_split(model, split), groups)
 
 
 def mistake_maps(
@@ -179,6 +188,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--split", choices=("validation", "test"), default="validation", help="of the data set"
     )
     add_options(parser, "dataset")
+    parser.add_argument(
+        "--groups",
+        type=Path,
+        help="CSV with columns image and group (or sender): adds the accuracy of each group. "
+        f"Default: {SENDERS} of the data set, if it is there",
+    )
     parser.add_argument("--out", type=Path, help=f"folder of the report. Default: in {OUTPUT}/")
     parser.add_argument("--no-gallery", action="store_true", help="no images in the report")
     parser.add_argument("--test-log", type=Path, help=argparse.SUPPRESS)
@@ -196,10 +211,11 @@ def run(parsed: argparse.Namespace) -> None:
             f"{parsed.out} is a run's folder, and its report.json would be lost. Choose another "
             "--out."
         )
-    split, images_name, is_test = _find_images(parsed)
+    split, root, images_name, is_test = _find_images(parsed)
+    groups = _find_groups(split, root, parsed.groups)
     paths = [parsed.model, *([parsed.second] if parsed.second else [])]
     models = [load_model(path) for path in paths]  # all, before minutes go into the first
-    evaluations = [evaluate(model, split) for model in models]
+    evaluations = [evaluate(model, split, groups) for model in models]
     result: dict[str, Any] = {
         "images": {"name": images_name, "count": len(split), "classes": list(split.class_names)},
         "models": [evaluation.to_dict() for evaluation in evaluations],
@@ -221,14 +237,23 @@ def run(parsed: argparse.Namespace) -> None:
             _record(path, figures, result["provenance"], parsed)
 
 
-def _find_images(parsed: argparse.Namespace) -> tuple[Split, str, bool]:
-    """Return the images, their name, and whether they are the data set's test split."""
+def _find_images(parsed: argparse.Namespace) -> tuple[Split, Path, str, bool]:
+    """Return the images, their root, their name, and whether they are the data set's test split."""
     if parsed.folder is None:
         model = parsed.model
         root = find_dataset(parsed.dataset, run=model if model.is_dir() else model.parent)
-        return load_split(root, parsed.split), parsed.split, parsed.split == "test"
+        return load_split(root, parsed.split), root, parsed.split, parsed.split == "test"
     split = load_folder(parsed.folder)
-    return split, parsed.folder.name, _is_test_split(parsed.folder, parsed.dataset)
+    is_test = _is_test_split(parsed.folder, parsed.dataset)
+    return split, parsed.folder, parsed.folder.name, is_test
+
+
+def _find_groups(split: Split, root: Path, named: Path | None) -> NDArray[np.str_] | None:
+    """Return the group of every image, or None if no file says it."""
+    file = named or root / SENDERS
+    if named is None and not file.is_file():
+        return None
+    return np.array(groups_of(split, root, file))
 
 
 def _is_test_split(folder: Path, dataset: Path | None) -> bool:

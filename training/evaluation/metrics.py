@@ -19,6 +19,8 @@ Probabilities = NDArray[np.floating[Any]]
 Labels = NDArray[np.integer[Any]]
 
 BINS = 10  # of confidence, of equal width
+RESAMPLES = 10_000  # of groups
+FEW_IMAGES = 10  # A group with fewer has no row of its own in ``by_group``.
 
 
 def wilson_interval(correct: int, total: int, confidence: float = 0.95) -> tuple[float, float]:
@@ -129,6 +131,60 @@ def bootstrap_interval(
     return float(low), float(high)
 
 
+def bootstrap_groups(
+    groups: NDArray[np.str_], values: NDArray[np.float64], seed: int = 0
+) -> NDArray[np.float64]:
+    """Return the mean of ``values`` in resamples of whole groups, float64, (resamples,).
+
+    The images of one person are not independent, so persons are drawn, with replacement (the
+    cluster bootstrap, Davison and Hinkley, 1997, section 3.8).
+
+    Args:
+        groups: (images,), of each image.
+        values: float64, (images,).
+        seed: of the draws.
+    """
+    names, group_of = np.unique(groups, return_inverse=True)
+    sums, sizes = np.bincount(group_of, values), np.bincount(group_of)
+    rng = np.random.default_rng(seed)
+    drawn = rng.integers(0, len(names), (RESAMPLES, len(names)))
+    return np.asarray(sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1))
+
+
+def interval_over_groups(
+    groups: NDArray[np.str_], values: NDArray[np.float64]
+) -> tuple[float, float]:
+    """Return the 95 % interval of the mean of ``values``, see ``bootstrap_groups``."""
+    low, high = np.quantile(bootstrap_groups(groups, values), [0.025, 0.975])
+    return float(low), float(high)
+
+
+def by_group(groups: NDArray[np.str_], correct: NDArray[np.bool_]) -> dict[str, Any]:
+    """Return the accuracy of every group, such as a person, as plain JSON types.
+
+    Args:
+        groups: (images,), of each image.
+        correct: bool, (images,), whether the prediction is right.
+
+    Returns:
+        ``count`` of groups, ``accuracy_interval_95`` over groups (see ``bootstrap_groups``), and
+        ``rows``: the largest group first, and groups of fewer than ``FEW_IMAGES`` images together.
+    """
+    names, group_of, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    hits = np.bincount(group_of, correct).astype(int)
+    large = [i for i in np.argsort(-sizes, kind="stable") if sizes[i] >= FEW_IMAGES]
+    rows = [_group_row(str(names[i]), int(sizes[i]), int(hits[i])) for i in large]
+    if others := len(names) - len(large):
+        images, right = len(groups) - sizes[large].sum(), hits.sum() - hits[large].sum()
+        name = f"{others} with fewer than {FEW_IMAGES} images"
+        rows.append(_group_row(name, int(images), int(right)))
+    return {
+        "count": len(names),
+        "accuracy_interval_95": interval_over_groups(groups, correct.astype(float)),
+        "rows": rows,
+    }
+
+
 def mcnemar_exact(first_correct: NDArray[np.bool_], second_correct: NDArray[np.bool_]) -> float:
     """Return the two-sided exact p value of McNemar's test on paired predictions."""
     only_first = int(np.sum(first_correct & ~second_correct))
@@ -185,6 +241,16 @@ def softmax(logits: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
     shifted = np.asarray(logits, dtype=np.float64) - np.max(logits, axis=1, keepdims=True)
     exponentials = np.exp(shifted)
     return np.asarray(exponentials / exponentials.sum(axis=1, keepdims=True))
+
+
+def _group_row(name: str, images: int, correct: int) -> dict[str, Any]:
+    return {
+        "group": name,
+        "images": images,
+        "correct": correct,
+        "accuracy": correct / images,
+        "accuracy_interval_95": wilson_interval(correct, images),
+    }
 
 
 def _confidence_bins(

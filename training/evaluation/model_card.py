@@ -84,6 +84,7 @@ def card(report: dict[str, Any], index: int = 0) -> str:
         + markdown_table(["figure", "value", "95 % interval", temperature], rows)
         + "\n"
         + markdown_table(["class", "images", "precision", "recall (95 % interval)", "F1"], classes)
+        + _groups(figures)
     )
 
 
@@ -95,6 +96,25 @@ def card_without_figures(model: dict[str, Any]) -> str:
     """
     rows = [[name, NOT_MEASURED] for name in METRICS]
     return f"{_describe(model)}.\n\n" + markdown_table(["figure", "value"], rows)
+
+
+def _groups(figures: dict[str, Any]) -> str:
+    """Return the table of groups, such as people. Empty if the report has none."""
+    groups, summary = figures.get("per_group"), figures["metrics"]
+    if not groups:
+        return ""
+    whole = {**summary, "accuracy_interval_95": groups["accuracy_interval_95"]}
+    whole["group"] = f"all {groups['count']}, drawn as wholes"
+    rows = [
+        [
+            row["group"],
+            row["images"],
+            row["correct"],
+            "{:.3f} ({:.3f} to {:.3f})".format(row["accuracy"], *row["accuracy_interval_95"]),
+        ]
+        for row in (*groups["rows"], whole)
+    ]
+    return "\n" + markdown_table(["group", "images", "right", "accuracy (95 % interval)"], rows)
 
 
 def _describe(model: dict[str, Any]) -> str:

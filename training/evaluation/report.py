@@ -156,6 +156,7 @@ def _model(
             )
             for row, counts in enumerate(figures["confusion"])
         ),
+        groups=_groups(figures),
         bins=join(_bin(row, most) for row in figures["reliability"] if row["images"]),
         mistakes=_mistakes(figures["mistakes"], files, maps),
     )
@@ -188,6 +189,23 @@ def _class_row(row: dict[str, Any]) -> Html:
     return fill(
         "class_row", label=row["label"], images=row["images"], low=f"{low:.3f}",
         high=f"{high:.3f}", x_low=x_low, x=x, x_high=x_high, **shown,
+    )  # fmt: skip
+
+
+def _groups(figures: dict[str, Any]) -> Html:
+    groups = figures["per_group"]
+    if groups is None:
+        return Html()
+    low, high = groups["accuracy_interval_95"]
+    rows = join(_group_row(row) for row in groups["rows"])
+    return fill("groups", count=groups["count"], low=f"{low:.1%}", high=f"{high:.1%}", rows=rows)
+
+
+def _group_row(row: dict[str, Any]) -> Html:
+    low, high = row["accuracy_interval_95"]
+    return fill(
+        "group_row", group=row["group"], images=row["images"], correct=row["correct"],
+        accuracy=f"{row['accuracy']:.3f}", low=f"{low:.3f}", high=f"{high:.3f}",
     )  # fmt: skip
 
 

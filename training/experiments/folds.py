@@ -26,7 +26,12 @@ from training.data.imagenet import find_weights
 from training.devices import has_gpu
 from training.errors import ConfigError
 from training.evaluation.loaded_model import load_model, predict_split
-from training.evaluation.metrics import Labels, Probabilities, summary
+from training.evaluation.metrics import (
+    Labels,
+    Probabilities,
+    interval_over_groups,
+    summary,
+)
 from training.files import replacing, write_json
 from training.fit.settings import make_config, read_toml
 from training.fit.train import train
@@ -34,7 +39,6 @@ from training.options import add_options
 from training.provenance import provenance
 
 OUTPUT = Path("runs") / "folds"
-RESAMPLES = 10_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,14 +143,14 @@ def describe(judged: Judged, parsed: argparse.Namespace) -> dict[str, Any]:
         str(fold): round(float(judged.correct[judged.folds == fold].mean()), 4)
         for fold in np.unique(judged.folds)
     }
-    draws = bootstrap_groups(judged.groups, judged.correct.astype(float))
+    edges = interval_over_groups(judged.groups, judged.correct.astype(float))
     return {
         "kind": "screening" if parsed.only else "final",
         "folds": parsed.folds,
         "groups": len(set(judged.groups)),
         "accuracy_of_folds": accuracies,
         "accuracy_mean_of_folds": round(float(np.mean(list(accuracies.values()))), 4),
-        "accuracy_interval_95_over_groups": _interval(draws),
+        "accuracy_interval_95_over_groups": _rounded(edges),
         **summary(judged.probabilities, judged.labels),
     }
 
@@ -165,28 +169,8 @@ def compare(one: Judged, other: Judged) -> dict[str, Any]:
     gains = one.correct.astype(float) - other.correct.astype(float)
     return {
         "accuracy": round(float(gains.mean()), 4),
-        "interval_95_over_groups": _interval(bootstrap_groups(one.groups, gains)),
+        "interval_95_over_groups": _rounded(interval_over_groups(one.groups, gains)),
     }
-
-
-def bootstrap_groups(
-    groups: NDArray[np.str_], values: NDArray[np.float64], seed: int = 0
-) -> NDArray[np.float64]:
-    """Return the mean of ``values`` in resamples of whole groups, float64, (resamples,).
-
-    The images of one person are not independent, so persons are drawn, with replacement (the
-    cluster bootstrap, Davison and Hinkley, 1997, section 3.8).
-
-    Args:
-        groups: (images,), of each image.
-        values: float64, (images,).
-        seed: of the draws.
-    """
-    names, group_of = np.unique(groups, return_inverse=True)
-    sums, sizes = np.bincount(group_of, values), np.bincount(group_of)
-    rng = np.random.default_rng(seed)
-    drawn = rng.integers(0, len(names), (RESAMPLES, len(names)))
-    return np.asarray(sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1))
 
 
 def as_text(name: str, result: dict[str, Any]) -> str:
@@ -239,5 +223,5 @@ def _of_fold(stage: dict[str, Any], names: list[str], fold: Fold) -> dict[str, A
     }
 
 
-def _interval(draws: NDArray[np.float64]) -> list[float]:
-    return [round(float(edge), 4) for edge in np.quantile(draws, [0.025, 0.975])]
+def _rounded(edges: tuple[float, float]) -> list[float]:
+    return [round(edge, 4) for edge in edges]
