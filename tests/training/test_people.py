@@ -9,11 +9,13 @@ import pytest
 
 pytest.importorskip("keras", reason="needs Keras: make test-training")
 
+from training.data.folds import Fold
 from training.errors import ConfigError
 from training.experiments.folds import (
     Judged,
     compare,
     read_judged,
+    settings_of_fold,
     write_judged,
 )
 
@@ -49,3 +51,18 @@ def test_a_result_is_read_as_it_was_written_and_nothing_else_is(tmp_path: Path) 
     (tmp_path / "other.npz").write_bytes(b"no archive")
     with pytest.raises(ConfigError, match="is no result of `folds`"):
         read_judged(tmp_path / "other.npz")
+
+
+def test_stages_of_a_fold_use_each_other_and_no_other_fold() -> None:
+    fold = Fold(1, 5)
+    stages = [
+        {"name": "large"},
+        {"name": "small", "teacher": "large, published", "start_from": "large"},
+    ]
+
+    small = settings_of_fold(stages[1], ["large", "small"], fold)
+
+    assert small["name"] == "small-fold1of5"
+    assert small["teacher"] == "large-fold1of5,published"
+    assert small["start_from"] == "large-fold1of5"
+    assert settings_of_fold(stages[0], ["large", "small"], fold)["teacher"] == ""

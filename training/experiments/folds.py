@@ -3,8 +3,8 @@
 Train and validation are pooled and divided into folds. With ``--groups senders.csv`` the images of
 one sender stay in one fold. Each fold is judged by a model that was trained on the other folds.
 Every fold is a run of its own, so an interrupted command continues with the missing ones. Several
-configurations are stages: a stage whose ``start_from`` names an earlier stage starts with the
-weights of that stage in the same fold.
+configurations are stages: a stage whose ``start_from`` or ``teacher`` names an earlier stage uses
+that stage of the same fold.
 
 The judging images also choose the best epoch. That flatters all recipes alike.
 """
@@ -111,7 +111,9 @@ def judge(stages: list[dict[str, Any]], parsed: argparse.Namespace) -> Judged:
         fold = Fold(index, parsed.folds, groups)
         training, judging = load_parts(dataset, limit=parsed.limit, fold=fold)
         for stage in stages:
-            config = make_config(_of_fold(stage, names, fold), training.labels, gpu=has_gpu())
+            config = make_config(
+                settings_of_fold(stage, names, fold), training.labels, gpu=has_gpu()
+            )
             print(f"\n=== {config.name}", flush=True)
             folder = train(
                 config,
@@ -212,14 +214,27 @@ def read_judged(file: Path) -> Judged:
         raise ConfigError(f"{file} is no result of `folds`: {error}. Name its .npz file") from error
 
 
-def _of_fold(stage: dict[str, Any], names: list[str], fold: Fold) -> dict[str, Any]:
-    """Return a stage's settings, with the names of its runs in this fold."""
-    suffix = f"-fold{fold.index}of{fold.count}"
-    started = stage.get("start_from", "")
+def settings_of_fold(stage: dict[str, Any], names: list[str], fold: Fold) -> dict[str, Any]:
+    """Return a stage's settings for one fold.
+
+    Args:
+        stage: its settings, as ``read_toml`` gives them.
+        names: of all stages. A run of this name is one of the same fold.
+        fold: that the names tell.
+    """
+
+    def in_fold(name: str) -> str:
+        return f"{name}-fold{fold.index}of{fold.count}"
+
+    def in_fold_if_stage(listed: str) -> str:
+        used = [name.strip() for name in listed.split(",")]
+        return ",".join(in_fold(name) if name in names else name for name in used)
+
     return {
         **stage,
-        "name": stage.get("name", TrainConfig.name) + suffix,
-        "start_from": started + suffix if started in names else started,
+        "name": in_fold(stage.get("name", TrainConfig.name)),
+        "start_from": in_fold_if_stage(stage.get("start_from", "")),
+        "teacher": in_fold_if_stage(stage.get("teacher", "")),
     }
 
 
