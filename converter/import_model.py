@@ -33,9 +33,9 @@ from converter.recipes import RECIPES, find_recipe
 from converter.reference import complete, read_tensor
 from converter.sources.feature_distance import with_served_threshold
 from converter.sources.keras_file import check_size, load_keras
-from converter.sources.pooled_head import NoActivationMapError, describe_map
+from converter.sources.pooled_head import describe_map
 from converter.sources.source import Source
-from converter.sources.tflite_file import IDENTIFIER, TfliteFile, open_tflite
+from converter.sources.tflite_file import TfliteFile, open_tflite, starts_as_tflite
 from lambda_function.metadata import (
     NORMALISATIONS,
     NOT_STATED,
@@ -66,10 +66,8 @@ NOT_CHECKED = (
     "conversion was not checked: the TFLite file itself is the reference for decoding, resizing "
     "and scaling"
 )
-NO_MAP_OF_TFLITE = (
-    "an activation map or a feature distance needs the Keras model, and this is a TFLite file. "
-    "Import the .keras or .h5 file, or leave out --activation-map and --uncertain"
-)
+RECIPE = "float32"
+OF_CONVERSION = ("recipe", "activation_map", "uncertain")  # options without effect on TFLite files
 SMOKE_TEST = (
     f"no images were given: {GENERATED_IMAGES} generated ones are a smoke test, accuracy was not "
     "measured"
@@ -99,15 +97,15 @@ class Findings:
 def main(arguments: list[str]) -> int:
     """Import one model."""
     options = _parse(arguments)
-    recipe = find_recipe(options.recipe)
+    recipe = find_recipe(options.recipe or RECIPE)
     if options.output:
         require_tflite_name(options.output)
     if options.model.is_file():
         check_size(options.model)
-    is_tflite = options.model.is_file() and _starts_as_tflite(options.model)
+    is_tflite = options.model.is_file() and starts_as_tflite(options.model)
+    if is_tflite:
+        _refuse_conversion(options)
     model: Any = open_tflite(options.model) if is_tflite else load_keras(options.model)
-    if is_tflite and (options.activation_map or options.uncertain):
-        raise NoActivationMapError(NO_MAP_OF_TFLITE)
     findings = look_at(model)
     print(findings, flush=True)
     metadata = _describe(options, findings)
@@ -250,16 +248,24 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--dataset", type=Path, help="images for the gate: class folders, or splits of them"
     )
-    parser.add_argument("--recipe", default="float32", help=f"one of {', '.join(RECIPES)}")
+    parser.add_argument(
+        "--recipe", help=f"one of {', '.join(RECIPES)}, for a Keras model; default: {RECIPE}"
+    )
     parser.add_argument("--activation-map", action="store_true", help=MAP_HELP)
     parser.add_argument("--uncertain", action="store_true", help=UNCERTAIN_HELP)
     parser.add_argument("--output", type=Path, help="default: runs/imported/NAME/model.tflite")
     return parser.parse_args(arguments)
 
 
-def _starts_as_tflite(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(8)[4:] == IDENTIFIER
+def _refuse_conversion(options: argparse.Namespace) -> None:
+    """Raise SourceError if an option would convert what is a TFLite file already."""
+    given = [f"--{name.replace('_', '-')}" for name in OF_CONVERSION if getattr(options, name)]
+    if given:
+        raise SourceError(
+            f"{options.model} is a TFLite file, which is not converted, so {', '.join(given)} "
+            f"would have no effect. Import the .keras or .h5 file that it was made of, or leave "
+            f"out {', '.join(given)}."
+        )
 
 
 def _describe(options: argparse.Namespace, findings: Findings) -> ModelMetadata:

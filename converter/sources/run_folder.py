@@ -8,6 +8,7 @@ from typing import Any
 
 from converter.errors import SourceError
 from converter.sources.source import Source
+from converter.sources.tflite_file import starts_as_tflite
 from lambda_function.metadata import InputSpec, MetadataError, ModelMetadata
 from training.files import sha256_of
 
@@ -24,10 +25,15 @@ def open_source(path: Path) -> Source:
         path: the ``.keras`` file of a run folder.
 
     Raises:
-        SourceError: a file is missing or lacks a field.
+        SourceError: a file is missing or lacks a field, or the model is a TFLite file.
     """
     if not path.is_file():
         raise SourceError(f"no model at {path}. Train one with `python -m training train`.")
+    if starts_as_tflite(path):
+        raise SourceError(
+            f"{path} is a TFLite file, which is not converted again. Name the model.keras of a "
+            "run folder. `python -m converter import` takes a TFLite file from elsewhere."
+        )
     config, report = (_read_json(path.with_name(n)) for n in ("config.json", "report.json"))
     if config.get("fold"):
         raise SourceError(

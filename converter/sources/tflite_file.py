@@ -177,6 +177,12 @@ class TfliteFile:
         return np.stack(rows)
 
 
+def starts_as_tflite(path: Path) -> bool:
+    """Return whether a file has the identifier of TFLite files, whatever its name is."""
+    with path.open("rb") as file:
+        return file.read(8)[4:] == IDENTIFIER
+
+
 def open_tflite(path: Path) -> TfliteFile:
     """Open a TFLite file of unknown origin, after a look at what it asks for.
 

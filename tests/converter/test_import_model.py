@@ -180,8 +180,16 @@ def test_everything_that_is_missing_is_asked_for_in_one_sentence(plain):
             ConversionError,
             r"Received: /nowhere/a\.bin",
         ),
-        ((*LABELS, *SCALING, "--activation-map"), SourceError, "distance needs the Keras model"),
-        ((*LABELS, *SCALING, "--uncertain"), SourceError, "distance needs the Keras model"),
+        (
+            ("--recipe", "float32"),
+            SourceError,
+            "colours.tflite is a.* so --recipe would have no effect",
+        ),
+        (
+            ("--recipe", "int8", "--uncertain", "--activation-map"),
+            SourceError,
+            "--recipe, --activation-map, --uncertain would have no effect.*Import the .keras or",
+        ),
     ],
 )
 def test_a_wrong_answer_gets_one_sentence(plain, more, kind, message):

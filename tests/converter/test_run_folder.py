@@ -9,6 +9,7 @@ import pytest
 from converter.errors import SourceError
 from converter.sources.run_folder import open_source
 from tests.support.converter import LABELS, colour_model, write_run
+from tests.support.paths import TESTS
 
 BAD_INPUT = {"height": 8, "width": 8, "resize_filter": "area", "normalisation": "xception"}
 
@@ -19,6 +20,14 @@ def test_a_missing_file_is_named(tmp_path, missing):
     path.with_name(missing).unlink()
 
     with pytest.raises(SourceError, match=missing.replace(".", r"\.")):
+        open_source(path)
+
+
+def test_a_tflite_file_is_not_converted_again(tmp_path):
+    path = write_run(tmp_path)
+    path.write_bytes((TESTS / "data" / "tiny.tflite").read_bytes())
+
+    with pytest.raises(SourceError, match=r"model\.keras is a TFLite file.*converter import`"):
         open_source(path)
 
 
