@@ -142,6 +142,8 @@ class TrainConfig:
         teacher: names of finished runs, separated by commas. The mean of their probabilities on the
             same varied image is a part of the target. Empty for no teacher.
         teacher_share: share of the target that the teacher gives. The label gives the rest.
+        unlabelled: folder of further images, which the teacher alone gives a target. They may lie
+            in sub-folders. Needs a teacher and ``strong`` augmentation. Empty for none.
         ema_momentum: of the moving average of the weights, which is evaluated. The average warms
             up, so that a short run does not keep its first weights. 0 for no average.
         batch_norm_momentum: of trained batch norms. Keras's default of 0.99 needs more steps than
@@ -174,6 +176,7 @@ class TrainConfig:
     class_weights: str = "none"
     teacher: str = ""
     teacher_share: float = 0.7
+    unlabelled: str = ""
     ema_momentum: float = 0.99
     batch_norm_momentum: float = 0.9
     precision: str = "float32"
@@ -186,6 +189,13 @@ class TrainConfig:
             raise ConfigError(
                 "the whole network (first_trainable_block 1) has nothing to cache: set "
                 f"augmentation to strong. Received: {self.augmentation!r}"
+            )
+        if self.unlabelled and not (self.teacher and not self.is_cached):
+            raise ConfigError(
+                "unlabelled images learn from a teacher, on images varied anew: set teacher to a "
+                "finished run, and augmentation to strong. Received: "
+                f"unlabelled {self.unlabelled!r}, teacher {self.teacher!r}, "
+                f"augmentation {self.augmentation!r}"
             )
         if self.warmup_epochs >= self.epochs:
             raise ConfigError(

@@ -35,7 +35,23 @@ def test_every_setting_has_a_description_and_every_number_a_range() -> None:
     fields = {field.name: field.default for field in dataclasses.fields(TrainConfig)}
 
     assert describe_settings(TrainConfig).keys() == fields.keys()
-    assert fields.keys() - RANGES.keys() == {"name", "input", "start_from", "teacher"}
+    assert fields.keys() - RANGES.keys() == {
+        "name", "input", "start_from", "teacher", "unlabelled",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("teacher", "augmentation"), [("", "strong"), ("large", "mild"), ("", "mild")]
+)
+def test_unlabelled_images_need_a_teacher_and_images_varied_anew(
+    teacher: str, augmentation: str
+) -> None:
+    allowed = {"unlabelled": "other", "teacher": "large", "augmentation": "strong"}
+    assert TrainConfig(**allowed).unlabelled == "other"
+    with pytest.raises(
+        ConfigError, match=f"set teacher to .* augmentation to strong.*'{teacher}.*'{augmentation}'"
+    ):
+        TrainConfig(**{**allowed, "teacher": teacher, "augmentation": augmentation})
 
 
 def test_a_configuration_survives_json() -> None:

@@ -10,7 +10,7 @@ from PIL import Image
 
 from lambda_function.metadata import InputSpec
 from training.data.augment import augment
-from training.data.dataset import find_dataset, load_folder, load_split
+from training.data.dataset import find_dataset, list_unlabelled, load_folder, load_split
 from training.data.images import batches, load_image
 from training.errors import ConfigError, DatasetError
 
@@ -94,6 +94,22 @@ def test_the_data_set_is_found_by_argument_then_environment(
 def test_a_data_set_that_is_not_there_says_how_to_name_one(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"at .*absent\. Name one with --dataset or CLOTHING"):
         find_dataset(tmp_path / "absent")
+
+
+def test_unlabelled_images_lie_flat_or_in_sub_folders(tmp_path: Path) -> None:
+    for name in ("b.jpg", "hat/a.png", "hat/old/c.webp", ".hidden/d.jpg"):
+        write_image(tmp_path / name)
+    (tmp_path / "labels.csv").write_text("image,label\n")
+    listed = [path.relative_to(tmp_path).as_posix() for path in list_unlabelled(tmp_path)]
+    assert listed == ["b.jpg", "hat/a.png", "hat/old/c.webp"]
+
+
+def test_a_folder_without_unlabelled_images_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="nowhere is no folder: name another one"):
+        list_unlabelled(tmp_path / "nowhere")
+    (tmp_path / "labels.csv").write_text("image,label\n")
+    with pytest.raises(ConfigError, match=f"{tmp_path} holds no image: name another one"):
+        list_unlabelled(tmp_path)
 
 
 def test_an_unreadable_image_is_named(root: Path) -> None:

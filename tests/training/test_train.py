@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 keras = pytest.importorskip("keras", reason="needs Keras: make test-training")
 
@@ -277,6 +278,30 @@ def test_a_teacher_teaches_what_it_sees_and_never_whom_it_judges(
     (tmp_path / "other" / "model.keras").write_bytes(b"")
     with pytest.raises(ConfigError, match=r"has other classes: x\. This run has: disc, square"):
         load_teacher(dataclasses.replace(taught, teacher="other"), CLASSES, tmp_path, None)
+
+
+def test_unlabelled_images_are_a_part_of_every_epoch_and_of_what_identifies_a_run(
+    finished: Path,
+    drawings: Path,
+    weights: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folders = [tmp_path / "one", tmp_path / "two"]
+    for folder, count in zip(folders, (5, 6), strict=True):
+        folder.mkdir()
+        for number in range(count):
+            Image.new("RGB", (90, 90), (number, 0, 0)).save(folder / f"{number}.png")
+    config = dataclasses.replace(WHOLE, name="more", teacher="head", unlabelled=str(folders[0]))
+    options: dict[str, Any] = {"dataset": drawings, "weights": weights, "runs": finished.parent}
+
+    run = train(config, **options)
+
+    report = json.loads((run / "report.json").read_text())
+    assert (report["train_images"], report["unlabelled_images"]) == (60, 5)
+    assert "64/64 [" in capsys.readouterr().err  # 65 images in batches of 8. 60 are 56
+    with pytest.raises(ConfigError, match=r"run with other settings \(images is"):
+        train(dataclasses.replace(config, unlabelled=str(folders[1])), **options)
 
 
 def test_a_fold_starts_from_a_run_of_the_same_fold_alone(

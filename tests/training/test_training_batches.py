@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 keras = pytest.importorskip("keras", reason="needs Keras: make test-training")
@@ -14,7 +15,7 @@ keras = pytest.importorskip("keras", reason="needs Keras: make test-training")
 from lambda_function.metadata import InputSpec  # noqa: E402
 from training.config import TrainConfig  # noqa: E402
 from training.data import augment  # noqa: E402
-from training.data.dataset import load_split  # noqa: E402
+from training.data.dataset import Split, load_split  # noqa: E402
 from training.data.images import load_image  # noqa: E402
 from training.data.training_batches import (  # noqa: E402
     AugmentedImages,
@@ -158,6 +159,58 @@ def test_images_are_varied_anew_in_every_epoch_and_repeat_for_a_resumed_run(
     assert not np.array_equal(images, repeated[0])
     assert 0 < first.take_busy_s() < 60
     assert first.take_busy_s() == 0
+
+
+class DarkOrLight:
+    """A teacher: dark images are of class 1, light ones of class 0."""
+
+    def predict_on_batch(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.eye(3, dtype=np.float32)[(images.mean(axis=(1, 2, 3)) < 0).astype(int)]
+
+
+def with_unlabelled(folder: Path, config: TrainConfig) -> AugmentedImages:
+    """Four light images, of class 0, 2, 2 and 2, and two dark ones without a label."""
+    paths = tuple(folder / f"{number}.png" for number in range(6))
+    for number, path in enumerate(paths):
+        Image.new("RGB", (90, 90), "white" if number < 4 else "black").save(path)
+    split = Split(paths[:4], np.array([0, 2, 2, 2]), ("a", "b", "c"))
+    return AugmentedImages(split, config, DarkOrLight(), paths[4:])
+
+
+TAUGHT = dataclasses.replace(
+    STRONG, teacher="any", teacher_share=0.5, class_weights="balanced", unlabelled="any"
+)
+
+
+def test_an_unlabelled_image_learns_from_the_teacher_alone(tmp_path: Path) -> None:
+    batches = with_unlabelled(tmp_path, dataclasses.replace(TAUGHT, batch_size=3))
+    orders = set()
+    for epoch in range(8):
+        batches.start_epoch(epoch)
+        assert len(batches) == 2  # 6 images in batches of 3
+        images, targets, weights = (
+            np.concatenate(parts) for parts in zip(batches[0], batches[1], strict=True)
+        )
+        dark = images.mean(axis=(1, 2, 3)) < 0
+        assert dark.sum() == 2
+        assert targets[dark].tolist() == [[0, 1, 0]] * 2
+        # Half of what the teacher says, (1, 0, 0), and half of the label.
+        assert sorted(targets[~dark].tolist()) == [[0.5, 0, 0.5]] * 3 + [[1, 0, 0]]
+        # Balanced: 1 / (1, 1, 3) images, over the mean of the labelled ones, is (2, 2, 2/3).
+        assert weights == pytest.approx(targets @ np.array([2, 2, 2 / 3]))
+        orders.add(tuple(dark))
+    assert len(orders) > 1  # shuffled among the labelled ones
+
+
+@pytest.mark.parametrize("blend", ["mixup_alpha", "cutmix_alpha"])
+def test_unlabelled_images_blend_as_labelled_ones_do(tmp_path: Path, blend: str) -> None:
+    config = dataclasses.replace(TAUGHT, batch_size=6, **{blend: 1.0})
+    _, targets, weights = with_unlabelled(tmp_path, config)[0]
+    # Each image gives what it keeps to itself and the rest to one other: the sums stay.
+    assert targets.sum(axis=0) == pytest.approx(np.array([2.5, 2.0, 1.5]), abs=1e-5)
+    assert targets.sum(axis=1) == pytest.approx(np.ones(6), abs=1e-5)
+    assert ((targets > 0) & (targets < 1)).sum() > 8  # 6 without a blend
+    assert weights == pytest.approx(targets @ np.array([2, 2, 2 / 3]), abs=1e-5)
 
 
 def test_a_strong_crop_keeps_the_smallest_share_and_gives_the_size_of_the_input() -> None:

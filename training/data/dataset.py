@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from lambda_function import REPOSITORY
 from lambda_function.images.formats import FORMATS, SNIFF_BYTES, sniff
 from training.config import check_range
-from training.errors import DatasetError
+from training.errors import ConfigError, DatasetError
 
 SPLITS = ("train", "validation", "test")
 ENVIRONMENT_VARIABLE = "CLOTHING_DATASET"
@@ -183,6 +183,21 @@ def list_images(folder: Path) -> Listing:
             else:
                 of_class.append(path)
     return Listing(dict(sorted(images.items())), left_out)
+
+
+def list_unlabelled(folder: Path) -> tuple[Path, ...]:
+    """List the images of a folder and its sub-folders, sorted. Their classes do not matter.
+
+    Raises:
+        ConfigError: the folder is missing, or holds no image.
+    """
+    paths = tuple(path for path in sorted(_files_below(folder)) if not _why_left_out(path))
+    if not paths:
+        found = "holds no image" if folder.is_dir() else "is no folder"
+        raise ConfigError(
+            f"unlabelled names a folder of images, and {folder} {found}: name another one, or none"
+        )
+    return paths
 
 
 def describe_left_out(left_out: list[LeftOut]) -> str:

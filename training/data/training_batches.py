@@ -14,6 +14,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -35,7 +36,12 @@ class TrainingBatches(keras.utils.PyDataset):
     """Batches that repeat by seed, epoch and index alone, so that a resumed run sees the same."""
 
     def __init__(
-        self, labels: NDArray[np.int64], classes: int, config: TrainConfig, workers: int = 1
+        self,
+        labels: NDArray[np.int64],
+        classes: int,
+        config: TrainConfig,
+        workers: int = 1,
+        unlabelled: int = 0,
     ) -> None:
         """Take the targets.
 
@@ -44,13 +50,17 @@ class TrainingBatches(keras.utils.PyDataset):
             classes: number of classes.
             config: of the run.
             workers: threads that make batches ahead.
+            unlabelled: number of images after those. The teacher gives their whole target.
         """
         super().__init__(workers=workers, use_multiprocessing=False, max_queue_size=4)
-        self._targets = np.eye(classes, dtype=np.float32)[labels]
+        unknown = np.zeros((unlabelled, classes), dtype=np.float32)
+        self._targets = np.concatenate([np.eye(classes, dtype=np.float32)[labels], unknown])
+        shares = np.repeat([config.teacher_share, 1], [len(labels), unlabelled])
+        self._teacher_shares = shares.astype(np.float32)[:, None]
         self._class_weights = class_weights(labels, classes, config.class_weights)
         self._config = config
         self._epoch = 0
-        self._order = np.arange(len(labels))
+        self._order = np.arange(len(self._targets))
 
     def __len__(self) -> int:
         return max(1, len(self._order) // self._config.batch_size)
@@ -69,7 +79,7 @@ class TrainingBatches(keras.utils.PyDataset):
         inputs, taught = self._read(rows, rng)
         targets = self._targets[rows]
         if taught is not None:
-            targets = _weigh(taught, targets, self._config.teacher_share)
+            targets = _weigh(taught, targets, self._teacher_shares[rows])
         blend = _choose_blend(self._config, rng)
         blended, targets = blend(inputs, targets, rng)
         return blended, targets, targets @ self._class_weights
@@ -124,7 +134,11 @@ class AugmentedImages(TrainingBatches):
     """Images of a split, varied anew in every epoch by threads that work ahead."""
 
     def __init__(
-        self, split: Split, config: TrainConfig, teacher: keras.Model | None = None
+        self,
+        split: Split,
+        config: TrainConfig,
+        teacher: keras.Model | None = None,
+        unlabelled: tuple[Path, ...] = (),
     ) -> None:
         """Take the images. Nothing is read yet.
 
@@ -132,10 +146,12 @@ class AugmentedImages(TrainingBatches):
             split: the images to learn from.
             config: of the run. Its ``training_input`` is the size of the images.
             teacher: images -> probabilities, see ``fit.teacher``.
+            unlabelled: further images, of which the teacher alone says what they show.
         """
         self.threads = os.cpu_count() or 1
-        super().__init__(split.labels, len(split.class_names), config, self.threads)
-        self._paths, self._teacher = split.paths, teacher
+        classes = len(split.class_names)
+        super().__init__(split.labels, classes, config, self.threads, len(unlabelled))
+        self._paths, self._teacher = split.paths + unlabelled, teacher
         self._lock = threading.Lock()
         self._busy_s = 0.0
 
@@ -282,7 +298,7 @@ def _stretch(length: int, side: float, rng: np.random.Generator) -> slice:
 
 
 def _weigh(
-    one: NDArray[np.float32], other: NDArray[np.float32], share: float
+    one: NDArray[np.float32], other: NDArray[np.float32], share: float | NDArray[np.float32]
 ) -> NDArray[np.float32]:
     weight = np.float32(share)
     return weight * one + (1 - weight) * other

@@ -47,24 +47,24 @@ def is_finished(folder: Path) -> bool:
     return (folder / MODEL).is_file()
 
 
-def describe_sources(splits: list[Split], weights: Path | None, licence: str) -> dict[str, Any]:
+def describe_sources(
+    splits: list[Split], weights: Path | None, licence: str, unlabelled: tuple[Path, ...] = ()
+) -> dict[str, Any]:
     """Return what decides a run's result beside its configuration, as plain JSON types.
 
     Args:
         splits: all images that are learned from or judge. Folder, name and size identify them.
         weights: ImageNet weights. None has Keras download them.
         licence: of the trained weights, an SPDX identifier.
+        unlabelled: further images that are learned from, identified likewise.
 
     Raises:
         ConfigError: the licence is empty.
     """
     if not licence.strip():
         raise ConfigError(f"licence must be an SPDX identifier, such as MIT. Received: {licence!r}")
-    images = [
-        [path.parent.name, path.name, path.stat().st_size]
-        for split in splits
-        for path in split.paths
-    ]
+    paths = [path for split in splits for path in split.paths] + list(unlabelled)
+    images = [[path.parent.name, path.name, path.stat().st_size] for path in paths]
     return {
         "images": fingerprint(images),
         "weights": sha256_of(weights)[:16] if weights else "downloaded by Keras",

@@ -24,6 +24,7 @@ from training.data.dataset import (
     find_dataset,
     is_split,
     list_images,
+    list_unlabelled,
 )
 from training.data.features import CACHE, extract
 from training.data.folds import Fold, Part, load_parts
@@ -135,16 +136,20 @@ def train(
     folder = run_folder.find_folder(runs, config.name)
     training, validation = load_parts(dataset, limit=limit, fold=fold)
     splits = [training.whole] if fold else [training.whole, validation.whole]
+    unlabelled = list_unlabelled(Path(config.unlabelled)) if config.unlabelled else ()
+    images = len(training.rows) + len(unlabelled)
+    fields = json.loads(json.dumps(config.to_dict()))
+    del fields["unlabelled"]  # the images count, wherever they lie
     settings = {
-        **json.loads(json.dumps(config.to_dict())),
+        **fields,
         "limit": limit,
         "fold": dataclasses.asdict(fold) if fold else None,
-        **run_folder.describe_sources(splits, weights, licence),
+        **run_folder.describe_sources(splits, weights, licence, unlabelled),
         "start_sha256": _sha256_of_runs(config.start_from, runs),
         "teacher_sha256": _sha256_of_runs(config.teacher, runs),
     }
     run_folder.check_settings(folder, settings)
-    _check_batches(min(config.batch_size, len(training.rows)))
+    _check_batches(min(config.batch_size, images))
     if run_folder.is_finished(folder):
         print(f"{folder} is finished; nothing was trained")
         return folder
@@ -152,16 +157,16 @@ def train(
 
     keras.utils.set_random_seed(config.seed)
     network = prepare_network(config, len(class_names), weights, runs, fold=fold)
-    print(describe_time(network.whole, config, len(training.rows)), flush=True)
+    print(describe_time(network.whole, config, images), flush=True)
     teacher = load_teacher(config, class_names, runs, fold)
-    batches, held_out = _batches(network, teacher, config, training, validation, cache)
+    batches, held_out = _batches(network, teacher, config, training, validation, cache, unlabelled)
     run_folder.record_settings(folder, settings)  # after everything that bad input can stop
     best = fit(_learning_part(network, config), config, batches, held_out, folder)
 
     print(f"calibrating and scoring {best.name} in float32 on {len(validation.rows)} images")
     model, report = _finish(best, config, validation.split, weights, runs, fold)
     report["problems"] = find_problems(report, validation.split, folder / HISTORY)
-    report["train_images"] = len(training.rows)
+    report["train_images"], report["unlabelled_images"] = len(training.rows), len(unlabelled)
     report["seconds"] = round(time.monotonic() - started)
     run_folder.write_run(
         folder, config, class_names, model, report,
@@ -252,11 +257,13 @@ def _batches(
     training: Part,
     validation: Part,
     cache: Path,
+    unlabelled: tuple[Path, ...],
 ) -> tuple[TrainingBatches, Batch | PlainImages]:
     """Return what the network learns from, and what judges it."""
     if config.is_cached:
         return _cached_activations(network, teacher, config, training, validation, cache)
-    return AugmentedImages(training.split, config, teacher), PlainImages(validation.split, config)
+    batches = AugmentedImages(training.split, config, teacher, unlabelled)
+    return batches, PlainImages(validation.split, config)
 
 
 def _cached_activations(
