@@ -7,11 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from training.commands import main
 from training.config import TrainConfig
-from training.data.folds import Fold, assign_folds, refuse_fold
-from training.errors import ConfigError
+from training.data.dataset import Split
+from training.data.folds import Fold, Part, assign_folds, load_unlabelled, refuse_fold
+from training.errors import ConfigError, DatasetError
 
 
 def test_folds_share_every_class_equally() -> None:
@@ -90,3 +92,27 @@ def test_a_model_is_not_used_where_it_has_seen_the_judges(fold: Fold | None, mes
     if fold:
         with pytest.raises(ConfigError, match="judge in Fold"):
             refuse_fold({}, Path("runs/x"), fold)  # trained on the whole of train
+
+
+def test_unlabelled_images_of_people_who_judge_are_left_out_of_their_fold(tmp_path: Path) -> None:
+    folder, senders = tmp_path / "other", tmp_path / "senders.csv"
+    folder.mkdir()
+    for name in "abc":
+        Image.new("RGB", (9, 9)).save(folder / f"{name}.png")
+    senders.write_text("image,sender\ntrain/hat/1.png,ann\nvalidation/hat/2.png,bob\n")
+    split = Split((tmp_path / "train/hat/1.png",), np.array([0]), ("hat", "skirt"))
+
+    def load(fold: Fold | None) -> str:
+        paths = load_unlabelled(folder, Part.all_of(split), tmp_path, fold)
+        return "".join(path.stem for path in paths)
+
+    by_sender = Fold(0, 2, str(senders))
+    with pytest.raises(ConfigError, match=r"name the group of each in .*labels\.csv"):
+        load(by_sender)
+    (folder / "labels.csv").write_text("image,label,sender\na.png,polo,bob\nb.png,body,ann\n")
+    with pytest.raises(DatasetError, match=r"misses 1 of 3 images, the first is 'c\.png'"):
+        load(by_sender)
+    with (folder / "labels.csv").open("a") as file:
+        file.write("c.png,polo,eve\n")
+    assert load(by_sender) == "ac"  # Ann judges
+    assert load(None) == load(Fold(0, 2)) == "abc"

@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from training.data.dataset import Split, load_split
+from training.data.dataset import Split, list_unlabelled, load_split
 from training.data.split import assign_bundles, group_key, read_groups
 from training.errors import ConfigError, DatasetError
+
+GROUPS_OF_UNLABELLED = "labels.csv"  # in the folder of unlabelled images
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,6 +89,35 @@ def load_parts(dataset: Path, *, limit: int = 0, fold: Fold | None = None) -> tu
     groups = groups_of(pool, dataset, Path(fold.groups)) if fold.groups else None
     judging = assign_folds(pool.labels, fold.count, seed=0, groups=groups) == fold.index
     return Part(pool, np.flatnonzero(~judging)), Part(pool, np.flatnonzero(judging))
+
+
+def load_unlabelled(
+    folder: Path, judging: Part, dataset: Path, fold: Fold | None
+) -> tuple[Path, ...]:
+    """List the unlabelled images to learn from. In a fold, nobody who judges is among them.
+
+    Args:
+        folder: of the images. In a fold by groups, its ``labels.csv`` names the group of each.
+        judging: the images that judge.
+        dataset: root of their data set.
+        fold: of the run that learns.
+
+    Raises:
+        ConfigError: the folder is missing or holds no image, or it has no file of groups.
+        DatasetError: the file of groups has other columns, or misses images.
+    """
+    paths = list_unlabelled(folder)
+    if not (fold and fold.groups):
+        return paths
+    file = folder / GROUPS_OF_UNLABELLED
+    if not file.is_file():
+        raise ConfigError(
+            f"nobody who judges may be among the unlabelled images: name the group of each in "
+            f"{file}, with the columns image and group"
+        )
+    judges = set(groups_of(judging.split, dataset, Path(fold.groups)))
+    groups = groups_of(Split(paths, np.full(len(paths), -1), ()), folder, file)
+    return tuple(path for path, group in zip(paths, groups, strict=True) if group not in judges)
 
 
 def refuse_fold(described: dict[str, Any], run: Path, fold: Fold | None = None) -> None:

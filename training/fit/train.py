@@ -24,10 +24,9 @@ from training.data.dataset import (
     find_dataset,
     is_split,
     list_images,
-    list_unlabelled,
 )
 from training.data.features import CACHE, extract
-from training.data.folds import Fold, Part, load_parts
+from training.data.folds import Fold, Part, load_parts, load_unlabelled
 from training.data.imagenet import find_weights
 from training.data.split import read_groups, remove_split, split_for_run
 from training.data.training_batches import (
@@ -136,7 +135,11 @@ def train(
     folder = run_folder.find_folder(runs, config.name)
     training, validation = load_parts(dataset, limit=limit, fold=fold)
     splits = [training.whole] if fold else [training.whole, validation.whole]
-    unlabelled = list_unlabelled(Path(config.unlabelled)) if config.unlabelled else ()
+    unlabelled = (
+        load_unlabelled(Path(config.unlabelled), validation, dataset, fold)
+        if config.unlabelled
+        else ()
+    )
     images = len(training.rows) + len(unlabelled)
     fields = json.loads(json.dumps(config.to_dict()))
     del fields["unlabelled"]  # the images count, wherever they lie
