@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import shutil
 import subprocess
@@ -14,7 +15,12 @@ from PIL import Image
 
 from converter.__main__ import main
 from lambda_function import REPOSITORY
+from lambda_function.classifier import Classifier
 from lambda_function.metadata import read_metadata
+from lambda_function.service import Service
+from lambda_function.settings import Settings
+from tests.conftest import Api
+from tests.support.converter import HEIGHT, LABELS, WIDTH, write_run
 from tests.support.paths import TESTS
 
 TINY = TESTS / "data" / "tiny.tflite"
@@ -38,6 +44,98 @@ def test_a_passed_gate_writes_artifact_and_report(source, dataset, tmp_path):
     assert report["figures"]["images"] == 9 + 12
     files = sorted(path.name for path in output.parent.iterdir())
     assert files == ["model.parity.json", "model.tflite"]
+
+
+def network():
+    """Return a network whose four features are an image's blue, green, red and contrast."""
+    import keras
+
+    layers = keras.layers
+    images = keras.Input((HEIGHT, WIDTH, 3))
+    features = layers.Conv2D(4, 3, padding="same", activation="relu", name="features")
+    dense = layers.Dense(3, name="dense")
+    pooled = layers.GlobalAveragePooling2D()(features(images))
+    logits = layers.Rescaling(1 / 1.5)(dense(layers.Dropout(0.2)(pooled)))  # the temperature
+    model = keras.Model(images, layers.Softmax()(logits))
+    kernel = np.zeros((3, 3, 3, 4), np.float32)
+    kernel[1, 1, :, :3] = np.eye(3)[::-1]  # blue, green, red from RGB
+    kernel[..., 3] = -1 / 2
+    kernel[1, 1, :, 3] = 4
+    features.set_weights([kernel, np.array([1, 1, 1, 0], np.float32)])
+    dense.set_weights([np.array([*(8 * np.eye(3)), [1, -1, 0]], np.float32), np.zeros(3)])
+    return model
+
+
+def write_many(root: Path) -> Path:
+    """Write 210 train and 105 validation images of the input's size, tints with noise."""
+    rng = np.random.default_rng(11)
+    for split, count in (("train", 70), ("validation", 35)):
+        for position, label in enumerate(LABELS):  # blue, green, red
+            (root / split / label).mkdir(parents=True)
+            for number in range(count):
+                tint, noise = rng.integers(0, 60, 3), rng.integers(20, 90)
+                pixels = rng.integers(0, noise, (HEIGHT, WIDTH, 3)) + tint
+                pixels[..., 2 - position] += 100
+                path = root / split / label / f"{number}.png"
+                Image.fromarray(pixels.astype(np.uint8)).save(path)
+    return root
+
+
+def features_of(model, *paths: Path) -> np.ndarray:
+    """Return Keras's features, (images, height, width, 4), without any code of ours."""
+    import keras
+
+    pixels = np.stack([np.asarray(Image.open(path), np.float32) for path in paths])
+    features = keras.Model(model.inputs[0], model.get_layer("features").output)
+    return np.asarray(features(pixels / 127.5 - 1), np.float64)
+
+
+def distances_to(known: np.ndarray, names: np.ndarray, features: np.ndarray) -> np.ndarray:
+    """Return the squared Mahalanobis distances to the nearest class mean, as a textbook has it."""
+    means = {name: known[names == name].mean(axis=0) for name in LABELS}
+    spread = known - np.array([means[name] for name in names])
+    inverse = np.linalg.inv(spread.T @ spread / len(known))
+    away = [features - mean for mean in means.values()]
+    return np.min([np.einsum("ni,ij,nj->n", each, inverse, each) for each in away], axis=0)
+
+
+@pytest.mark.training
+def test_a_converted_model_explains_and_marks_what_keras_and_numpy_say(tmp_path):
+    model, data = network(), write_many(tmp_path / "data")
+    path, output = write_run(tmp_path / "run", model), tmp_path / "out" / "model.tflite"
+    words = ("--recipe", "float32", "--dataset", data, "--output", output)
+
+    assert run(path, *words, "--uncertain", "--activation-map") == 0
+
+    api = Api(Service(Settings(), Classifier(output)))
+
+    def ask(image: Path, **fields):
+        return api.invoke({"image": base64.b64encode(image.read_bytes()).decode(), **fields})
+
+    train, validation = (sorted((data / split).rglob("*.png")) for split in ("train", "validation"))
+    red = validation[-1]
+    for explain, label in ((True, "red"), ("green", "green")):
+        explanation = ask(red, explain=explain)["explanation"]
+        weights = model.get_layer("dense").get_weights()[0][:, LABELS.index(label)]
+        cells = np.maximum(features_of(model, red)[0] @ weights, 0)
+        assert explanation["label"] == label
+        np.testing.assert_allclose(explanation["grid"], cells / cells.max(), atol=1e-3)
+    block = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    block[8:20, 10:30, 0] = 255
+    Image.fromarray(block).save(tmp_path / "block.png")
+    assert ask(tmp_path / "block.png", explain="red")["explanation"]["box"] == [10, 8, 30, 20]
+
+    known, held_out = (
+        features_of(model, *paths).mean(axis=(1, 2)) for paths in (train, validation)
+    )
+    distances = distances_to(known, np.array([p.parent.name for p in train]), held_out)
+    spec = read_metadata(output).feature_distance
+    # At most 5 of 105 images may be farther.
+    assert spec.farthest == pytest.approx(np.sort(distances)[-6], rel=0.01)
+    assert (spec.images, spec.share) == (105, 5 / 105)
+    near, far = (ask(validation[i]) for i in np.argsort(distances)[[52, -1]])
+    assert ("uncertain" in near, far["uncertain"]) == (False, True)
+    assert ask(tmp_path / "block.png")["uncertain"] is True
 
 
 @pytest.mark.training
