@@ -81,6 +81,13 @@ THRESHOLDS = {
 }
 
 
+DISTANCE_ERROR = "feature distance, mean error"
+DISTANCE_REMEDY = (
+    "The graph rounds the constants of the distance. A network of few features, or with features "
+    "that are nearly always 0, loses too much by it: leave out --uncertain."
+)
+
+
 @dataclasses.dataclass(frozen=True)
 class ParityImages:
     """The images that both sides classify.
@@ -191,6 +198,8 @@ class ParityReport:
         for check in self.checks:
             mark = "ok    " if check.passed else "FAILED"
             lines.append(f"  {mark} {check.name:<34} {check.found:<42} {check.limit}")
+            if check.name == DISTANCE_ERROR and not check.passed:
+                lines.append(f"         {DISTANCE_REMEDY}")
         if self.worst_maps:
             lines.append("  activation maps that correlate least:")
             lines += [f"    {w['correlation']:.3f}  {w['image']}" for w in self.worst_maps]
@@ -484,7 +493,7 @@ def _map_checks(figures: dict[str, Any], limits: Thresholds) -> tuple[Check, ...
 def _distance_checks(figures: dict[str, Any], limits: Thresholds) -> tuple[Check, ...]:
     """Compare the figures of the feature distance with their limits. A NaN fails."""
     names = {
-        "feature distance, mean error": ("distance_error", limits.max_distance_error),
+        DISTANCE_ERROR: ("distance_error", limits.max_distance_error),
         "uncertain, not trained on": ("uncertain", limits.max_uncertain),
     }
     return tuple(

@@ -333,6 +333,15 @@ def test_a_threshold_that_marks_too_many_is_caught(gate_of_maps):
     assert failures(gate_of_maps, changed) == {UNCERTAIN}
 
 
+@pytest.mark.parametrize(("name", "passed", "said"), [(DISTANCE, False, 1), (DISTANCE, True, 0)])
+def test_a_distance_that_fails_says_what_to_leave_out(name, passed, said):
+    check = parity.Check(name, "2.8", "<= 0.01", passed)
+
+    table = parity.ParityReport("float32", "", "", {}, (check,), (), (), ()).table()
+
+    assert table.count("leave out --uncertain") == said
+
+
 def test_figures_of_the_distances_worked_out_by_hand():
     expected, served = np.array([1.0, 2, 4, 10]), np.array([1.1, 2, 3, 10])
     # Of the two held-out images one is farther than 1.5. The errors are 0.1, 0, 0.25 and 0.
