@@ -94,6 +94,20 @@ def test_folders_and_classes_of_one_split_only_are_named(
     assert [(row["file"], row["detail"]) for row in rows] == [("val", "a folder that is no split")]
 
 
+def test_many_problems_of_a_kind_are_counted_and_hidden_folders_are_none(
+    split_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for index in range(12):
+        (split_folder / "train" / "hat" / f"{index}.txt").write_text("notes")
+    write_noise(split_folder / ".cache" / "hat" / "1.png", 1)
+
+    shown, rows = check(split_folder, tmp_path, capsys)
+
+    assert len(rows) == 12
+    assert shown.count(".txt: not an image") == 10
+    assert "  and 2 more\n" in shown
+
+
 def test_an_unsplit_folder_is_one_column(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

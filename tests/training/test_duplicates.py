@@ -8,7 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFilter
 
-from training.data.duplicates import find_pairs, group_images, take_fingerprints
+from training.data.duplicates import (
+    Fingerprint,
+    find_pairs,
+    group_images,
+    take_fingerprints,
+)
 
 
 def scene(seed: int) -> Image.Image:
@@ -83,6 +88,67 @@ def test_copies_are_equal_and_only_their_first_one_is_compared_further(tmp_path:
         ("a.png", "c.png"),
     ]
     assert near == []
+
+
+def fingerprint(bits: int, name: str) -> Fingerprint:
+    """Return a fingerprint whose hash has the bits of a number, of an even grey image."""
+    words = np.frombuffer(bits.to_bytes(32, "little"), np.uint64)
+    return Fingerprint(name, words, np.full(192, 128, np.uint8))
+
+
+HALF_SET = int("01" * 128, 2)
+ALL_SET = 2**256 - 1
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "near"),
+    [
+        (HALF_SET, HALF_SET ^ (2**16 - 1), True),
+        (HALF_SET, HALF_SET ^ (2**17 - 1), False),
+        (2**48 - 1, 2**48 - 1 - 15, True),  # 4 of 48 and 44 set bits differ
+        (2**12 - 1, 2**12 - 1 - 15, False),  # 4 of 12 and 8: more than a sixth
+        (ALL_SET, 0, False),  # 256 do not become 0
+    ],
+)
+def test_near_images_differ_in_16_bits_and_in_a_sixth_at_most(
+    one: int, other: int, near: bool
+) -> None:
+    prints = {Path("a"): fingerprint(one, "a"), Path("b"): fingerprint(other, "b")}
+
+    assert find_pairs(prints) == ([], [(Path("a"), Path("b"))] if near else [])
+
+
+def test_all_pairs_are_found_whatever_part_of_the_table_is_computed_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("training.data.duplicates.ROWS_AT_ONCE", 2)
+    small, block = 2**12 - 1, (2**64 - 1) << 64
+    hashes = {
+        "a": HALF_SET, "b": ALL_SET ^ HALF_SET, "c": small, "d": small ^ 15,  # c and d: a third
+        "e": HALF_SET ^ 255, "f": ALL_SET, "g": block, "h": block ^ 255,
+    }  # fmt: skip
+    prints = {Path(name): fingerprint(bits, name) for name, bits in hashes.items()}
+
+    assert find_pairs(prints) == ([], [(Path("a"), Path("e")), (Path("g"), Path("h"))])
+
+
+def test_an_even_area_has_the_same_hash_when_it_is_compressed(tmp_path: Path) -> None:
+    grey = np.random.default_rng(0).integers(127, 130, (160, 160, 3)).astype(np.uint8)
+    image = Image.fromarray(grey)
+    ImageDraw.Draw(image).ellipse((20, 20, 140, 60), fill=(20, 20, 20))
+    image.save(tmp_path / "a.png")
+    image.save(tmp_path / "b.jpg", quality=30)
+
+    assert near_pairs(tmp_path / "a.png", tmp_path / "b.jpg") == [("a.png", "b.jpg")]
+
+
+def test_a_file_that_cannot_be_opened_is_named_beside_the_others(tmp_path: Path) -> None:
+    scene(1).save(tmp_path / "a.png")
+
+    taken, unreadable = take_fingerprints([tmp_path / "a.png", tmp_path / "gone"], quiet=True)
+
+    assert list(taken) == [tmp_path / "a.png"]
+    assert "No such file" in unreadable[tmp_path / "gone"]
 
 
 def test_groups_join_pairs_that_share_an_image() -> None:

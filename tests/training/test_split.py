@@ -11,7 +11,15 @@ from PIL import Image
 
 from training.commands import main
 from training.data.dataset import is_split, load_split
-from training.data.split import assign_bundles, plan_split, read_groups, split_for_run, write_split
+from training.data.split import (
+    RUN_SPLIT,
+    assign_bundles,
+    plan_split,
+    read_groups,
+    remove_split,
+    split_for_run,
+    write_split,
+)
 from training.errors import ConfigError, DatasetError
 
 
@@ -118,6 +126,20 @@ def test_groups_name_images_in_any_form_and_unknown_images_are_told(
     assert "1 images of the groups are not in" in capsys.readouterr().out
 
 
+def test_a_path_says_more_than_a_file_name(folder: Path) -> None:
+    # 0.png is in both classes. The row of the name is for the image without a row of its own.
+    plan = plan_split(folder, groups={"wood screw/0.png": "one", "0.png": "two"})
+
+    assert plan.grouped == 0
+
+
+def test_a_file_of_groups_may_come_from_excel_and_leave_groups_empty(tmp_path: Path) -> None:
+    file = tmp_path / "groups.csv"
+    file.write_text("image,group\n1.png,a\n2.png,\n", encoding="utf-8-sig")
+
+    assert read_groups(file) == {"1.png": "a"}
+
+
 def test_a_large_group_leaves_the_shares_of_the_rest() -> None:
     # A group of 50 and 50 single images: 20 % of 100 are 20 of the single ones.
     counts = np.array([[50]] + [[1]] * 50)
@@ -133,6 +155,46 @@ def test_every_class_is_in_every_split_even_with_two_images() -> None:
 
     assert sorted(assigned[:2]) == [0, 1]
     assert sorted(assigned[2:]) == [0, 1]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_largest_group_is_placed_first_so_that_small_ones_can_fill(seed: int) -> None:
+    counts = np.array([[1]] * 20 + [[10]])
+
+    assigned = assign_bundles(counts, [0.5, 0.5], seed=seed)
+
+    assert counts[assigned == 0].sum() == 15
+
+
+@pytest.mark.parametrize(
+    ("counts", "shares"),
+    [
+        ([[0, 3], [2, 1], [1, 0]], [0.8, 0.2]),
+        ([[4, 1], [1, 4], [2, 2]], [0.6, 0.2, 0.2]),
+    ],
+)
+def test_no_split_loses_a_class_to_another_split(
+    counts: list[list[int]], shares: list[float]
+) -> None:
+    # Nothing but one bundle for each split, or both small ones against the large one, is possible.
+    bundles = np.array(counts)
+
+    assigned = assign_bundles(bundles, shares, seed=0)
+
+    for split in range(len(shares)):
+        assert bundles[assigned == split].sum(axis=0).all(), assigned
+
+
+def test_groups_that_leave_a_split_without_a_class_are_refused(tmp_path: Path) -> None:
+    # Of three groups, each of two classes, one is alone on its side.
+    groups = {}
+    for number, names in enumerate(("ab", "bc", "ca")):
+        for name in names:
+            write_noise(tmp_path / "in" / name / f"{number}.png", 10 * number + ord(name))
+            groups[f"{name}/{number}.png"] = names
+
+    with pytest.raises(DatasetError, match=r"class '[abc]' of .* got no image in .*--seed"):
+        plan_split(tmp_path / "in", groups=groups)
 
 
 def test_unreadable_images_are_left_out_and_counted(
@@ -216,6 +278,32 @@ def test_the_split_of_a_run_is_made_once_and_belongs_to_its_images(
         split_for_run(folder, run)
 
 
+def test_the_split_of_a_run_without_its_record_is_not_trusted(folder: Path, tmp_path: Path) -> None:
+    run = tmp_path / "runs" / "mine"
+    split_for_run(folder, run)
+    (run / RUN_SPLIT).unlink()
+
+    with pytest.raises(ConfigError, match="was split from other images"):
+        split_for_run(folder, run)
+
+
+def test_a_run_that_fails_takes_back_its_own_split_and_nothing_else(
+    folder: Path, tmp_path: Path
+) -> None:
+    alone, kept, foreign = (tmp_path / "runs" / name for name in ("alone", "kept", "foreign"))
+    for run in (alone, kept):
+        split_for_run(folder, run)
+    (kept / "history.csv").write_text("epoch\n")
+    (foreign / "images" / "hat").mkdir(parents=True)
+
+    for run in (alone, kept, foreign):
+        remove_split(run)
+
+    assert not alone.exists()
+    assert [path.name for path in kept.iterdir()] == ["history.csv"]
+    assert (foreign / "images" / "hat").is_dir()
+
+
 def test_the_split_of_a_run_keeps_groups_on_one_side(folder: Path, tmp_path: Path) -> None:
     halves = {f"wood screw/{index}.png": f"lot {index % 2}" for index in range(20)}
 
@@ -239,6 +327,10 @@ def test_bad_input_is_one_sentence_and_nothing_is_written(
 
     assert main([*arguments, "--validation=0"]) == 2
     assert "Received: validation 0.0, test 0.0" in one_error(capsys)
+    assert main([*arguments, "--validation=0.6", "--test=0.4"]) == 2
+    assert "below 1 together. Received: validation 0.6, test 0.4" in one_error(capsys)
+    assert main([*arguments, "--seed=-1"]) == 2
+    assert "seed" in one_error(capsys)
     assert main([*arguments, f"--groups={tmp_path / 'absent.csv'}"]) == 2
     assert "no file of groups at" in one_error(capsys)
     (tmp_path / "groups.csv").write_text("file,person\n1.png,ada\n")

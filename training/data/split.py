@@ -119,7 +119,7 @@ def plan_split(
     Raises:
         ConfigError: a share is out of range.
         DatasetError: the folder is split already, has fewer than two classes, or a class has too
-            few images that may be separated.
+            few images that may be separated, so that a split would have none.
     """
     check_range("seed", seed)
     if not (0 < validation < 1 and 0 <= test < 1 and validation + test < 1):
@@ -147,6 +147,11 @@ def plan_split(
     ).reshape(len(bundles), len(names))
     _check_separable(counts, names, len(shares), root)
     assigned = assign_bundles(counts, list(shares.values()), seed)
+    for split, label in _missing(counts, assigned, len(shares)):
+        raise DatasetError(
+            f"class {names[label]!r} of {root} got no image in {list(shares)[split]}: similar or "
+            "grouped images of several classes stay together. Take another --seed or other groups"
+        )
     splits: dict[str, dict[str, list[Path]]] = {s: {name: [] for name in names} for s in shares}
     for bundle, split in zip(bundles, assigned, strict=True):
         for path in bundle:
@@ -183,7 +188,7 @@ def assign_bundles(counts: NDArray[np.int64], shares: list[float], seed: int) ->
     for split, label in _missing(counts, assigned, len(shares)):
         donors = [
             bundle for bundle in order[::-1]  # smallest first
-            if counts[bundle, label] and (counts[assigned == assigned[bundle], label] > 0).sum() > 1
+            if counts[bundle, label] and _can_leave(bundle, counts, assigned)
         ]  # fmt: skip
         if donors:
             assigned[donors[0]] = split
@@ -313,6 +318,12 @@ def _check_separable(counts: NDArray[np.int64], names: list[str], splits: int, r
             f"classes of {root} have too few images for {splits} splits, where similar or grouped "
             f"images count once: {', '.join(few)}. Add images, or remove the folder"
         )
+
+
+def _can_leave(bundle: int, counts: NDArray[np.int64], assigned: NDArray[np.int64]) -> bool:
+    """Return whether the split of a bundle keeps every class without the bundle."""
+    others = (counts[assigned == assigned[bundle]] > 0).sum(axis=0) - 1
+    return bool((others[counts[bundle] > 0] > 0).all())
 
 
 def _missing(
