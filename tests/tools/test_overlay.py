@@ -48,6 +48,17 @@ def test_a_map_of_zeros_leaves_the_image_as_it_is() -> None:
     assert (np.asarray(overlay) == 100).all()
 
 
+def test_an_image_of_many_rows_is_coloured_to_its_end() -> None:
+    image = Image.new("RGB", (8, 1100), GREY)
+    image.save(buffer := io.BytesIO(), "PNG")
+    even = {"label": "hat", "grid": [[1.0, 1.0]], "box": None}
+
+    overlay = np.asarray(draw_overlay(buffer.getvalue(), even))
+
+    # 0.35 of grey and 0.65 of the colour for 1, (200, 0, 40)
+    assert (overlay == (165, 35, 61)).all()
+
+
 def test_values_between_two_cells_are_between_theirs() -> None:
     values = smooth(np.array([[0, 1]], np.float32), 3, 100)
 
