@@ -35,6 +35,8 @@ SECOND_LABEL_OUTPUTS = ("probability_of_second", "logit_of_second")
 OUTPUTS = ("probabilities", "logits", *SECOND_LABEL_OUTPUTS)
 MAP_OUTPUT = "activation_map"  # names of the outputs beside the first
 DISTANCE_OUTPUT = "feature_distance"
+# A cell takes 8 bytes of a response. Lambda sends 6 MB, and 4 images may be explained at once.
+MAX_MAP_CELLS = 100_000
 MAP_COVERS = "the whole upright image, in equal cells, row by row from the top left"
 DISTANCE_MEASURES = "squared Mahalanobis distance of the pooled features to the nearest class mean"
 NOT_STATED = "not stated"  # the licence of a model whose owner names none
@@ -112,6 +114,11 @@ class MapSpec:
 
     def __post_init__(self) -> None:
         _check_size("activation map", self)
+        if self.height * self.width > MAX_MAP_CELLS:
+            raise MetadataError(
+                f"the activation map may have up to {MAX_MAP_CELLS:,} cells. "
+                f"Received: {self.height} rows of {self.width}"
+            )
         if self.covers != MAP_COVERS:
             raise MetadataError(
                 f"the activation map must cover {MAP_COVERS!r}. Received: {self.covers!r}"
@@ -141,6 +148,8 @@ class DistanceSpec:
                 raise MetadataError(
                     f"feature distance: {name} must be a number from 0 on. Received: {value!r}"
                 )
+        if self.share > 1:
+            raise MetadataError(f"feature distance: share is 1 at most. Received: {self.share!r}")
         if type(self.images) is not int or self.images < 1:
             raise MetadataError(
                 f"feature distance: images must be a positive integer. Received: {self.images!r}"
@@ -263,15 +272,15 @@ class ModelMetadata:
         if found == 1:
             fields = _WORDS_OF_VERSION_1 | fields
         try:
-            spec = InputSpec(**fields["input"])
+            spec = InputSpec(**_object(fields, "input"))
             labels = fields["labels"]
             if not (isinstance(labels, list) and all(isinstance(name, str) for name in labels)):
                 raise MetadataError(f"labels must be a list of names. Received: {labels!r}")
             known = {**fields, "labels": tuple(labels), "input": spec}
             if MAP_OUTPUT in fields:
-                known[MAP_OUTPUT] = MapSpec(**fields[MAP_OUTPUT])
+                known[MAP_OUTPUT] = MapSpec(**_object(fields, MAP_OUTPUT))
             if DISTANCE_OUTPUT in fields:
-                known[DISTANCE_OUTPUT] = DistanceSpec(**fields[DISTANCE_OUTPUT])
+                known[DISTANCE_OUTPUT] = DistanceSpec(**_object(fields, DISTANCE_OUTPUT))
             return cls(**known)
         except (TypeError, KeyError) as error:
             what = f"{error} is missing" if isinstance(error, KeyError) else error
@@ -356,6 +365,13 @@ def _read_bounded(archive: zipfile.ZipFile, name: str) -> bytes:
 
 def _one_a_line(labels: tuple[str, ...]) -> str:
     return "".join(f"{label}\n" for label in labels)
+
+
+def _object(fields: dict[str, Any], name: str) -> dict[str, Any]:
+    value = fields[name]
+    if not isinstance(value, dict):
+        raise MetadataError(f"{name} must be an object. Received: {value!r}")
+    return value
 
 
 def _check_size(what: str, spec: InputSpec | MapSpec) -> None:

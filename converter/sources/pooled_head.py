@@ -16,7 +16,12 @@ from numpy.typing import NDArray
 from converter.errors import SourceError
 from converter.sources import feature_distance
 from converter.sources.source import Source
-from lambda_function.metadata import MAP_FORMAT_VERSION, SECOND_LABEL_OUTPUTS, MapSpec
+from lambda_function.metadata import (
+    MAP_FORMAT_VERSION,
+    MAX_MAP_CELLS,
+    SECOND_LABEL_OUTPUTS,
+    MapSpec,
+)
 
 
 class NoActivationMapError(SourceError):
@@ -87,6 +92,11 @@ def with_activation_map(source: Source) -> Source:
     _, height, width, _ = head.with_features.compute_output_shape(size)[1]
     if height * width == 1:
         raise NoActivationMapError(f"{source.path} has no activation map: it would have one cell.")
+    if height * width > MAX_MAP_CELLS:
+        raise NoActivationMapError(
+            f"{source.path} has no activation map: it would have {height * width:,} cells, and "
+            f"{MAX_MAP_CELLS:,} are shown at most."
+        )
     metadata = dataclasses.replace(
         source.metadata,
         activation_map=MapSpec(int(height), int(width)),

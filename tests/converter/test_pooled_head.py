@@ -180,6 +180,19 @@ def test_a_source_without_such_a_head_stays_and_one_sentence_says_so(tmp_path, c
     )
 
 
+def test_a_map_of_more_cells_than_a_response_holds_is_left_out(source):
+    import keras
+
+    spec = dataclasses.replace(source.spec, height=400, width=300)
+    pooled = keras.layers.GlobalAveragePooling2D()(images := keras.Input((400, 300, 3)))
+    model = keras.Model(images, keras.layers.Dense(3)(pooled))
+    metadata = dataclasses.replace(source.metadata, input=spec)
+    large = dataclasses.replace(source, read=lambda: model, metadata=metadata)
+
+    with pytest.raises(NoActivationMapError, match="it would have 120,000 cells, and 100,000"):
+        with_activation_map(large)
+
+
 def test_one_sigmoid_and_one_cell_have_no_map(source):
     import keras
 

@@ -111,6 +111,7 @@ def test_a_feature_distance_is_described_and_read_again():
         ({"farthest": float("nan")}, "farthest must be a number from 0 on. Received: nan"),
         ({"farthest": -1.0}, "farthest must be a number from 0 on. Received: -1.0"),
         ({"share": True}, "share must be a number from 0 on. Received: True"),
+        ({"share": 1.1}, r"share is 1 at most. Received: 1\.1"),
         ({"images": 0}, "images must be a positive integer. Received: 0"),
         (
             {"measures": "the weather"},
@@ -177,12 +178,17 @@ def test_an_unknown_format_version_is_refused_with_both_sides(version):
         ({"temperature": 0}, "temperature must be a number above 0. Received: 0"),
         ({"temperature": float("nan")}, "temperature must be a number above 0. Received: nan"),
         ({"colour": "red"}, "colour"),
-        ({"input": [224, 224]}, "does not fit"),
+        ({"input": [224, 224]}, r"input must be an object. Received: \[224, 224\]"),
         ({"input": {"height": 0, "width": 8}}, "input height must be a positive integer"),
         ({"input": {"height": 8, "width": True}}, "input width must be a positive integer"),
         ({"activation_map": {"height": 7, "width": 7}}, "map needs format version 3. Received: 2"),
         ({"activation_map": {"height": 7}}, "does not fit"),
-        ({"activation_map": [7, 7]}, "does not fit"),
+        ({"activation_map": [7, 7]}, r"activation_map must be an object. Received: \[7, 7\]"),
+        (
+            {"activation_map": {"height": 400, "width": 300}},
+            "up to 100,000 cells. Received: 400 rows of 300",
+        ),
+        ({"feature_distance": "far"}, "feature_distance must be an object. Received: 'far'"),
         ({"activation_map": {"height": 0, "width": 7}}, "map height must be a positive integer"),
         (
             {"activation_map": {"height": 7, "width": 7, "covers": "the middle"}},
