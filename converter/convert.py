@@ -55,6 +55,11 @@ def main(arguments: list[str]) -> int:
     options = _parse(arguments)
     recipe = find_recipe(options.recipe)
     require_tflite_name(options.output)
+    if options.uncertain and options.images:
+        raise ConversionError(
+            "--uncertain is fitted on images that were trained on, and --images replaces them. "
+            "Leave out one of the two."
+        )
     source = rename(open_source(options.model), options)
     dataset = find_dataset(options.dataset, run=options.model.parent)
     calibration = choose_images(load_split(dataset, "train", source.labels), source.spec)

@@ -172,6 +172,10 @@ def test_a_failed_gate_shows_why_and_leaves_the_old_file(source, dataset, tmp_pa
         ((TINY, "--recipe", "int3"), "Received: 'int3'"),
         ((TINY, "--recipe", "int8", "--output", TESTS), "--output must be a .tflite file"),
         (("inspect", __file__), "TFL3"),
+        (
+            (TINY, "--recipe", "int8", "--output", "a.tflite", "--uncertain", "--images", TESTS),
+            "Leave out one of the two",
+        ),
     ],
 )
 def test_bad_input_gets_one_sentence(words, expected, capsys):
