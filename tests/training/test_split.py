@@ -339,7 +339,7 @@ def test_bad_input_is_one_sentence_and_nothing_is_written(
     (tmp_path / "groups.csv").write_text("image,group\nnobody.png,ada\n")
     assert main([*arguments, f"--groups={tmp_path / 'groups.csv'}"]) == 2
     assert "no image of the groups is in" in one_error(capsys)
-    assert main(["split", f"--dataset={folder.parent}", f"--to={out}"]) == 2
+    assert main(["split", f"--dataset={folder.parent}", f"--to={tmp_path.parent / 'out'}"]) == 2
     assert "holds 1 class folder(s); 2 are needed" in one_error(capsys)
     write_noise(folder / "rare" / "1.png", 500)
     assert main(arguments) == 2
@@ -349,6 +349,10 @@ def test_bad_input_is_one_sentence_and_nothing_is_written(
     assert main(arguments) == 2
     assert "exists already" in one_error(capsys)
     assert list(out.iterdir()) == []
+    inside = folder / "rare" / "split"
+    assert main(["split", f"--dataset={folder}", f"--to={inside}"]) == 2
+    assert "is inside the data set" in one_error(capsys)
+    assert not inside.exists()
 
 
 def test_a_split_data_set_is_not_split_again(folder: Path) -> None:

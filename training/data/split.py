@@ -87,6 +87,11 @@ def run(parsed: argparse.Namespace) -> None:
     root = find_dataset(parsed.dataset)
     if parsed.to.exists():
         raise DatasetError(f"{parsed.to} exists already. Name a new folder with --to, or remove it")
+    if parsed.to.resolve().is_relative_to(root.resolve()):
+        raise DatasetError(
+            f"{parsed.to} is inside the data set {root}, where it would count as a class. Name a "
+            "folder outside of it with --to"
+        )
     plan = plan_split(
         root,
         validation=parsed.validation,
