@@ -45,6 +45,12 @@ ifneq ($(STRAY),)
   $(error There is no variable $(STRAY). Known: $(VARIABLES) $(SETTINGS))
 endif
 
+# Without this, a program takes the missing name for the current folder.
+REQUIRED_import := MODEL
+REQUIRED_adopt := MODEL
+REQUIRED_split := TO
+$(foreach t,$(MAKECMDGOALS),$(foreach v,$(REQUIRED_$t),$(if $($v),,$(error make $t needs $v=... `make` prints an example))))
+
 help:
 	@awk -F':.*## ' '/^##@ / {printf "%s%s\n", (n++ ? "\n" : ""), substr($$0, 5)} \
 	  /^[a-zA-Z0-9-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -83,7 +89,8 @@ model: $(VENVS)/training/.ok ## train, convert, check (1 h, resumable): DATASET=
 	$(call python,training) -m converter "$$run/model.keras" --recipe "$${RECIPE:-int8_float_head}" --activation-map --output "$$output" $(WORDS) $(DATA); \
 	$(call python,training) -m training evaluate "$$output" "$$run" --split validation --out "$$run/evaluation" $(DATA); \
 	$(call python,training) -m training card "$$run/evaluation/report.json" --out "$$run/card.md"; \
-	echo "wrote $$output, $$run/evaluation/report.html and $$run/card.md"
+	echo "wrote $$output, $$run/evaluation/report.html and $$run/card.md"; \
+	echo "Next: make adopt MODEL=$$output"
 
 deploy: $(VENVS)/sam/.ok ## check, build and deploy to AWS (15 min): STACK=name PARAMS='MemoryMb=3008' YES=1
 	@SAM_CLI_TELEMETRY=0 $(call python,sam) -m deploy.up $(STACK_OPTION) $${YES:+--yes} $(PARAMETERS)

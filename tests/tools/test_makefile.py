@@ -75,7 +75,7 @@ def printed(environments: Path, *arguments: str, **environment: str) -> list[str
 def test_a_value_reaches_the_program_as_it_is(
     environments: Path, target: str, variable: str, option: str
 ) -> None:
-    lines = printed(environments, target, f"{variable}={ODD}")
+    lines = printed(environments, target, "TO=out", f"{variable}={ODD}")
 
     assert lines[lines.index(option) + 1] == ODD
 
@@ -105,9 +105,14 @@ def test_a_variable_of_the_system_does_not_count(environments: Path, target: str
         (["predict", "examples/dress.jpg"], "There is no target examples/dress.jpg."),
         (["benchmrk"], "There is no target benchmrk."),
         (["predict", "IMGE=a.jpg"], "There is no variable IMGE."),
+        (["import", "LABELS=a,b"], "make import needs MODEL=..."),
+        (["adopt"], "make adopt needs MODEL=..."),
+        (["split", "DATASET=photos"], "make split needs TO=..."),
     ],
 )
-def test_what_the_makefile_does_not_know_is_refused(arguments: list[str], said: str) -> None:
+def test_what_the_makefile_does_not_know_or_lacks_is_refused(
+    arguments: list[str], said: str
+) -> None:
     ended = make(*arguments)
 
     assert ended.returncode == 2
@@ -126,7 +131,8 @@ def test_every_target_has_a_rule_and_is_in_the_list(tmp_path: Path) -> None:
     declared = makefile.targets()
     listed = set(re.findall(r"^  make (\S+)", make().stdout, re.MULTILINE))
 
-    assert make("--dry-run", *sorted(declared), f"VENVS={tmp_path}").returncode == 0
+    given = ("MODEL=model.tflite", "TO=out", f"VENVS={tmp_path}")
+    assert make("--dry-run", *sorted(declared), *given).returncode == 0
     assert {name for name in declared if not name.startswith("test-")} == (
         listed - {"test-NAME"} | {"help"}
     )
