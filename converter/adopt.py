@@ -116,11 +116,14 @@ def plan(model: Path, example: Path | None, checkout: Checkout) -> Changes:
         checkout: to change.
 
     Raises:
-        AdoptionError: no passed gate's report, or an example that cannot be read.
+        AdoptionError: a file is missing, no gate has passed it, or the example cannot be read.
         MetadataError, ArtifactError: the artifact cannot be served.
         DatasetError: golden predictions of a data set exist, and the data set is not here.
         OSError: a file cannot be read.
     """
+    for file in (model, example or model):
+        if not file.is_file():
+            raise AdoptionError(f"there is no file {file}")
     content = model.read_bytes()
     try:
         report = passed_gate(model, hashlib.sha256(content).hexdigest())

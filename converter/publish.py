@@ -133,7 +133,7 @@ def passed_gate(path: Path, digest: str) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise PublishError(
             f"{file.name} is missing beside {path.name}: only what passed the parity gate is "
-            "published. `python -m converter MODEL.keras --recipe NAME` writes both."
+            "served. `make import` (a file from elsewhere) or `make convert` (a run) writes both."
         ) from error
     except (ValueError, KeyError, TypeError) as error:
         raise PublishError(f"{file.name} is no report of the parity gate: {error!r}") from error

@@ -319,7 +319,8 @@ def read_metadata(artifact: bytes | Path) -> ModelMetadata:
         archive = zipfile.ZipFile(io.BytesIO(_end_of(artifact)))
     except (zipfile.BadZipFile, NotImplementedError) as error:
         raise MetadataError(
-            "the artifact carries no metadata: it is cut short, or not from `python -m converter`"
+            "the artifact carries no metadata: it is cut short, or not from `python -m converter`. "
+            "`make import` takes in a file from elsewhere"
         ) from error
     try:
         with archive:

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
 CACHE = REPOSITORY / ".cache" / "emulator"
 SAM_LOCK = REPOSITORY / "requirements" / "sam.txt"
 EXAMPLE = example_image()
+EXAMPLE_PATH = f"/example{EXAMPLE.suffix}"
 HANDLER = "lambda_function.app.lambda_handler"
 INVOKE_PATH = "/2015-03-31/functions/function/invocations"
 LOG_LINES = 20_000
@@ -401,17 +402,25 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=8080, help="0 picks a free one. Default: 8080")
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    image = ImageServer({"/pants.jpg": Resource(EXAMPLE.read_bytes())})
+    image = ImageServer({EXAMPLE_PATH: Resource(EXAMPLE.read_bytes())})
     with image, contextlib.suppress(KeyboardInterrupt):
         env = {"TRUSTED_IMAGE_HOSTS": image.host, **_model_setting()}
         with Emulator(env=env, port=arguments.port) as emulator:
-            _explain(emulator.url, image.url("/pants.jpg"))
+            _explain(emulator.url, image.url(EXAMPLE_PATH))
             _print_log(emulator)
 
 
 def _model_setting() -> dict[str, str]:
-    """Return the setting MODEL_URI of this process, which names the model to serve."""
-    return {name: os.environ[name] for name in ("MODEL_URI",) if name in os.environ}
+    """Return the setting MODEL_URI of this process, which names the model to serve.
+
+    Raises:
+        EmulatorError: it names a file that is not there. The handler would only say so to its
+            first request.
+    """
+    uri = os.environ.get("MODEL_URI", "")
+    if uri and not uri.startswith("s3://") and not Path(uri).is_file():
+        raise EmulatorError(f"there is no model {uri}. MODEL names another")
+    return {"MODEL_URI": uri} if uri else {}
 
 
 def _explain(url: str, image_url: str) -> None:

@@ -132,6 +132,15 @@ def test_a_new_version_keeps_examples_and_words(checkout, screws, tmp_path):
     assert "screws 2" in (checkout.root / "MODEL_CARD.md").read_text()
 
 
+@pytest.mark.parametrize("missing", ["model", "example"])
+def test_a_file_that_is_not_there_is_named(checkout, screws, tmp_path, missing):
+    nowhere = tmp_path / "nowhere"
+    model, example = (nowhere, None) if missing == "model" else (screws, nowhere)
+
+    with pytest.raises(AdoptionError, match=f"there is no file {nowhere}"):
+        plan(model, example, checkout)
+
+
 def without_report(model: Path) -> None:
     model.with_suffix(".parity.json").unlink()
 

@@ -21,6 +21,7 @@ from tools.emulator import (
     Emulator,
     EmulatorError,
     emulator_binary,
+    main,
 )
 from tools.gateway import MAX_EVENT_BYTES, http_event
 from tools.image_server import ImageServer, Resource
@@ -245,6 +246,13 @@ def test_without_a_network_the_sentence_says_so(tmp_path, monkeypatch):
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
     with pytest.raises(EmulatorError, match=r"could not be fetched.*Is there a network"):
         emulator_binary(tmp_path / "empty")
+
+
+def test_make_emulate_names_a_model_that_is_not_there(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["emulator", "--port", "0"])
+    monkeypatch.setenv("MODEL_URI", str(tmp_path / "nowhere.tflite"))
+    with pytest.raises(EmulatorError, match=r"there is no model .*nowhere\.tflite"):
+        main()
 
 
 @pytest.mark.release
