@@ -12,7 +12,7 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, UnknownRegionError
 
 from deploy.findings import CheckFailed, Finding, short_reason
-from deploy.stack import DeployedStack
+from deploy.stack import NO_REGION, DeployedStack
 
 # An account keeps 10, 50 or 100 for functions without a reservation. No API tells which. Accounts
 # with the usual quota of 1,000 and more keep 100.
@@ -64,7 +64,7 @@ class Quota:
 def check_credentials(session: Any) -> str:
     """Check that AWS accepts the credentials, and say who they are."""
     if not session.region_name:
-        raise CheckFailed("No region is chosen. Set AWS_REGION, or run `aws configure`.")
+        raise CheckFailed(NO_REGION)
     try:
         identity = session.client("sts").get_caller_identity()
     except NoCredentialsError as error:

@@ -44,6 +44,7 @@ EXPRESS_GB_SECOND_USD = 0.00001667
 EXPRESS_MEMORY_GB = 0.0625  # AWS bills at least 64 MB
 S3_READ_MS = 5.0  # of each image, not overlapped by inference (an assumption)
 MEMORY_MB = 1769
+MAX_DURATION_MS = 900_000
 
 REFERENCE = REPOSITORY / "docs" / "deploy-reference.md"
 COMPARED = REPOSITORY / "benchmarks" / "results" / "compare.json"
@@ -200,10 +201,23 @@ def _table(rows: list[Row]) -> list[str]:
     return lines + [f"| {what} | {x86:.2f} | {arm:.2f} |" for what, x86, arm in rows]
 
 
+def _milliseconds(text: str) -> float:
+    try:
+        duration_ms = float(text)
+    except ValueError:
+        duration_ms = 0.0
+    if not 0 < duration_ms <= MAX_DURATION_MS:
+        raise argparse.ArgumentTypeError(
+            f"must be above 0, and at most {MAX_DURATION_MS:,} (Lambda's longest). "
+            f"Received: {text!r}"
+        )
+    return duration_ms
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Print the tables, and write them with --write. Returns an exit status."""
     parser = argparse.ArgumentParser(prog="python -m deploy.costs", description=__doc__)
-    parser.add_argument("--ms", type=float, help="default: the measured figure")
+    parser.add_argument("--ms", type=_milliseconds, help="default: the measured figure")
     parser.add_argument("--write", action="store_true", help="into README.md and docs/")
     options = parser.parse_args(arguments)
     ms = options.ms or measured_ms()

@@ -29,6 +29,7 @@ TEMPLATE = REPOSITORY / "template.yaml"
 CONFIG = REPOSITORY / "samconfig.toml"
 STACK_FILES = REPOSITORY / "deploy" / "stacks"
 # A change set was made for the stack and never executed: nothing exists yet.
+NO_REGION = "No region is chosen. Set AWS_REGION, or run `aws configure`."
 NEVER_CREATED = "REVIEW_IN_PROGRESS"
 # Of the stacks beside a service, after its name.
 SIDE_STACKS = ("-bulk", "-events")
@@ -236,8 +237,10 @@ def describe(session: Any, stack: str) -> DeployedStack | None:
     """Return the stack, or None if nothing of it exists.
 
     Raises:
-        CheckFailed: AWS did not say. Carries its reason.
+        CheckFailed: no region is chosen, or AWS did not say. Carries the reason.
     """
+    if not session.region_name:
+        raise CheckFailed(NO_REGION)
     try:
         found = session.client("cloudformation").describe_stacks(StackName=stack)["Stacks"][0]
     except ClientError as error:

@@ -72,3 +72,13 @@ def test_the_images_of_a_batch_share_the_price_of_their_request() -> None:
     alone = costs.usd_per_million(1.6, memory_mb=1769, architecture="arm64")
     shared = costs.usd_per_million(1.6, memory_mb=1769, architecture="arm64", images_per_request=16)
     assert shared == pytest.approx(alone / 16)
+
+
+@pytest.mark.parametrize("duration", ["abc", "nan", "-1", "0", "900001"])
+def test_a_duration_that_lambda_cannot_bill_is_refused(
+    duration: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        costs.main([f"--ms={duration}"])
+
+    assert "must be above 0, and at most 900,000" in capsys.readouterr().err

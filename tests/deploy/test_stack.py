@@ -145,6 +145,11 @@ def test_a_stack_that_was_never_created_is_none(account: FakeSession) -> None:
     assert describe(account, "s") is None
 
 
+def test_without_a_region_no_stack_is_asked_for() -> None:
+    with pytest.raises(CheckFailed, match=r"^No region is chosen\. Set AWS_REGION"):
+        describe(FakeSession(region=None), "s")
+
+
 def test_a_stack_that_may_not_be_read_is_a_sentence() -> None:
     account = FakeSession(describe_stacks=client_error("AccessDenied", "you may not"))
 
