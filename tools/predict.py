@@ -270,7 +270,7 @@ def run(options: argparse.Namespace) -> int:
         bool(result.error) for result in WRITERS[options.format or "text"](results, sys.stdout)
     )
     if left_out:
-        print(f"Left out {left_out} files that are no images.", file=sys.stderr)
+        print(f"Files left out because they are no images: {left_out}.", file=sys.stderr)
     return 1 if failed else 0
 
 

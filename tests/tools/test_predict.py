@@ -126,7 +126,7 @@ def test_several_images_give_one_line_each(
     assert red == f"{photos}/a red.png  red  99.99%"
     assert cut.startswith(f"{photos}/cut.png  ") and cut.endswith("(undecodable_image)")
     assert blue.startswith(f"{photos}/more/blue without an ending  blue  ")
-    assert printed.err == "Left out 1 files that are no images.\n"
+    assert printed.err == "Files left out because they are no images: 1.\n"
 
 
 @pytest.mark.usefixtures("_tiny_model")

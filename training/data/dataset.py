@@ -103,9 +103,10 @@ def find_dataset(path: Path | None = None, *, run: Path | None = None) -> Path:
     root = path or Path(os.environ.get(ENVIRONMENT_VARIABLE) or default)
     if not root.is_dir():
         raise DatasetError(
-            f"no data set at {root}. Name one with --dataset or {ENVIRONMENT_VARIABLE}: a folder "
-            "of class folders, or a folder with train/ and validation/, each holding one folder "
-            "of images per class (clothing-dataset-small, for example: `make data` fetches it)."
+            f"no data set at {root}. Name one with DATASET= behind make, --dataset or "
+            f"{ENVIRONMENT_VARIABLE}: a folder of class folders, or a folder with train/ and "
+            "validation/, each holding one folder of images per class (clothing-dataset-small, for "
+            "example: `make data` fetches it)."
         )
     if run and not is_split(root) and is_split(run / RUN_IMAGES):
         return run / RUN_IMAGES
