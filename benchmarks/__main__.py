@@ -14,15 +14,20 @@ import sys
 from benchmarks.baselines import BaselineError
 from benchmarks.masking import MaskingError
 from converter.errors import ConverterError
+from lambda_function.classifier import ArtifactError
+from lambda_function.metadata import MetadataError
 from tools.emulator import EmulatorError
 from training.errors import TrainingError
 
 EXPECTED = (
+    ArtifactError,
     BaselineError,
     ConverterError,
     EmulatorError,
     FileNotFoundError,
+    IsADirectoryError,
     MaskingError,
+    MetadataError,
     TrainingError,
 )
 # Name -> (module, what it answers).

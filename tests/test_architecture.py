@@ -67,7 +67,7 @@ MAY_IMPORT = {
     "benchmarks/masking": {"lambda_function"},
     "benchmarks/no_garment": {
         *("benchmarks", "benchmarks/baselines", "converter/sources", "lambda_function"),
-        *("lambda_function/images", "training", "training/data", "training/evaluation"),
+        *("lambda_function/images", "training", "training/data"),
     },
     "benchmarks/report": {
         *("benchmarks", "benchmarks/baselines", "benchmarks/masking", "converter"),

@@ -4,9 +4,8 @@
 
 Photographs, drawings and surfaces (``strangers``) and, where they are there, garments
 of other kinds go through the serving path. ``rejection`` fixes the threshold of every
-score on validation. A ``.tflite`` gives probabilities, and its feature distance if it measures it
-(``python -m converter ... --uncertain``). A run's folder gives all other scores, and needs Keras.
-Its activations are kept in .cache/no-garment/, so a second run takes seconds.
+score on validation. A model gives probabilities, and its feature distance if it measures it
+(``python -m converter ... --uncertain``). docs/experiments.md has the scores that lost.
 Needs the environment `benchmarks` (``make .venv/benchmarks/.ok``).
 """
 
@@ -27,20 +26,13 @@ from lambda_function import REPOSITORY, SHIPPED_MODEL
 from lambda_function.classifier import Classifier
 from lambda_function.images.decode import decode_image, preprocess
 from training.data.dataset import find_dataset, load_split
-from training.evaluation.loaded_model import load_model
-from training.files import markdown_table, replacing
+from training.files import markdown_table
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from lambda_function.metadata import InputSpec
-
-    Run = Callable[[np.ndarray[Any, Any]], dict[str, np.ndarray[Any, Any]]]
+    from collections.abc import Sequence
 
 THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
-CACHE = REPOSITORY / ".cache" / "no-garment"
 OTHER_GARMENTS = REPOSITORY.parent / "shared" / "clothing-other"
-BATCH = 16  # images
 _GROUPS = {"photograph": "photographs", "drawing": "drawings", "surface": "surfaces"}
 
 
@@ -59,35 +51,28 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--write", action="store_true", help=f"into {RESULTS.name}/")
     options = parser.parse_args(arguments)
     record = origin()
-    # Read before Keras is there: a HEIC's decoder and TensorFlow can block each other.
+    classifier = Classifier(options.model)
+    model = classifier.metadata
     images = strangers(options.archives)
     others = other_garments(options.other)
-    model = load_model(options.model)
-    look = _Look(options.model, model.sha256, model.input)
-    found = look.at("strangers", [image.data for image in images])
-    root = find_dataset(options.dataset)
-    validation = load_split(root, "validation", model.labels)
-    known = look.at("validation", validation.paths)
-    trained, train = None, None
-    if look.gives_features:
-        train = load_split(root, "train", model.labels)
-        trained = look.at("train", train.paths)
+    found = look_at("strangers", [image.data for image in images], classifier)
+    validation = load_split(find_dataset(options.dataset), "validation", model.labels)
+    known = look_at("validation", validation.paths, classifier)
     groups = {
         title: found.subset([image.kind == kind for image in images])
         for kind, title in _GROUPS.items()
     }
     other_labels = list(others.values())
     if others:
-        given = look.at("other garments", list(others))
+        given = look_at("other garments", list(others), classifier)
         groups["other garments"] = given
         groups |= {
             label: given.subset([name == label for name in other_labels])
             for label in sorted(set(other_labels))
         }
-    scores = scores_of(known, trained, train.labels if train else None)
     result = {
         **record,
-        "model": f"{model.name} {model.version} ({model.kind})",
+        "model": f"{model.name} {model.version} (tflite)",
         "images": {
             image.name: {
                 "kind": image.kind,
@@ -105,11 +90,11 @@ def main(arguments: list[str]) -> None:
             for name, given in {"validation": known, **groups}.items()
             if name not in other_labels
         },
-        "scores": {name: summary(score, known, groups) for name, score in scores.items()},
+        "scores": {name: summary(score, known, groups) for name, score in scores_of(known).items()},
     }
     print(f"{score_table(result)}\n\n{table(result)}")
     if options.write:
-        write_result("no_garment" if model.kind == "tflite" else "no_garment_features", result)
+        write_result("no_garment", result)
 
 
 def other_garments(folder: Path) -> dict[Path, str]:
@@ -153,69 +138,20 @@ def score_table(result: dict[str, Any]) -> str:
     return markdown_table(["score", *names], rows)
 
 
-class _Look:
-    """Runs one model over images, and keeps what it gives."""
+def look_at(name: str, images: Sequence[bytes | Path], classifier: Classifier) -> Activations:
+    """Return what a model gives for images.
 
-    def __init__(self, path: Path, sha256: str, spec: InputSpec) -> None:
-        self.gives_features = path.is_dir()
-        self._path, self._spec, self._sha256 = path, spec, sha256
-        self._run: Run | None = None
-
-    def at(self, name: str, images: Sequence[bytes | Path]) -> Activations:
-        """Return the activations of images.
-
-        Args:
-            name: of the images, for the cache.
-            images: encoded, or files.
-        """
-        file = CACHE / f"{self._sha256[:16]}-{name.replace(' ', '-')}-{len(images)}.npz"
-        if not file.is_file():
-            starts = tqdm(range(0, len(images), BATCH), desc=name, unit=f"{BATCH} images")
-            parts = [self._batch(images[start : start + BATCH]) for start in starts]
-            file.parent.mkdir(parents=True, exist_ok=True)
-            with replacing(file) as unfinished, unfinished.open("wb") as output:
-                whole: Any = {
-                    key: np.concatenate([part[key] for part in parts]) for key in parts[0]
-                }
-                np.savez(output, **whole)
-        return Activations(**{k: v.astype(np.float64) for k, v in np.load(file).items()})
-
-    def _batch(self, images: Sequence[bytes | Path]) -> dict[str, np.ndarray[Any, Any]]:
-        encoded = [data if isinstance(data, bytes) else data.read_bytes() for data in images]
-        tensors = [preprocess(decode_image(d, target=self._spec), self._spec) for d in encoded]
-        if self._run is None:
-            self._run = _keras(self._path) if self.gives_features else _tflite(self._path)
-        return self._run(np.concatenate(tensors))
-
-
-def _tflite(path: Path) -> Run:
-    classifier = Classifier(path)
-
-    def run(images: np.ndarray[Any, Any]) -> dict[str, np.ndarray[Any, Any]]:
-        outputs = [classifier.predict_all(image[np.newaxis]) for image in images]
-        found = {"probabilities": np.stack([each.probabilities for each in outputs])}
-        if classifier.metadata.feature_distance:
-            found["distances"] = np.array([each.feature_distance for each in outputs])
-        return found
-
-    return run
-
-
-def _keras(folder: Path) -> Run:
-    import keras  # a .tflite is scored without it
-
-    model = keras.models.load_model(folder / "model.keras", compile=False)
-    kernel = np.asarray(model.get_layer("logits").get_weights()[0])
-    parts = [model.get_layer(name).input for name in ("pool", "temperature")]
-    network = keras.Model(model.input, [*parts, model.output])
-
-    def run(images: np.ndarray[Any, Any]) -> dict[str, np.ndarray[Any, Any]]:
-        features, logits, probabilities = map(np.asarray, network.predict_on_batch(images))
-        return {
-            "probabilities": probabilities,
-            "logits": logits,
-            "pooled": features.mean(axis=(1, 2)),
-            "maps": features @ kernel,
-        }
-
-    return run
+    Args:
+        name: of the images, for the progress bar.
+        images: encoded, or files.
+        classifier: the model.
+    """
+    spec, outputs = classifier.metadata.input, []
+    for image in tqdm(images, desc=name, unit="image"):
+        encoded = image if isinstance(image, bytes) else image.read_bytes()
+        outputs.append(classifier.predict_all(preprocess(decode_image(encoded, target=spec), spec)))
+    measured = classifier.metadata.feature_distance
+    return Activations(
+        np.stack([each.probabilities for each in outputs]).astype(np.float64),
+        np.array([each.feature_distance for each in outputs], np.float64) if measured else None,
+    )

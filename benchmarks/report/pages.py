@@ -140,7 +140,8 @@ def index(results: Path) -> str:
         lines += [
             "",
             "Answered questions. Their code is deleted: the commands are those of the tag "
-            f"`{TAG}`. [docs/experiments.md](../../docs/experiments.md) says what came out.",
+            f"`{TAG}`, or of the commit beside them if it is later. "
+            "[docs/experiments.md](../../docs/experiments.md) says what came out.",
             "",
             markdown_table(heads, answered).rstrip(),
         ]

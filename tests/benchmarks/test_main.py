@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from benchmarks.__main__ import COMMANDS, FULL, QUICK, main
+from tests.support.paths import TESTS
 
 LOADED = """
 import sys
@@ -53,9 +54,17 @@ def test_an_unknown_command_prints_the_list(arguments, capsys):
     assert "compare" in shown
 
 
-def test_an_expected_error_is_one_line(capsys):
-    assert main(["own-data", "--dataset", "nowhere"]) == 1
-    assert capsys.readouterr().err.startswith("error: no data set at nowhere.")
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["own-data", "--dataset", "nowhere"], "no data set at nowhere."),
+        (["no-garment", str(TESTS), "--archives", "nowhere"], "[Errno 21] Is a directory"),
+        (["no-garment", __file__, "--archives", "nowhere"], "the artifact carries no metadata"),
+    ],
+)
+def test_an_expected_error_is_one_line(arguments, message, capsys):
+    assert main(arguments) == 1
+    assert capsys.readouterr().err.startswith(f"error: {message}")
 
 
 @pytest.mark.skipif(
