@@ -21,7 +21,7 @@ DEFAULT_INPUT = InputSpec(224, 224)
 MIN_SIDE = 71  # pixels, the smallest image that Xception's blocks can reduce
 SEEDS = 2**32  # NumPy accepts seeds below this
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
-AUGMENTATIONS = ("mild", "jpeg", "randaugment", "strong")
+AUGMENTATIONS = ("mild", "jpeg", "strong")
 MIDDLE_BLOCKS = range(5, 13)  # of Xception: equal residual blocks. One can be left out
 CLASS_WEIGHTS = ("none", "sqrt", "balanced")
 
@@ -120,8 +120,8 @@ class TrainConfig:
         start_from: name of a run whose weights to start with, instead of ImageNet's.
         views: cached views per training image: the image, its mirror image, then random ones.
         augmentation: of the random views. ``mild`` crops, rotates and changes colours. ``jpeg``
-            also compresses the image as JPEG. ``randaugment`` applies Keras's RandAugment.
-            ``strong`` varies the images anew in every epoch, and nothing is cached.
+            also compresses the image as JPEG. ``strong`` varies the images anew in every epoch, and
+            nothing is cached.
         train_size: height and width of ``strong`` images while training, in pixels. Random crops
             show things larger than they are served, which a smaller size makes up for. 0 for the
             served size.

@@ -29,8 +29,6 @@ from training.devices import predict
 from training.files import write_json
 
 CACHE = Path(".cache") / "features"
-# Operations per image and their strength, of RandAugment (Cubuk et al., arXiv:1909.13719).
-OPERATIONS, FACTOR = 2, 0.5
 CHUNK = 64  # images between two notes of progress. A kill loses at most these
 
 
@@ -77,28 +75,12 @@ def extract(
             for batch in batches(
                 split, spec, start=done, view=view, seed=seed, recompress=kind == "jpeg", size=CHUNK
             ):
-                if kind == "randaugment":
-                    batch = rand_augment(batch, seed=fingerprint([seed, view, done]))
                 activations[done : done + len(batch)] = predict(frozen, batch).astype(np.float16)
                 activations.flush()
                 done += len(batch)
                 write_json(progress, {"done": done})
                 bar.update(len(batch))
     return np.lib.format.open_memmap(data, mode="r")
-
-
-def rand_augment(images: NDArray[np.float32], *, seed: str) -> NDArray[np.float32]:
-    """Return every image changed at random. Equal arguments give equal pixels.
-
-    Args:
-        images: float32, (N, height, width, 3), RGB, -1..1.
-        seed: hexadecimal digits. They decide every random operation of this batch.
-    """
-    layer = keras.layers.RandAugment(
-        value_range=(-1, 1), num_ops=OPERATIONS, factor=FACTOR, seed=int(seed, 16) % 2**31
-    )
-    changed = keras.ops.convert_to_numpy(layer(images, training=True))
-    return np.asarray(np.clip(changed, -1, 1), dtype=np.float32)
 
 
 def _open_activations(file: Path, mode: Any, shape: tuple[int, ...]) -> np.memmap[Any, Any]:
