@@ -33,7 +33,7 @@ unexport MAKEFLAGS
 
 TARGETS := help predict run test model deploy emulate image data data-check split fetch train steps \
   score convert import adopt check test-training test-jax test-browser test-container \
-  test-tflite-runtime test-arm64 preflight smoke bulk events destroy lock clean
+  test-tflite-runtime test-arm64 preflight smoke bulk events destroy lock
 .PHONY: $(TARGETS)
 # Without this, make says "nothing to be done" for a stray file name, and the target ignores it.
 STRAY := $(firstword $(filter-out $(TARGETS) $(VENVS)/%/.ok,$(MAKECMDGOALS)))
@@ -206,9 +206,6 @@ lock: ## write the hash-locked requirement files again (needs uv, 2 min)
 	  $(LOCK) $(UNIVERSAL) $$name.in -o $$name.txt || exit 1; done
 	cd requirements && $(LOCK) --python-version 3.11 --python-platform x86_64-manylinux2014 --only-binary :all: tflite-runtime.in -o tflite-runtime.txt
 	cd requirements && $(LOCK) --python-version 3.11 --python-platform x86_64-manylinux_2_28 peer-course.in -o peer-course.txt
-
-clean: ## remove the virtual environments and caches
-	rm -rf $(VENVS) .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 # --- virtual environments ----------------------------------------------------
 # Each is made of its locks, again when one of them changes.
