@@ -268,7 +268,9 @@ def _url(name: str, value: Any) -> str:
 def _urls(value: Any) -> tuple[str, ...]:
     if not isinstance(value, list) or not 1 <= len(value) <= MAX_IMAGES:
         received = f"{len(value)} of them" if isinstance(value, list) else _shown(value)
-        raise BadRequestError(f"urls must be a list of 1 to {MAX_IMAGES}. Received: {received}.")
+        raise BadRequestError(
+            f"urls must be a list of 1 to {MAX_IMAGES} addresses. Received: {received}."
+        )
     return tuple(_url(f"urls[{i}]", url) for i, url in enumerate(value))
 
 
@@ -304,7 +306,9 @@ def _not_base64(value: Any) -> BadRequestError:
 
 
 def _shown(value: Any) -> str:
-    """Return a value as a message may show it: short, on one line."""
+    """Return a value as a message may show it: short, on one line, and as JSON spells it."""
+    if value is None or isinstance(value, bool):
+        return json.dumps(value)
     try:
         text = repr(value[:60] if isinstance(value, str | bytes) else value)
     except (ValueError, RecursionError):  # thousands of digits, or of nested brackets
