@@ -44,7 +44,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except OSError as error:
-        print(f"error: {error}", file=sys.stderr)
+        reason = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        print(f"error: {reason}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted, nothing was written", file=sys.stderr)

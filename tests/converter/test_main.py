@@ -213,3 +213,9 @@ def test_a_command_imports_only_what_it_needs():
         *("converter.__main__", "converter.errors", "converter.inspect", "converter.sources"),
         "converter.sources.tflite_file",
     ]
+
+
+def test_a_file_that_is_not_there_is_named_without_an_error_number(capsys):
+    assert main(["inspect", "nowhere.tflite"]) == 1
+
+    assert capsys.readouterr().err == "error: nowhere.tflite: No such file or directory\n"
