@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import multiprocessing
+import os
+import signal
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -19,11 +23,14 @@ from training.data.dataset import Split, load_split  # noqa: E402
 from training.data.images import load_image  # noqa: E402
 from training.data.training_batches import (  # noqa: E402
     AugmentedImages,
+    Batch,
     CachedFeatures,
     PlainImages,
     class_weights,
     cut_mix,
 )
+from training.data.workers import MAX_THREADED_CORES  # noqa: E402
+from training.errors import DatasetError  # noqa: E402
 
 pytestmark = pytest.mark.training
 
@@ -157,8 +164,7 @@ def test_images_are_varied_anew_in_every_epoch_and_repeat_for_a_resumed_run(
     repeated = again[0]
     assert np.array_equal(first[0][0], repeated[0])
     assert not np.array_equal(images, repeated[0])
-    assert 0 < first.take_busy_s() < 60
-    assert first.take_busy_s() == 0
+    assert list(first.served_s) == [0]  # of this epoch
 
 
 class DarkOrLight:
@@ -168,13 +174,13 @@ class DarkOrLight:
         return np.eye(3, dtype=np.float32)[(images.mean(axis=(1, 2, 3)) < 0).astype(int)]
 
 
-def with_unlabelled(folder: Path, config: TrainConfig) -> AugmentedImages:
+def with_unlabelled(folder: Path, config: TrainConfig, cores: int | None = None) -> AugmentedImages:
     """Four light images, of class 0, 2, 2 and 2, and two dark ones without a label."""
     paths = tuple(folder / f"{number}.png" for number in range(6))
     for number, path in enumerate(paths):
         Image.new("RGB", (90, 90), "white" if number < 4 else "black").save(path)
     split = Split(paths[:4], np.array([0, 2, 2, 2]), ("a", "b", "c"))
-    return AugmentedImages(split, config, DarkOrLight(), paths[4:])
+    return AugmentedImages(split, config, DarkOrLight(), paths[4:], cores)
 
 
 TAUGHT = dataclasses.replace(
@@ -211,6 +217,76 @@ def test_unlabelled_images_blend_as_labelled_ones_do(tmp_path: Path, blend: str)
     assert targets.sum(axis=1) == pytest.approx(np.ones(6), abs=1e-5)
     assert ((targets > 0) & (targets < 1)).sum() > 8  # 6 without a blend
     assert weights == pytest.approx(targets @ np.array([2, 2, 2 / 3]), abs=1e-5)
+
+
+def all_batches(batches: AugmentedImages, epochs: int) -> list[Batch]:
+    made = []
+    for epoch in range(epochs):
+        batches.start_epoch(epoch)
+        made += [batches[index] for index in range(len(batches))]
+    return made
+
+
+@pytest.mark.parametrize("is_taught", [False, True])
+def test_processes_make_the_batches_of_threads_and_end_with_them(
+    tmp_path: Path, drawings: Path, is_taught: bool
+) -> None:
+    def build(cores: int) -> AugmentedImages:
+        if is_taught:
+            config = dataclasses.replace(TAUGHT, batch_size=3, mixup_alpha=0.2, cutmix_alpha=1.0)
+            return with_unlabelled(tmp_path, config, cores)
+        config = dataclasses.replace(STRONG, cutmix_alpha=1.0)
+        return AugmentedImages(load_split(drawings, "train"), config, cores=cores)
+
+    with closing(build(2)) as threads:
+        expected = all_batches(threads, epochs=2)
+        assert multiprocessing.active_children() == []
+    with closing(build(MAX_THREADED_CORES + 1)) as processes:
+        made = all_batches(processes, epochs=2)
+        started = multiprocessing.active_children()
+        assert len(started) > 1
+        for process in started:  # as a terminal does
+            os.kill(process.pid or 0, signal.SIGINT)
+        made += all_batches(processes, epochs=1)
+    assert multiprocessing.active_children() == []
+    expected += expected[: len(expected) // 2]
+    for one, other in zip(made, expected, strict=True):
+        for values, wanted in zip(one, other, strict=True):
+            assert values.dtype == wanted.dtype
+            assert np.array_equal(values, wanted)
+
+
+def test_keras_gets_the_batches_of_each_epoch_and_no_others(drawings: Path) -> None:
+    layers = [
+        keras.Input((80, 80, 3)),
+        keras.layers.GlobalAveragePooling2D(),
+        keras.layers.Dense(3),
+    ]
+    model = keras.Sequential(layers)
+    loss = keras.losses.CategoricalCrossentropy(from_logits=True)
+    model.compile(optimizer=keras.optimizers.SGD(0.0), loss=loss)  # learns nothing
+    with closing(AugmentedImages(load_split(drawings, "train"), STRONG)) as batches:
+        starter = keras.callbacks.LambdaCallback(on_epoch_begin=lambda e, _: batches.start_epoch(e))
+        history = model.fit(
+            batches, initial_epoch=1, epochs=3, callbacks=[starter], verbose=0, shuffle=False
+        )
+        made = all_batches(batches, epochs=3)[len(batches) :]
+        losses = [float(model.test_on_batch(*batch)) for batch in made]
+    expected = np.reshape(losses, (2, len(batches))).mean(axis=1)
+    assert history.history["loss"] == pytest.approx(expected, rel=1e-5)
+    assert abs(expected[0] - expected[1]) > 1e-3
+
+
+@pytest.mark.parametrize("cores", [2, MAX_THREADED_CORES + 1])
+def test_a_damaged_image_is_one_sentence_from_a_thread_and_from_a_process(
+    tmp_path: Path, cores: int
+) -> None:
+    config = dataclasses.replace(TAUGHT, batch_size=6)
+    with closing(with_unlabelled(tmp_path, config, cores)) as batches:
+        (tmp_path / "5.png").write_bytes(b"")
+        with pytest.raises(DatasetError, match=r"5\.png cannot be used: The image is empty"):
+            batches[0]
+    assert multiprocessing.active_children() == []
 
 
 def test_a_strong_crop_keeps_the_smallest_share_and_gives_the_size_of_the_input() -> None:

@@ -6,12 +6,14 @@ They act on the decoded image, before the one antialiased resize of
 
 from __future__ import annotations
 
+import io
+from typing import Any
+
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
 from lambda_function.images.decode import FILTERS, decode_image
 from lambda_function.metadata import InputSpec
-from training.data.encoding import encoded
 
 CROP_AREA = (0.5, 1.0)  # share of the image's area
 CROP_ASPECT = (0.8, 1.25)  # relative to the image's own
@@ -80,6 +82,19 @@ def augment_strongly(
     if happens["recompress"]:
         varied = _recompress(varied, rng)
     return _erase(varied, rng) if happens["erase"] else varied
+
+
+def encoded(image: Image.Image, image_format: str, **options: Any) -> bytes:
+    """Return the image as a file's bytes.
+
+    Args:
+        image: of a mode that the format takes.
+        image_format: Pillow's name of it, such as ``JPEG``.
+        options: of Pillow's writer, such as ``quality``.
+    """
+    buffer = io.BytesIO()
+    image.save(buffer, image_format, **options)
+    return buffer.getvalue()
 
 
 def _rotate(image: Image.Image, rng: np.random.Generator) -> Image.Image:

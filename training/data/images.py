@@ -16,7 +16,7 @@ from PIL import Image
 from lambda_function.errors import ServiceError
 from lambda_function.images.decode import decode_image, preprocess
 from lambda_function.metadata import InputSpec
-from training.data.augment import augment
+from training.data.augment import augment, augment_strongly
 from training.data.dataset import Split
 from training.errors import DatasetError
 
@@ -63,6 +63,29 @@ def load_image(
     varied = augment(image, view=view, index=index, seed=seed, recompress=recompress)
     tensor: NDArray[np.float32] = preprocess(varied, spec)[0]
     return tensor
+
+
+def vary_images(
+    paths: list[Path], spec: InputSpec, rng: np.random.Generator, *, min_area: float
+) -> tuple[NDArray[np.uint8], np.random.Generator]:
+    """Return images varied at random. A worker process can do this.
+
+    Args:
+        paths: of the images.
+        spec: their size and resize filter.
+        rng: random generator.
+        min_area: see ``augment_strongly``.
+
+    Returns:
+        uint8, (N, height, width, 3), RGB, and the random generator as it is afterwards.
+
+    Raises:
+        DatasetError: a file cannot be read as an image. The message names it.
+    """
+    images = (
+        augment_strongly(read_image(path, spec), spec, rng, min_area=min_area) for path in paths
+    )
+    return np.stack([np.asarray(image) for image in images]), rng
 
 
 def batches(

@@ -10,21 +10,22 @@ ICML 2019, arXiv:1806.05236). Keras's own layers of these names act on images al
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import keras
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from lambda_function.images.decode import preprocess
 from training.config import TrainConfig
-from training.data.augment import augment_strongly
 from training.data.dataset import Split
-from training.data.images import load_image, read_image
+from training.data.images import load_image, vary_images
+from training.data.workers import MAX_THREADED_CORES, block_interrupts, build_pool, usable_cores
 from training.devices import padded_length, predict
 
 Blended = tuple[NDArray[np.float32], NDArray[np.float32]]
@@ -40,7 +41,6 @@ class TrainingBatches(keras.utils.PyDataset):
         labels: NDArray[np.int64],
         classes: int,
         config: TrainConfig,
-        workers: int = 1,
         unlabelled: int = 0,
     ) -> None:
         """Take the targets.
@@ -49,10 +49,9 @@ class TrainingBatches(keras.utils.PyDataset):
             labels: int64, (images,), of the images to learn from.
             classes: number of classes.
             config: of the run.
-            workers: threads that make batches ahead.
             unlabelled: number of images after those. The teacher gives their whole target.
         """
-        super().__init__(workers=workers, use_multiprocessing=False, max_queue_size=4)
+        super().__init__()
         unknown = np.zeros((unlabelled, classes), dtype=np.float32)
         self._targets = np.concatenate([np.eye(classes, dtype=np.float32)[labels], unknown])
         shares = np.repeat([config.teacher_share, 1], [len(labels), unlabelled])
@@ -60,22 +59,27 @@ class TrainingBatches(keras.utils.PyDataset):
         self._class_weights = class_weights(labels, classes, config.class_weights)
         self._config = config
         self._epoch = 0
-        self._order = np.arange(len(self._targets))
+        self.error: Exception | None = None  # that ended the batches. TensorFlow raises another
 
     def __len__(self) -> int:
-        return max(1, len(self._order) // self._config.batch_size)
+        return max(1, len(self._targets) // self._config.batch_size)
 
     def start_epoch(self, epoch: int) -> None:
-        """Shuffle by seed and epoch."""
+        """Serve the batches of this epoch from here on."""
         self._epoch = epoch
-        rng = np.random.default_rng((self._config.seed, epoch))
-        self._order = rng.permutation(len(self._order))
+
+    def close(self) -> None:
+        """End threads and processes, if there are any."""
 
     def __getitem__(self, index: int) -> Batch:
         """Return inputs, targets and the weight of each image in the loss."""
-        size = self._config.batch_size
-        rows = self._order[index * size : (index + 1) * size]
-        rng = np.random.default_rng((self._config.seed, self._epoch, index))
+        return self._make_batch(self._epoch, index)
+
+    def _make_batch(self, epoch: int, index: int) -> Batch:
+        size, seed = self._config.batch_size, self._config.seed
+        order = np.random.default_rng((seed, epoch)).permutation(len(self._targets))
+        rows = order[index * size : (index + 1) * size]
+        rng = np.random.default_rng((seed, epoch, index))
         inputs, taught = self._read(rows, rng)
         targets = self._targets[rows]
         if taught is not None:
@@ -131,7 +135,11 @@ class CachedFeatures(TrainingBatches):
 
 
 class AugmentedImages(TrainingBatches):
-    """Images of a split, varied anew in every epoch by threads that work ahead."""
+    """Images of a split, varied anew in every epoch, some batches ahead of the training.
+
+    Threads make the batches. On many cores each thread leaves the images to a worker process.
+    Keras's own queue is not used, because it hands leftover batches to the next epoch.
+    """
 
     def __init__(
         self,
@@ -139,6 +147,7 @@ class AugmentedImages(TrainingBatches):
         config: TrainConfig,
         teacher: keras.Model | None = None,
         unlabelled: tuple[Path, ...] = (),
+        cores: int | None = None,
     ) -> None:
         """Take the images. Nothing is read yet.
 
@@ -147,40 +156,61 @@ class AugmentedImages(TrainingBatches):
             config: of the run. Its ``training_input`` is the size of the images.
             teacher: images -> probabilities, see ``fit.teacher``.
             unlabelled: further images, of which the teacher alone says what they show.
+            cores: that prepare images. Default: all that this process may use.
         """
-        self.threads = os.cpu_count() or 1
-        classes = len(split.class_names)
-        super().__init__(split.labels, classes, config, self.threads, len(unlabelled))
+        super().__init__(split.labels, len(split.class_names), config, len(unlabelled))
         self._paths, self._teacher = split.paths + unlabelled, teacher
-        self._lock = threading.Lock()
-        self._busy_s = 0.0
+        self._teacher_lock = threading.Lock()
+        self._cores = cores or usable_cores()
+        self._threads = ThreadPoolExecutor(self._cores, initializer=block_interrupts)
+        self._processes = build_pool(self._cores) if self._cores > MAX_THREADED_CORES else None
+        self._ahead: dict[tuple[int, int], Future[Batch]] = {}  # by epoch and index
+        self.served_s: dict[int, tuple[float, float]] = {}  # batch -> asked for, and there
 
-    def take_busy_s(self) -> float:
-        """Return how long all threads together have worked since the last call, in seconds."""
-        with self._lock:
-            busy_s, self._busy_s = self._busy_s, 0.0
-        return busy_s
+    def start_epoch(self, epoch: int) -> None:
+        """Serve the batches of this epoch from here on."""
+        super().start_epoch(epoch)
+        for key in [key for key in self._ahead if key[0] != epoch]:
+            self._ahead.pop(key).cancel()
+        self.served_s = {}
+
+    def close(self) -> None:
+        """End all threads and processes. No batch can be had afterwards."""
+        for pool in (self._processes, self._threads):  # threads wait for processes
+            if pool:
+                pool.shutdown(cancel_futures=True)
 
     def __getitem__(self, index: int) -> Batch:
         """Return images, targets and the weight of each image in the loss."""
-        started = time.thread_time()
-        batch = super().__getitem__(index)
-        with self._lock:
-            self._busy_s += time.thread_time() - started
+        asked_s = time.monotonic()
+        for step in range(index, index + self._cores + 2):  # 2 lie ready while all cores work
+            later, place = divmod(step, len(self))
+            key = (self._epoch + later, place)
+            if key not in self._ahead and key[0] <= max(self._epoch, self._config.epochs - 1):
+                self._ahead[key] = self._threads.submit(self._make_batch, *key)
+        try:
+            batch = self._ahead.pop((self._epoch, index)).result()
+        except Exception as error:
+            self.error = error
+            raise
+        self.served_s[index] = asked_s, time.monotonic()
         return batch
 
     def _read(
         self, rows: NDArray[np.int64], rng: np.random.Generator
     ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
         spec, area = self._config.training_input, self._config.crop_area
-        images = (
-            augment_strongly(read_image(self._paths[row], spec), spec, rng, min_area=area)
-            for row in rows
-        )
-        batch = np.concatenate([preprocess(image, spec) for image in images])
+        paths = [self._paths[row] for row in rows]
+        if self._processes:
+            task = self._processes.submit(vary_images, paths, spec, rng, min_area=area)
+            pixels, used = task.result()
+            rng.bit_generator.state = used.bit_generator.state
+        else:
+            pixels, _ = vary_images(paths, spec, rng, min_area=area)
+        batch = np.concatenate([preprocess(Image.fromarray(image), spec) for image in pixels])
         if self._teacher is None:
             return batch, None
-        with self._lock:  # one prediction at a time: the threads share the device
+        with self._teacher_lock:  # one prediction at a time: the threads share the device
             return batch, predict(self._teacher, batch).astype(np.float32)
 
 
@@ -189,7 +219,7 @@ class PlainImages(keras.utils.PyDataset):
 
     def __init__(self, split: Split, config: TrainConfig) -> None:
         """Take the images. Nothing is read yet."""
-        super().__init__(workers=os.cpu_count() or 1, use_multiprocessing=False)
+        super().__init__(workers=usable_cores(), use_multiprocessing=False)
         self._split, self._spec, self._size = split, config.input, config.batch_size
         self._targets = np.eye(len(split.class_names), dtype=np.float32)[split.labels]
 

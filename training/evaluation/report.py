@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from training.data.encoding import encoded
+from training.data.augment import encoded
 from training.data.images import read_image
 from training.evaluation.overlay import overlay
 

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
+from training.data.augment import encoded
 from training.data.dataset import Split, find_dataset, load_split
-from training.data.encoding import encoded
 from training.data.images import read_image
 from training.errors import ModelFileError
 from training.evaluation import report, test_log

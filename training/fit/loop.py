@@ -12,7 +12,7 @@ import keras
 
 from training.config import TrainConfig
 from training.data.training_batches import Batch, PlainImages, TrainingBatches
-from training.errors import ConfigError
+from training.errors import ConfigError, DatasetError
 from training.fit.checkpoints import (
     HISTORY,
     BestCheckpoint,
@@ -46,6 +46,7 @@ def fit(
 
     Raises:
         ConfigError: the loss became NaN or infinite, or the saved state is damaged.
+        DatasetError: an image cannot be read.
     """
     model.compile(
         optimizer=build_optimizer(config, len(dataset), model),
@@ -85,6 +86,8 @@ def fit(
                 verbose=0,
             )
     except Exception as error:  # of the backend, which has its own classes
+        if isinstance(dataset.error, DatasetError):
+            raise dataset.error from error
         if "RESOURCE_EXHAUSTED" not in str(error) and not isinstance(error, MemoryError):
             raise
         raise ConfigError(

@@ -163,8 +163,9 @@ def train(
     print(describe_time(network.whole, config, images), flush=True)
     teacher = load_teacher(config, class_names, runs, fold)
     batches, held_out = _batches(network, teacher, config, training, validation, cache, unlabelled)
-    run_folder.record_settings(folder, settings)  # after everything that bad input can stop
-    best = fit(_learning_part(network, config), config, batches, held_out, folder)
+    with contextlib.closing(batches):
+        run_folder.record_settings(folder, settings)  # after everything that bad input can stop
+        best = fit(_learning_part(network, config), config, batches, held_out, folder)
 
     print(f"calibrating and scoring {best.name} in float32 on {len(validation.rows)} images")
     model, report = _finish(best, config, validation.split, weights, runs, fold)
