@@ -30,7 +30,7 @@ from training.data.training_batches import (  # noqa: E402
     cut_mix,
 )
 from training.data.workers import MAX_THREADED_CORES  # noqa: E402
-from training.errors import DatasetError  # noqa: E402
+from training.errors import ConfigError, DatasetError  # noqa: E402
 
 pytestmark = pytest.mark.training
 
@@ -285,6 +285,18 @@ def test_a_damaged_image_is_one_sentence_from_a_thread_and_from_a_process(
     with closing(with_unlabelled(tmp_path, config, cores)) as batches:
         (tmp_path / "5.png").write_bytes(b"")
         with pytest.raises(DatasetError, match=r"5\.png cannot be used: The image is empty"):
+            batches[0]
+    assert multiprocessing.active_children() == []
+
+
+def test_a_killed_process_is_one_sentence_that_says_to_resume(drawings: Path) -> None:
+    split, cores = load_split(drawings, "train"), MAX_THREADED_CORES + 1
+    with closing(AugmentedImages(split, STRONG, cores=cores)) as batches:
+        batches[0]
+        for process in multiprocessing.active_children():  # as a system without memory does
+            process.kill()
+        batches.start_epoch(7)
+        with pytest.raises(ConfigError, match=r"memory ran out.*resumes"):
             batches[0]
     assert multiprocessing.active_children() == []
 

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import keras
@@ -27,6 +28,7 @@ from training.data.dataset import Split
 from training.data.images import load_image, vary_images
 from training.data.workers import MAX_THREADED_CORES, block_interrupts, build_pool, usable_cores
 from training.devices import padded_length, predict
+from training.errors import ConfigError
 
 Blended = tuple[NDArray[np.float32], NDArray[np.float32]]
 Batch = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
@@ -190,6 +192,13 @@ class AugmentedImages(TrainingBatches):
                 self._ahead[key] = self._threads.submit(self._make_batch, *key)
         try:
             batch = self._ahead.pop((self._epoch, index)).result()
+        except BrokenProcessPool as error:
+            self.error = ConfigError(
+                "a process that prepares images was killed, most likely because memory ran out. "
+                "Free memory and give the same command again: it resumes after the last finished "
+                "epoch."
+            )
+            raise self.error from error
         except Exception as error:
             self.error = error
             raise

@@ -45,7 +45,7 @@ def fit(
         The checkpoint with the best validation accuracy.
 
     Raises:
-        ConfigError: the loss became NaN or infinite, or the saved state is damaged.
+        ConfigError: the loss became NaN or infinite, the saved state is damaged, or memory ran out.
         DatasetError: an image cannot be read.
     """
     model.compile(
@@ -86,7 +86,7 @@ def fit(
                 verbose=0,
             )
     except Exception as error:  # of the backend, which has its own classes
-        if isinstance(dataset.error, DatasetError):
+        if isinstance(dataset.error, ConfigError | DatasetError):
             raise dataset.error from error
         if "RESOURCE_EXHAUSTED" not in str(error) and not isinstance(error, MemoryError):
             raise
