@@ -45,6 +45,39 @@ ifneq ($(STRAY),)
   $(error There is no variable $(STRAY). Known: $(VARIABLES) $(SETTINGS))
 endif
 
+# What each target reads. Anything else on its command line is a mistake that would have no effect.
+WORD_NAMES := NAME TITLE SUBJECT LICENCE
+READS_predict := IMAGE URL FORMAT EXPLAIN MODEL
+READS_run := MODEL PORT
+READS_test := ARGS
+READS_model := DATASET WEIGHTS GROUPS RUN CONFIG TRAIN RECIPE OUTPUT $(WORD_NAMES)
+READS_deploy := STACK PARAMS YES
+READS_emulate := MODEL PORT
+READS_image := MODEL ARCH BASE_IMAGE REQUIREMENTS BOTO3 HEIC
+READS_data-check := DATASET ARGS
+READS_split := DATASET TO GROUPS ARGS
+READS_train := DATASET WEIGHTS ARGS
+READS_steps := STEP DATASET WEIGHTS ARGS
+READS_convert := MODEL RUN RECIPE OUTPUT DATASET ARGS $(WORD_NAMES)
+READS_import := MODEL LABELS SIZE NORMALISATION RESIZE DATASET RECIPE OUTPUT ARGS $(WORD_NAMES)
+READS_adopt := MODEL EXAMPLE YES
+READS_score := DATASET GROUPS ARGS
+READS_check := FIX
+READS_preflight := STACK PARAMS
+READS_smoke := STACK URL IAM
+READS_bulk := STACK PARAMS RETRY YES
+READS_events := STACK PARAMS YES
+READS_destroy := STACK YES
+reads = $(if $(filter test-%,$(1)),ARGS,$(READS_$(1)))
+STRAY := $(firstword $(filter-out $(foreach t,$(MAKECMDGOALS),$(call reads,$t)) $(SETTINGS),$(GIVEN)))
+ifneq ($(and $(STRAY),$(MAKECMDGOALS)),)
+  $(error make $(MAKECMDGOALS) does not read $(STRAY). It reads: $(or $(sort $(foreach t,$(MAKECMDGOALS),$(call reads,$t))),no variable))
+endif
+
+ifneq ($(filter-out x86_64 amd64 arm64,$(ARCH)),)
+  $(error ARCH is x86_64 or arm64. Received: $(ARCH))
+endif
+
 # Without this, a program takes the missing name for the current folder.
 REQUIRED_import := MODEL
 REQUIRED_adopt := MODEL
@@ -66,7 +99,7 @@ SOURCES = $(DATA) $${WEIGHTS:+--backbone-weights "$$WEIGHTS"}
 lower = $(shell echo $(1) | tr A-Z a-z)
 OPTION = $${$(1):+--$(lower) "$$$(1)"}
 # What the model is called, as far as the command line says it.
-WORDS = $(foreach name,NAME TITLE SUBJECT LICENCE,$(call OPTION,$(name)))
+WORDS = $(foreach name,$(WORD_NAMES),$(call OPTION,$(name)))
 WITH_MODEL = $${MODEL:+env MODEL_URI="$$MODEL"}
 
 ##@ Start here
@@ -136,7 +169,7 @@ convert: $(VENVS)/training/.ok ## convert and check a model (5 min): MODEL=runs/
 # A TFLite file needs no TensorFlow.
 IMPORT_WITH := $(if $(filter %.tflite,$(lastword $(MODEL))),test,training)
 import: $(VENVS)/$(IMPORT_WITH)/.ok ## take in a Keras or TFLite model from elsewhere (2 min): MODEL=file LABELS=a,b,c NORMALISATION=... RESIZE=...
-	@$(call python,$(IMPORT_WITH)) -m converter import "$$MODEL" $(foreach name,LABELS SIZE NORMALISATION RESIZE NAME TITLE SUBJECT LICENCE DATASET RECIPE OUTPUT,$(call OPTION,$(name))) $(ARGS)
+	@$(call python,$(IMPORT_WITH)) -m converter import "$$MODEL" $(foreach name,LABELS SIZE NORMALISATION RESIZE $(WORD_NAMES) DATASET RECIPE OUTPUT,$(call OPTION,$(name))) $(ARGS)
 
 adopt: $(VENVS)/test/.ok ## make a converted or imported model the one that is served: MODEL=model.tflite EXAMPLE=photo.jpg YES=1
 	@$(call python,test) -m converter adopt "$$MODEL" $(call OPTION,EXAMPLE) $${YES:+--yes}

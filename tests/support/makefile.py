@@ -1,4 +1,4 @@
-"""The targets that the Makefile declares."""
+"""The names that the Makefile declares."""
 
 from __future__ import annotations
 
@@ -9,7 +9,12 @@ from lambda_function import REPOSITORY
 
 def targets() -> set[str]:
     """Return the names after ``TARGETS :=``. ``make`` refuses every other name."""
+    return set(words("TARGETS"))
+
+
+def words(variable: str) -> list[str]:
+    """Return what the Makefile assigns to a variable by ``:=``."""
     text = (REPOSITORY / "Makefile").read_text()
-    assigned = re.search(r"^TARGETS := ((?:.*\\\n)*.*)$", text, re.MULTILINE)
+    assigned = re.search(rf"^{variable} := ((?:.*\\\n)*.*)$", text, re.MULTILINE)
     assert assigned
-    return set(assigned[1].replace("\\", " ").split())
+    return assigned[1].replace("\\", " ").split()

@@ -75,7 +75,8 @@ def printed(environments: Path, *arguments: str, **environment: str) -> list[str
 def test_a_value_reaches_the_program_as_it_is(
     environments: Path, target: str, variable: str, option: str
 ) -> None:
-    lines = printed(environments, target, "TO=out", f"{variable}={ODD}")
+    required = ["TO=out"] if target == "split" else []
+    lines = printed(environments, target, *required, f"{variable}={ODD}")
 
     assert lines[lines.index(option) + 1] == ODD
 
@@ -105,6 +106,10 @@ def test_a_variable_of_the_system_does_not_count(environments: Path, target: str
         (["predict", "examples/dress.jpg"], "There is no target examples/dress.jpg."),
         (["benchmrk"], "There is no target benchmrk."),
         (["predict", "IMGE=a.jpg"], "There is no variable IMGE."),
+        (["predict", "SIZE=96"], "make predict does not read SIZE. It reads: EXPLAIN FORMAT IMAGE"),
+        (["train", "TRAIN=--size 96"], "make train does not read TRAIN. It reads: ARGS DATASET"),
+        (["data", "fetch", "DATASET=photos"], "make data fetch does not read DATASET."),
+        (["image", "ARCH=arm"], "ARCH is x86_64 or arm64. Received: arm"),
         (["import", "LABELS=a,b"], "make import needs MODEL=..."),
         (["adopt"], "make adopt needs MODEL=..."),
         (["split", "DATASET=photos"], "make split needs TO=..."),
@@ -118,6 +123,26 @@ def test_what_the_makefile_does_not_know_or_lacks_is_refused(
     assert ended.returncode == 2
     assert ended.stdout == ""
     assert said in ended.stderr
+
+
+@pytest.mark.parametrize("target", sorted(makefile.targets()))
+def test_a_target_accepts_the_variables_of_its_recipe_and_no_others(
+    environments: Path, target: str
+) -> None:
+    required = {"import": ["MODEL=m.tflite"], "adopt": ["MODEL=m.tflite"], "split": ["TO=folder"]}
+
+    def dry_run(*given: str) -> subprocess.CompletedProcess[str]:
+        needed = [f"VENVS={environments}", *required.get(target, [])]
+        return make("--dry-run", target, *needed, *given)
+
+    plain = dry_run().stdout
+    read = {name.removesuffix("_FILE") for name in re.findall(r"\$\{?([A-Z_0-9]+)", plain)}
+    known = {name: "arm64" if name == "ARCH" else "1" for name in makefile.words("VARIABLES")}
+    accepted = {name for name in known if not dry_run(f"{name}={known[name]}").returncode}
+
+    assert read & set(known) <= accepted
+    for name in accepted - read:  # make itself puts these in
+        assert dry_run(f"{name}={known[name]}").stdout != plain, name
 
 
 def test_the_list_begins_with_what_a_newcomer_needs() -> None:
