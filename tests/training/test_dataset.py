@@ -92,7 +92,7 @@ def test_the_data_set_is_found_by_argument_then_environment(
 
 
 def test_a_data_set_that_is_not_there_says_how_to_name_one(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match=r"at .*absent\. Name one with --dataset or CLOTHING"):
+    with pytest.raises(DatasetError, match=r"at .*absent\. Name one with DATASET=.*CLOTHING_"):
         find_dataset(tmp_path / "absent")
 
 
