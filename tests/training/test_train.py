@@ -296,7 +296,7 @@ def test_unlabelled_images_are_a_part_of_every_epoch_and_of_what_identifies_a_ru
         folder.mkdir()
         for number in range(count):
             Image.new("RGB", (90, 90), (number, 0, 0)).save(folder / f"{number}.png")
-    config = dataclasses.replace(WHOLE, name="more", teacher="head", unlabelled=str(folders[0]))
+    config = dataclasses.replace(WHOLE, name="unlabelled", teacher="head", unlabelled=str(folders[0]))
     options: dict[str, Any] = {"dataset": drawings, "weights": weights, "runs": finished.parent}
 
     run = train(config, **options)
