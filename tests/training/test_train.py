@@ -296,7 +296,8 @@ def test_unlabelled_images_are_a_part_of_every_epoch_and_of_what_identifies_a_ru
         folder.mkdir()
         for number in range(count):
             Image.new("RGB", (90, 90), (number, 0, 0)).save(folder / f"{number}.png")
-    config = dataclasses.replace(WHOLE, name="unlabelled", teacher="head", unlabelled=str(folders[0]))
+    one, two = map(str, folders)
+    config = dataclasses.replace(WHOLE, name="unlabelled", teacher="head", unlabelled=one)
     options: dict[str, Any] = {"dataset": drawings, "weights": weights, "runs": finished.parent}
 
     run = train(config, **options)
@@ -305,7 +306,7 @@ def test_unlabelled_images_are_a_part_of_every_epoch_and_of_what_identifies_a_ru
     assert (report["train_images"], report["unlabelled_images"]) == (60, 5)
     assert "64/64 [" in capsys.readouterr().err  # 65 images in batches of 8. 60 are 56
     with pytest.raises(ConfigError, match=r"run with other settings \(images is"):
-        train(dataclasses.replace(config, unlabelled=str(folders[1])), **options)
+        train(dataclasses.replace(config, unlabelled=two), **options)
 
 
 def test_a_fold_starts_from_a_run_of_the_same_fold_alone(
