@@ -52,13 +52,22 @@ BEGIN, END = "<!-- costs: written by `python -m deploy.costs --write` -->", "<!-
 Row = tuple[str, float, float]
 
 
+def billed_ms(duration_s: float) -> int:
+    """Return what Lambda bills for a request: whole milliseconds, rounded up.
+
+    >>> billed_ms(0.18901)
+    190
+    """
+    return math.ceil(round(duration_s * 1000, 6))
+
+
 def usd_per_million(
     duration_s: float, *, memory_mb: int, architecture: str, images_per_request: int = 1
 ) -> float:
     """Return Lambda's price of a million images.
 
     Args:
-        duration_s: of one request. Lambda bills whole milliseconds, rounded up.
+        duration_s: of one request.
         memory_mb: of the function.
         architecture: a key of ``USD_PER_GB_SECOND``.
         images_per_request: how many images one such request classifies.
@@ -66,8 +75,7 @@ def usd_per_million(
     >>> round(usd_per_million(0.1, memory_mb=1024, architecture="x86_64"), 4)
     1.8667
     """
-    billed_s = math.ceil(round(duration_s * 1000, 6)) / 1000
-    gb_seconds = billed_s * memory_mb / 1024
+    gb_seconds = billed_ms(duration_s) / 1000 * memory_mb / 1024
     request = gb_seconds * USD_PER_GB_SECOND[architecture] + USD_PER_REQUEST
     return request / images_per_request * MILLION
 
@@ -186,10 +194,13 @@ def put_into(document: str, text: str) -> str:
 
 
 def measured_ms() -> float:
-    """Return the median milliseconds of our warm requests in the committed benchmark."""
+    """Return the milliseconds that Lambda bills for our median warm request, as measured.
+
+    ``benchmarks compare`` prices the same duration.
+    """
     compared = json.loads(COMPARED.read_text())
     lane = next(iter(compared["handlers"].values()))  # the one that is nearest to Lambda: AVX2
-    return round(float(lane["ours"]["warm_s"]["median"]) * 1000, 1)
+    return billed_ms(float(lane["ours"]["warm_s"]["median"]))
 
 
 def _with_sum(rows: list[Row]) -> list[Row]:

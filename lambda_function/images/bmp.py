@@ -14,7 +14,7 @@ import numpy as np
 from lambda_function.errors import UndecodableImageError
 from lambda_function.images.stripped import StrippedImage, check_size, damaged
 
-MAX_RLE_BYTES = 2 * 1024**2  # 2 MiB of runs take 0.6 s
+MAX_RLE_BYTES = 1024**2  # 1 MiB of runs takes ten times as long as a photo
 _RLE8, _RLE4, _BIT_FIELDS, _ALPHA_BIT_FIELDS = 1, 2, 3, 6
 
 

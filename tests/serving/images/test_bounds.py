@@ -198,7 +198,7 @@ def test_run_length_bmp_that_ends_early_is_refused(body):
 def test_run_length_bmp_is_bounded_in_pixels_and_bytes():
     with pytest.raises(TooLargeError):
         strip_image(rle_bmp(7100, 7100, b"\0\1"))
-    with pytest.raises(UndecodableImageError, match="more than 2,097,152 bytes is not read"):
+    with pytest.raises(UndecodableImageError, match="more than 1,048,576 bytes is not read"):
         strip_image(rle_bmp(10, 10, b"\1\1" * 1_100_000))
 
 

@@ -94,6 +94,7 @@ HOSTILE: dict[str, Callable[[], bytes]] = {
     "AVIF larger than it says": lambda: avif_larger_than_it_says(6000),
     "short rows of RLE": lambda: rle_bmp(762, 65_535, b"\1\5\0\0" * 762),
     "runs of one": lambda: rle_bmp(1000, 1000, b"\1\x11" * 1_000_000 + b"\0\1"),
+    "runs of one within the bound": lambda: rle_bmp(1000, 524, b"\1\x11" * 524_000 + b"\0\1"),
     "short rows of RLE4": lambda: rle_bmp(7000, 7000, b"\4\x11" * 196_000, bits=4),
     "arithmetic scans": lambda: empty_scans_jpeg(7000, 49),
     "arithmetic scans within the bound": lambda: empty_scans_jpeg(7000, 18),
