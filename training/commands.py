@@ -43,7 +43,6 @@ COMMANDS = {
     ),
     "split": Command("training.data.split", "split a folder of class folders into a new folder"),
     "train": Command("training.fit.train", "fine-tune Xception; writes runs/<name>/"),
-    "soup": Command("training.fit.soup", "average the weights of runs with one start"),
     "evaluate": Command(
         "training.evaluation.evaluate", "score one or two models; writes an HTML report"
     ),

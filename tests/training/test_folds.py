@@ -52,12 +52,8 @@ def test_a_model_of_a_fold_becomes_no_release_nor_its_start(
     (run / "config.json").write_text(json.dumps({**described, "labels": ["a", "b"]}))
     (run / "report.json").write_text(json.dumps({"temperature": 1.0}))
     (run / "model.keras").write_bytes(b"")
-    for command in (
-        ["release", str(run), "--version", "9.9.9"],
-        ["soup", "mixed", "fold", "other", f"--runs={tmp_path}"],
-    ):
-        assert main(command) == 2
-        assert "is fold 1 of 5: it has learned from validation" in capsys.readouterr().err
+    assert main(["release", str(run), "--version", "9.9.9"]) == 2
+    assert "is fold 1 of 5: it has learned from validation" in capsys.readouterr().err
     with pytest.raises(SourceError, match="is of a cross-validation"):
         open_source(run / "model.keras")
 

@@ -155,52 +155,6 @@ def test_a_run_goes_on_from_another_ones_weights(
     assert after["correct"] == before["correct"]  # at such a rate nothing is learned or lost
 
 
-def test_a_soup_is_the_mean_of_runs_with_one_start(
-    finished: Path, drawings: Path, weights: Path, cache: Path
-) -> None:
-    runs = finished.parent
-    for name, rate in (("left", 0.02), ("right", 0.05)):
-        train(
-            dataclasses.replace(
-                HEAD, name=name, start_from="head", epochs=1, warmup_epochs=0.0, learning_rate=rate
-            ),
-            dataset=drawings, weights=weights, runs=runs, cache=cache,
-        )  # fmt: skip
-    options = [f"--dataset={drawings}", f"--backbone-weights={weights}", f"--runs={runs}"]
-    assert main(["soup", "mixed", "left", "right", "head", *options]) == 0
-
-    def kernel(name: str) -> Any:
-        model = keras.models.load_model(runs / name / "model.keras", compile=False)
-        return named_weights(model)["logits/kernel"]
-
-    parts = [kernel(name) for name in ("left", "right", "head")]
-    assert kernel("mixed") == pytest.approx(sum(parts) / 3, abs=1e-6)
-    assert np.abs(kernel("mixed") - parts[0]).max() > 1e-4
-    written = (runs / "mixed" / "model.keras").stat().st_mtime_ns
-    assert main(["soup", "mixed", "left", "right", "head", *options]) == 0  # finished
-    assert main(["soup", "mixed", "left", "right", *options]) == 2  # another one
-    assert main(["soup", "left", "right", "head", *options]) == 2  # a run that took hours
-    assert (runs / "mixed" / "model.keras").stat().st_mtime_ns == written
-    report = json.loads((runs / "mixed" / "report.json").read_text())
-    assert report["parts"] == ["left", "right", "head"]
-    assert report["metrics"]["validation"]["images"] == 27
-
-
-def test_a_soup_of_strangers_is_refused(
-    finished: Path, drawings: Path, weights: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    runs = finished.parent
-    options = [f"--dataset={drawings}", f"--backbone-weights={weights}", f"--runs={runs}"]
-    for parts in (["head"], ["head", "left", "head"]):
-        assert main(["soup", "new", *parts, *options]) == 2
-        assert "two or more different runs" in capsys.readouterr().err
-    stranger = runs / "stranger"
-    stranger.mkdir()
-    (stranger / "config.json").write_text((finished / "config.json").read_text())
-    assert main(["soup", "mixed", "head", "stranger", *options]) == 2
-    assert "must have started from the same run" in capsys.readouterr().err
-
-
 def test_training_block_14_changes_it_and_nothing_before(
     tmp_path: Path, drawings: Path, weights: Path, cache: Path
 ) -> None:
