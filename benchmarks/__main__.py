@@ -36,7 +36,6 @@ COMMANDS = {
     "startup": ("startup", "where a cold start spends its time, what a library adds to it"),
     "scaling": ("scaling", "time and memory against image size, batch, threads"),
     "micro": ("micro", "time around inference; a batch from slow image servers"),
-    "roofline": ("roofline", "inference against the peak of one core"),
     "pareto": ("pareto", "every recipe of trained models: accuracy, time, memory"),
     "accuracy": ("accuracy", "each handler on the test split, through its own decoding"),
     "no-garment": ("no_garment.study", "what the model says of images without a garment"),
@@ -48,7 +47,6 @@ COMMANDS = {
 FULL = (
     ("compare", "--write"),
     ("micro", "--write"),
-    ("roofline", "--write"),
     ("scaling", "--write"),
     ("startup", "--write"),
     ("report", "--write"),
@@ -56,7 +54,6 @@ FULL = (
 QUICK = (
     ("compare", "--quick"),
     ("micro", "--quick"),
-    ("roofline", "--repeats", "3"),
     ("scaling", "--quick"),
     ("startup", "--rounds", "2"),
     ("report",),

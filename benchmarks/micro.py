@@ -1,7 +1,6 @@
 """What the function's own code takes beside inference, in this process.
 
     python -m benchmarks micro --write
-    python -m benchmarks micro --outputs plain.tflite with-map.tflite with-both.tflite
 
 ``overhead``: routing, JSON and logging of one warm request. The service has its prediction
 ready. The bar is 5 ms.
@@ -10,22 +9,14 @@ ready. The bar is 5 ms.
 the bare decoding and inference of 16. Each round measures all three, so a change of the machine's
 speed meets all. Handler, fetching and servers share this process on an otherwise idle machine.
 
-``--outputs``: what more outputs cost when nobody asks for them. The files are of one model, the
-first one without an activation map and feature distance. Each round sends one image to every file,
-in random order. The bar of the ratio of medians is 1.02. Nothing else runs then.
-
-All run with the instruction sets of Lambda.
+Both run with the instruction sets of Lambda.
 """
 
 from __future__ import annotations
 
 import itertools
-import statistics
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from benchmarks.harness import (
     BATCH,
@@ -50,8 +41,6 @@ if TYPE_CHECKING:
 
 OVERHEAD_BAR_MS = 5.0
 BATCH_BAR = 1.15
-OUTPUTS_BAR = 1.02
-OUTPUTS_REQUESTS = 300  # to each file
 STAGES = ("fetch", "decode", "preprocess", "inference")
 
 
@@ -76,14 +65,10 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--requests", type=at_least_one, default=2000, help="of overhead")
     parser.add_argument("--rounds", type=at_least_one, default=11, help="of batch")
     parser.add_argument("--quick", action="store_true", help="100 requests, 1 round")
-    parser.add_argument("--outputs", type=Path, nargs="+", metavar="FILE", help="two or more")
     parser.add_argument("--write", action="store_true", help="results/overhead.json, batch.json")
     options = parser.parse_args(arguments)
     enter_lane(lambda_lane())
     record = origin()
-    if options.outputs:
-        compare_outputs(options.outputs, 20 if options.quick else OUTPUTS_REQUESTS)
-        return
     requests, rounds = (100, 1) if options.quick else (options.requests, options.rounds)
     overhead = summarise(overhead_ms(requests))
     print(
@@ -98,33 +83,6 @@ def main(arguments: list[str]) -> None:
     if options.write:
         write_result("overhead", {**record, "handler_ms": overhead, "bar_ms": OVERHEAD_BAR_MS})
         write_result("batch", {**record, "ratio": batch, "bar": BATCH_BAR})
-
-
-def compare_outputs(files: Sequence[Path], requests: int) -> None:
-    """Print the median of each file's requests, and its ratio to the first file's."""
-    services = [Service(Settings(), Classifier(file)) for file in files]
-    medians = warm_medians_ms(services, requests)
-    for file, median in zip(files, medians, strict=True):
-        ratio = median / medians[0]
-        print(f"{file}: {median:.2f} ms, ratio {ratio:.4f} (n={requests}), bar {OUTPUTS_BAR}")
-
-
-def warm_medians_ms(services: Sequence[Service], requests: int) -> list[float]:
-    """Return the median milliseconds of a request to each service.
-
-    Args:
-        services: asked for one image after the other, in a random order that is always the same.
-        requests: to each service, after one that warms it up.
-    """
-    images = [file.read_bytes() for file in sorted(EXAMPLES.iterdir())]
-    rng = np.random.default_rng(0)
-    taken_ms: list[list[float]] = [[] for _ in services]
-    for number in range(requests + 1):
-        for position in rng.permutation(len(services)):
-            start = time.perf_counter()
-            services[position].predict(images[number % len(images)])
-            taken_ms[position].append((time.perf_counter() - start) * 1e3)
-    return [statistics.median(values[1:]) for values in taken_ms]
 
 
 def overhead_ms(requests: int) -> list[float]:

@@ -127,14 +127,9 @@ def masked_lane(method: str) -> Lane:
     return Lane(AVX2, environment, method)
 
 
-def enter_lane(lane: Lane, **variables: str) -> None:
-    """Start this command again in a lane, unless it runs there already.
-
-    Args:
-        lane: to run in.
-        variables: of the environment, to be set as well.
-    """
-    wanted = {**lane.environment, **variables}
+def enter_lane(lane: Lane) -> None:
+    """Start this command again in a lane, unless it runs there already."""
+    wanted = lane.environment
     if any(os.environ.get(name) != value for name, value in wanted.items()):
         python = str(lane.python(Path(sys.prefix)))
         command = [python, "-m", "benchmarks", *sys.argv[1:]]

@@ -171,18 +171,6 @@ def _command_of(name: str, result: dict[str, Any]) -> str:
     return f"`{result.get('command', SOURCES[name]['command'])}`"
 
 
-def _roofline(roofline: dict[str, Any]) -> str:
-    parts = [
-        f"{name}: {model['gmacs_per_s']:.0f} G multiply-adds/s ({model['of_peak']:.0%} of this "
-        f"core's float32 peak)"
-        for name, model in roofline["models"].items()
-    ]
-    return (
-        f"Distance to the peak of one core: {', '.join(parts)}. "
-        "An int8 instruction does more at once than a float32 one."
-    )
-
-
 def _overhead(overhead: dict[str, Any]) -> str:
     median_ms = overhead["handler_ms"]["median"]
     return f"Around inference (routing, JSON, logging): {median_ms:.2f} ms."
@@ -224,7 +212,6 @@ def _soak(soak: dict[str, Any]) -> str:
 
 
 FURTHER: dict[str, Callable[[dict[str, Any]], str]] = {
-    "roofline": _roofline,
     "overhead": _overhead,
     "batch": _batch,
     "scaling": _scaling,
