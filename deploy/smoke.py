@@ -64,6 +64,10 @@ class Reply:
     elapsed_s: float
 
 
+class EndpointUnreachable(CheckFailed):
+    """The first request got no response, so the other checks would say the same."""
+
+
 class Endpoint:
     """The deployed API."""
 
@@ -71,6 +75,7 @@ class Endpoint:
         """Remember the address. ``sign`` adds what authorises a request."""
         self._url = url.rstrip("/")
         self._sign = sign
+        self._has_responded = False
         self._versions: collections.Counter[str] = collections.Counter()
 
     @property
@@ -93,17 +98,29 @@ class Endpoint:
     def send(
         self, method: str, path: str, data: bytes | None = None, content_type: str = ""
     ) -> Reply:
-        """Send one request. An HTTP error is a reply too."""
+        """Send one request. An HTTP error is a reply too.
+
+        Raises:
+            EndpointUnreachable: it is the first request, and there is no response.
+        """
         headers = {"content-type": content_type} if content_type else {}
-        request = urllib.request.Request(self.url(path), data, headers, method=method)
-        self._sign(request)
-        start = time.perf_counter()
         try:
+            request = urllib.request.Request(self.url(path), data, headers, method=method)
+            self._sign(request)
+            start = time.perf_counter()
             with urllib.request.urlopen(request, timeout=35) as response:
                 status, kind, body = response.status, response.headers, response.read()
         except urllib.error.HTTPError as error:
             with error:
                 status, kind, body = error.code, error.headers, error.read()
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            if self._has_responded:
+                raise
+            raise EndpointUnreachable(
+                f"{self._url} does not respond: {getattr(error, 'reason', error)}. Check the "
+                "address, and that the server runs and can be reached from here."
+            ) from error
+        self._has_responded = True
         elapsed_s = time.perf_counter() - start
         if kind.get(VERSION_HEADER):
             self._versions[kind[VERSION_HEADER]] += 1
@@ -141,7 +158,7 @@ def expect_problem(reply: Reply, status: int, code: str) -> None:
 
 
 Check = tuple[str, Callable[[], str | None]]
-# A server that is not there, cuts the response, or sends JSON of another form. No credentials.
+# A server that goes away, cuts a later response, or sends JSON of another form. No credentials.
 UNEXPECTED = (
     OSError, http.client.HTTPException, BotoCoreError, ValueError, LookupError, TypeError,
 )  # fmt: skip
@@ -242,11 +259,17 @@ def protection_checks(endpoint: Endpoint) -> Iterator[Check]:
 
 
 def run_checks(checked: Iterator[Check]) -> int:
-    """Run checks, print a line for each, and return how many failed."""
+    """Run checks, print a line for each, and return how many failed.
+
+    Raises:
+        EndpointUnreachable: the first request got no response.
+    """
     failures = 0
     for name, check in checked:
         try:
             print(f"  ok    {name}  {check() or ''}".rstrip())
+        except EndpointUnreachable:
+            raise
         except CheckFailed as problem:
             failures += 1
             print(f"  FAIL  {name}: {problem}")
