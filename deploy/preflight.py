@@ -59,23 +59,26 @@ class Account:
 def look_at_account(session: Any, stack: str) -> Account:
     """Check credentials, region, the stack and its alias.
 
+    A name that is unfit for a new stack is named wherever AWS does not show a stack of that name.
+
     Args:
         session: a ``boto3.Session``.
         stack: name of the stack.
     """
+    name = run_check(local_checks.check_stack_name, stack)
     findings = [run_check(account_checks.check_credentials, session)]
     if findings[-1].level != "ok":
-        return Account(findings)
+        return Account([*findings, name])
     findings.append(run_check(account_checks.check_region, session))
     if findings[-1].level == "stop":
-        return Account(findings)
+        return Account([*findings, name])
     try:
         deployed = describe(session, stack)
     except CheckFailed as failed:
-        return Account([*findings, Finding("stop", str(failed))], is_reachable=True)
+        return Account([*findings, Finding("stop", str(failed)), name], is_reachable=True)
     findings.append(run_check(account_checks.check_stack, stack, deployed))
     if deployed is None:
-        findings.append(run_check(local_checks.check_stack_name, stack))
+        findings.append(name)
     elif findings[-1].level == "ok":
         findings.append(run_check(account_checks.check_alias, session, deployed))
     return Account(

@@ -127,6 +127,24 @@ def test_every_problem_is_listed_and_not_only_the_first(
     assert capsys.readouterr().out.count("STOP") == 4
 
 
+@pytest.mark.parametrize(
+    "account",
+    [
+        *("new", "identity no credentials", "region None", "region mars-north-1"),
+        "describe_stacks denied",
+    ],
+)
+def test_a_name_that_no_stack_can_have_is_named_without_an_account_too(account: str) -> None:
+    findings = look_at_account(accounts()[account], "bad name!").findings
+
+    (stop,) = [f.text for f in findings if f.level == "stop" and "'bad name!'" in f.text]
+    assert "letters, digits and hyphens" in stop
+
+
+def test_a_stack_that_exists_keeps_its_long_name() -> None:
+    assert show(look_at_account(deployed_account(), "a" * 100).findings)
+
+
 # --- the ceiling ------------------------------------------------------------------------------
 
 
