@@ -14,6 +14,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before Keras: no start-up chatter
 
@@ -37,6 +38,14 @@ def main(arguments: list[str] | None = None) -> int:
         print(__doc__)
         return 0 if words else 2
     module = COMMANDS.get(words[0])
+    path = Path(words[0])
+    if not (module or path.suffix or path.exists() or words[0].startswith("-")):
+        print(
+            f"error: no command and no file {words[0]}. Name a .keras file of a run, or one of the "
+            f"commands {', '.join(COMMANDS)}",
+            file=sys.stderr,
+        )
+        return 2
     command = importlib.import_module(module or "converter.convert").main
     try:
         return int(command(words[1:] if module else words))

@@ -45,6 +45,7 @@ from lambda_function.metadata import (
     MetadataError,
     ModelMetadata,
     embed_metadata,
+    read_metadata,
 )
 from training.data.dataset import SPLITS, Split, find_dataset, load_split
 from training.files import sha256_of
@@ -109,7 +110,7 @@ def main(arguments: list[str]) -> int:
     findings = look_at(model)
     print(findings, flush=True)
     metadata = _describe(options, findings)
-    output = options.output or IMPORTED / _file_name(metadata.name) / "model.tflite"
+    output = options.output or _own_folder(metadata) / "model.tflite"
     with tempfile.TemporaryDirectory() as folder:
         images = _gate_images(options.dataset, metadata.labels, Path(folder))
         notes = [SMOKE_TEST] if not images.held_out else []
@@ -367,5 +368,25 @@ def _take_tflite(
     return artifact, complete(values, metadata.output)
 
 
-def _file_name(name: str) -> str:
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip(".-") or "model"
+def _own_folder(metadata: ModelMetadata) -> Path:
+    """Return the folder of the model's name.
+
+    Raises:
+        SourceError: it holds what was made of another file.
+    """
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", metadata.name).strip(".-") or "model"
+    folder = IMPORTED / name
+    if name != metadata.name:
+        print(f"{metadata.name!r} gets the folder {folder}: only letters, digits, '.', '_', '-'")
+    try:
+        held = read_metadata(folder / "model.tflite").source_sha256
+    except FileNotFoundError:
+        return folder
+    except MetadataError:
+        held = ""
+    if held != metadata.source_sha256:
+        raise SourceError(
+            f"{folder}/model.tflite was made of another file than "
+            f"{metadata.conversion['imported_from']}. Choose another NAME=..., or remove {folder}"
+        )
+    return folder

@@ -127,9 +127,30 @@ def test_the_name_of_the_model_is_the_name_of_its_folder(plain, tmp_path, monkey
     assert main([str(plain), *LABELS, *SCALING, "--name", "my colours/1"]) == 0
 
     folder = tmp_path / "my imports" / "my-colours-1"
-    assert capsys.readouterr().out.endswith(f"Next: make adopt MODEL='{folder}/model.tflite'\n")
+    printed = capsys.readouterr().out
+    assert f"'my colours/1' gets the folder {folder}" in printed
+    assert printed.endswith(f"Next: make adopt MODEL='{folder}/model.tflite'\n")
     assert sorted(path.name for path in folder.iterdir()) == ["model.parity.json", "model.tflite"]
     assert read_metadata(folder / "model.tflite").name == "my colours/1"
+
+
+def test_a_folder_that_holds_another_import_is_left_as_it_is(plain, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(import_model, "IMPORTED", tmp_path / "imported")
+    written = tmp_path / "imported" / "colours" / "model.tflite"
+
+    assert main([str(plain), *LABELS, *SCALING]) == 0
+    assert "gets the folder" not in capsys.readouterr().out
+    assert main([str(plain), "--labels", "a,b,c,d", *SCALING]) == 0  # the same file again
+    assert read_metadata(written).labels == ("a", "b", "c", "d")
+
+    other = tmp_path / "other" / "colours.tflite"
+    other.parent.mkdir()
+    other.write_bytes(TINY.read_bytes())
+    for content in (written.read_bytes(), b"no artifact"):
+        written.write_bytes(content)
+        with pytest.raises(SourceError, match=r"another file than colours.tflite.* NAME=.* remove"):
+            main([str(other), *LABELS, *SCALING])
+        assert written.read_bytes() == content
 
 
 def test_a_users_images_measure_the_accuracy(plain, tmp_path, capsys):
