@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from pathlib import Path
 
 import numpy as np
@@ -197,19 +198,24 @@ def test_groups_that_leave_a_split_without_a_class_are_refused(tmp_path: Path) -
         plan_split(tmp_path / "in", groups=groups)
 
 
-def test_unreadable_images_are_left_out_and_counted(
+def test_files_that_are_no_image_are_left_out_and_named(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cut = folder / "wood screw" / "0.png"
     cut.write_bytes(cut.read_bytes()[:60])
     (folder / "wood screw" / "notes.txt").write_text("buy more")
+    for number in range(7):
+        (folder / f"{number}.csv").touch()
     (folder / "wood screw" / "._1.png").write_bytes(b"\x00\x05\x16\x07")
 
     assert main(["split", f"--dataset={folder}", f"--to={tmp_path / 'out'}"]) == 0
 
-    shown = capsys.readouterr().out
-    assert "left out: 1 x not an image" in shown
-    assert shown.count("left out:") == 2  # and the image that is cut short
+    shown, bars = capsys.readouterr()
+    assert "left out: 1 x not an image: wood screw/notes.txt\n" in shown
+    assert re.search(r"left out: 1 x .*: wood screw/0.png\n", shown)
+    beside = ", ".join(f"{folder.name}/{number}.csv" for number in range(5))
+    assert f"left out: 7 x lies beside the class folders, not in one: {beside} and 2 more" in shown
+    assert bars == ""  # the output is no terminal
     assert not list((tmp_path / "out").rglob("0.png")) or all(
         path.parent.name != "wood screw" for path in (tmp_path / "out").rglob("0.png")
     )

@@ -61,7 +61,11 @@ class SplitPlan:
         ]
         lines.append(f"{self.grouped} images share their side with a similar or grouped image")
         reasons = Counter(entry.reason for entry in self.left_out)
-        lines += [f"left out: {count} x {reason}" for reason, count in reasons.most_common()]
+        for reason, count in reasons.most_common():
+            files = [entry.path for entry in self.left_out if entry.reason == reason][:NAMED]
+            named = ", ".join(f"{path.parent.name}/{path.name}" for path in files)
+            more = f" and {count - NAMED} more" if count > NAMED else ""
+            lines.append(f"left out: {count} x {reason}: {named}{more}")
         return "\n".join(lines)
 
 
