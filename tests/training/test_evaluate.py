@@ -117,7 +117,9 @@ def test_the_command_writes_a_self_contained_report(
 ) -> None:
     assert main(["evaluate", str(TINY), *options]) == 0
 
-    assert "| accuracy | 0.8333 (10 of 12) |" in capsys.readouterr().out
+    shown, bars = capsys.readouterr()
+    assert "| accuracy | 0.8333 (10 of 12) |" in shown
+    assert bars == ""  # the output is no terminal
     text = (tmp_path / "out" / "report.json").read_text()
     report = json.loads(text)
     assert report["models"][0]["metrics"]["correct"] == 10
@@ -238,6 +240,14 @@ def test_an_artifact_is_scored_where_keras_is_not_installed(
     subprocess.run([sys.executable, "-c", blocked + call], cwd=REPOSITORY, check=True, timeout=120)
 
     assert (tmp_path / "out" / "report.html").exists()
+
+
+@pytest.mark.parametrize("command", ["evaluate", "robustness"])
+def test_a_model_that_is_not_there_is_named_before_the_images(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([command, "nope", "--dataset=nowhere"]) == 2
+    assert "no model at nope" in capsys.readouterr().err
 
 
 def test_a_report_does_not_replace_the_report_of_a_run(

@@ -211,10 +211,10 @@ def run(parsed: argparse.Namespace) -> None:
             f"{parsed.out} is a run's folder, and its report.json would be lost. Choose another "
             "--out."
         )
-    split, root, images_name, is_test = _find_images(parsed)
-    groups = _find_groups(split, root, parsed.groups)
     paths = [parsed.model, *([parsed.second] if parsed.second else [])]
     models = [load_model(path) for path in paths]  # all, before minutes go into the first
+    split, root, images_name, is_test = _find_images(parsed)
+    groups = _find_groups(split, root, parsed.groups)
     evaluations = [evaluate(model, split, groups) for model in models]
     result: dict[str, Any] = {
         "images": {"name": images_name, "count": len(split), "classes": list(split.class_names)},

@@ -99,7 +99,7 @@ def correct_predictions(
         batch_size: images on disk at a time, because enlarged images are large.
     """
     correct = []
-    with tqdm(total=len(split), desc=variation, unit="image") as bar:
+    with tqdm(total=len(split), desc=variation, unit="image", disable=None) as bar:
         for start in range(0, len(split), batch_size):
             part = split.subset(np.arange(start, min(start + batch_size, len(split))))
             with tempfile.TemporaryDirectory() as folder:
@@ -151,8 +151,8 @@ def run(parsed: argparse.Namespace) -> None:
     """
     if parsed.split == "test":
         _check_recorded(parsed.model)
-    split = load_split(find_dataset(parsed.dataset), parsed.split).subsample(parsed.limit)
     model = load_model(parsed.model)
+    split = load_split(find_dataset(parsed.dataset), parsed.split).subsample(parsed.limit)
     rows = measure(model, split)
     print("\n" + to_markdown(rows))
     origin = provenance()
