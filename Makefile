@@ -137,6 +137,7 @@ BUILD_ARGUMENT = $(if $($(1)),--build-arg $(1)="$$$(1)")
 image: ## build the container image (5 min): MODEL=... ARCH=arm64 BASE_IMAGE=... BOTO3=locked HEIC=0
 	@# Lambda refuses an index of image and attestation. Another model needs a folder of its own.
 	@set -e; context=.; if [ -n "$$MODEL" ]; then \
+	  [ -f "$$MODEL" ] || { echo "There is no model $$MODEL. MODEL= names a .tflite file" >&2; exit 1; }; \
 	  context=$$(mktemp -d); trap 'rm -r "$$context"' EXIT; \
 	  cp -r Dockerfile .dockerignore lambda_function requirements deploy "$$context"; \
 	  cp "$$MODEL" "$$context/lambda_function/model.tflite"; fi; \

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -37,6 +40,22 @@ def test_it_runs_everything_that_ci_run_runs() -> None:
     assert {"test", "check", "test-training"} <= local <= makefile.targets()
     needs_private_data = {"score"}
     assert local - needs_private_data <= targets("\n".join(commands()))
+
+
+def test_ci_run_refuses_an_argument(tmp_path: Path) -> None:
+    """An option of another script would otherwise start everything."""
+    bash = shutil.which("bash")
+    assert bash
+    ended = subprocess.run(
+        [bash, REPOSITORY / ".ci/run", "--help"],
+        env={"PATH": str(tmp_path)},  # so that nothing runs if the argument is taken
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr.count("\n") == 1
+    assert "takes no arguments" in ended.stderr and "Received: --help" in ended.stderr
 
 
 def test_the_image_is_scanned_its_sbom_kept_and_the_locks_audited() -> None:

@@ -113,6 +113,7 @@ def test_a_variable_of_the_system_does_not_count(environments: Path, target: str
         (["import", "LABELS=a,b"], "make import needs MODEL=..."),
         (["adopt"], "make adopt needs MODEL=..."),
         (["split", "DATASET=photos"], "make split needs TO=..."),
+        (["image", "MODEL=no model"], "There is no model no model. MODEL= names a .tflite file"),
     ],
 )
 def test_what_the_makefile_does_not_know_or_lacks_is_refused(
