@@ -171,7 +171,7 @@ def run_rounds(
     }
     with example_server() as server:
         leave_the_core()
-        for _ in tqdm(range(rounds), desc="measuring", unit="round"):
+        for _ in tqdm(range(rounds), desc="measuring", unit="round", disable=None):
             for handler in handlers:
                 for lane in lanes.values():
                     run_once(handler, lane, server, requests=1, batch=0)

@@ -86,6 +86,7 @@ class CalibrationRanges:
             total=len(self.calibration.images),
             desc="calibrating",
             unit="image",
+            disable=None,
         )
         of_images = []
         for tensor in progress:

@@ -315,7 +315,9 @@ def _serve(
     spec, names = classifier.metadata.input, classifier.metadata.labels
     order = [names.index(label) for label in reference.labels]
     served, maps, distances, differences = [], [], [], []
-    for path in tqdm(paths, desc=f"served {classifier.metadata.recipe}", unit="image"):
+    for path in tqdm(
+        paths, desc=f"served {classifier.metadata.recipe}", unit="image", disable=None
+    ):
         data = path.read_bytes()
         tensor = preprocess(decode_image(data, target=spec), spec)
         outputs = classifier.predict_all(tensor)

@@ -94,7 +94,7 @@ def keras_predictions(
     missing = [start for start in starts if not (folder / f"{start}.npy").is_file()]
     head = find_pooled_head(source.load()) if with_head else None
     model: Any = head.with_features if head else source.load() if missing else None
-    for start in tqdm(missing, desc="Keras", unit=f"{BATCH} images", disable=not missing):
+    for start in tqdm(missing, desc="Keras", unit=f"{BATCH} images", disable=not missing or None):
         values = model.predict_on_batch(_batch(paths[start : start + BATCH], source.spec))
         if head:
             values, features, averages = values

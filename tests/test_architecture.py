@@ -205,6 +205,17 @@ def test_only_one_module_opens_images():
     assert openers <= {"converter/reference.py"}
 
 
+@pytest.mark.parametrize("path", [p for p in OURS if "tqdm" in libraries_of(p)], ids=name_of)
+def test_a_progress_bar_can_see_that_there_is_no_terminal(path):
+    calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+    bars = [call for call in calls if isinstance(call.func, ast.Name) and call.func.id == "tqdm"]
+
+    assert bars
+    for bar in bars:  # tqdm writes to a file too, unless disable is None
+        (disable,) = [word.value for word in bar.keywords if word.arg == "disable"]
+        assert ast.unparse(disable).endswith("None")
+
+
 # Each module is imported as if it were the first of ours. Libraries stay loaded, to save time.
 PROBE = """
 import importlib, json, sys, threading

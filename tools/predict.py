@@ -229,10 +229,10 @@ def explain_file(path: Path, output: Path) -> Result:
 def classify_files(files: list[Path]) -> Iterator[Result]:
     """Classify files one after another. A terminal shows a progress bar meanwhile."""
     shown: Iterable[Path] = files
-    if len(files) > 1 and sys.stderr.isatty() and not sys.stdout.isatty():
+    if len(files) > 1 and not sys.stdout.isatty():
         from tqdm import tqdm
 
-        shown = tqdm(files, unit="image")
+        shown = tqdm(files, unit="image", disable=None)
     for path in shown:
         yield classify_file(path)
 

@@ -31,7 +31,7 @@ def download(url: str, to: Path) -> None:
             length = int(response.headers.get("Content-Length") or 0)
             with (
                 file.open("wb") as opened,
-                tqdm(total=length, desc=to.name, unit="B", unit_scale=True) as bar,
+                tqdm(total=length, desc=to.name, unit="B", unit_scale=True, disable=None) as bar,
             ):
                 while piece := response.read(PIECE_BYTES):
                     opened.write(piece)

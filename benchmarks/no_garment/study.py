@@ -147,7 +147,7 @@ def look_at(name: str, images: Sequence[bytes | Path], classifier: Classifier) -
         classifier: the model.
     """
     spec, outputs = classifier.metadata.input, []
-    for image in tqdm(images, desc=name, unit="image"):
+    for image in tqdm(images, desc=name, unit="image", disable=None):
         encoded = image if isinstance(image, bytes) else image.read_bytes()
         outputs.append(classifier.predict_all(preprocess(decode_image(encoded, target=spec), spec)))
     measured = classifier.metadata.feature_distance

@@ -155,7 +155,7 @@ def with_served_threshold(artifact: bytes, held_out: Sequence[Path]) -> bytes:
     classifier = Classifier(artifact)
     spec = classifier.metadata.input
     distances = []
-    for path in tqdm(held_out, desc="feature distance", unit="image"):
+    for path in tqdm(held_out, desc="feature distance", unit="image", disable=None):
         tensor = preprocess(decode_image(path.read_bytes(), target=spec), spec)
         distances.append(classifier.predict_all(tensor).feature_distance or 0.0)
     metadata = dataclasses.replace(classifier.metadata, feature_distance=describe(distances))

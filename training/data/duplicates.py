@@ -79,7 +79,11 @@ def take_fingerprints(
 
     with ThreadPoolExecutor(2) as pool:  # Pillow releases the interpreter's lock while it works
         taken = tqdm(
-            pool.map(take, paths), total=len(paths), desc="check", unit="image", disable=quiet
+            pool.map(take, paths),
+            total=len(paths),
+            desc="check",
+            unit="image",
+            disable=quiet or None,
         )
         results = dict(zip(paths, taken, strict=True))
     fingerprints = {path: f for path, f in results.items() if isinstance(f, Fingerprint)}

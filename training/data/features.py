@@ -71,7 +71,9 @@ def extract(
     mode = "r+" if done else "w+"
     if done < len(split):
         activations = _open_activations(data, mode, shape)
-        with tqdm(total=len(split), initial=done, desc=f"{label} view {view}", unit="image") as bar:
+        with tqdm(
+            total=len(split), initial=done, desc=f"{label} view {view}", unit="image", disable=None
+        ) as bar:
             for batch in batches(
                 split, spec, start=done, view=view, seed=seed, recompress=kind == "jpeg", size=CHUNK
             ):

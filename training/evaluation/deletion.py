@@ -129,7 +129,7 @@ def measure(classifier: Classifier, split: Split, *, share: float = SHARE) -> De
     before: list[float] = []
     drops: dict[str, list[float]] = {way: [] for way in WAYS}
     changed: dict[str, list[bool]] = {way: [] for way in WAYS}
-    for path in tqdm(split.paths, desc="deletion", unit="image"):
+    for path in tqdm(split.paths, desc="deletion", unit="image", disable=None):
         tensor = load_image(path, spec)
         outputs = classifier.predict_all(tensor[np.newaxis])
         activation_map = np.asarray(outputs.activation_map)

@@ -107,7 +107,7 @@ def predict_split(model: LoadedModel, split: Split, *, quiet: bool = False) -> N
         )
     parts = []
     title = f"{model.kind} {model.name}"
-    with tqdm(total=len(split), desc=title, unit="image", disable=quiet) as bar:
+    with tqdm(total=len(split), desc=title, unit="image", disable=quiet or None) as bar:
         for batch in batches(split, model.input):
             parts.append(np.asarray(model.predict_proba(batch), dtype=np.float64))
             bar.update(len(batch))

@@ -424,7 +424,7 @@ def _train_head(
     title: str,
 ) -> dict[str, Any]:
     """Train a head, write its run folder and learning curves, and return the figures."""
-    with tqdm(total=config.epochs, desc=title, unit="epoch") as bar:
+    with tqdm(total=config.epochs, desc=title, unit="epoch", disable=None) as bar:
         head, history = train_head(features, config, keep_best=True, on_epoch_end=bar.update)
     file = _write_run(parsed, folder, features, config, head, history)
     best = max(history["val_accuracy"])

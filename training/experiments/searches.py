@@ -41,7 +41,7 @@ def run_trials(
     """
     images = _features_sha256(features)
     rows = []
-    with tqdm(total=sum(trial.epochs for trial in trials), unit="epoch") as bar:
+    with tqdm(total=sum(trial.epochs for trial in trials), unit="epoch", disable=None) as bar:
         for config in trials:
             settings = dataclasses.asdict(config)
             file = folder / "trials" / f"{fingerprint([images, settings])}.json"
