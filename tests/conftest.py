@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import copy
-import io
 import json
 import os
 import time
@@ -24,6 +23,7 @@ from lambda_function.classifier import Classifier
 from lambda_function.metadata import MetadataError, read_metadata
 from lambda_function.service import Service
 from lambda_function.settings import Settings
+from tests.support.images import encode
 from tests.support.paths import TESTS
 from tests.support.shapes import write_dataset
 from tools.image_server import ImageServer, Resource
@@ -152,9 +152,7 @@ def http_event(
 
 def encode_image(colour: str, size: tuple[int, int] = (40, 60), kind: str = "PNG") -> bytes:
     """Return an encoded image of one colour. Size is (height, width)."""
-    buffer = io.BytesIO()
-    Image.new("RGB", (size[1], size[0]), colour).save(buffer, kind)
-    return buffer.getvalue()
+    return encode(Image.new("RGB", (size[1], size[0]), colour), kind)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import ast
 import graphlib
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from lambda_function import REPOSITORY
 from tests.conftest import encode_image
+from tests.support.processes import run_python
 from tools.gateway import http_event
 from tools.image_server import Resource
 
@@ -250,15 +249,8 @@ print(json.dumps(found))
 def run_probe(modules: list[str]) -> dict[str, dict]:
     """Import modules in a bare interpreter, with training libraries blocked."""
     code = PROBE.format(blocked=FORBIDDEN_IN_SERVING, modules=modules)
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=REPOSITORY,
-        env={"PATH": "/usr/bin:/bin", "PYTHONDONTWRITEBYTECODE": "1"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    environment = {"PATH": "/usr/bin:/bin", "PYTHONDONTWRITEBYTECODE": "1"}
+    done = run_python("-c", code, env=environment)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -312,16 +304,9 @@ def test_a_first_request_loads_only_what_it_needs(server):
     url = server.url("/red.jpg")
     server.resources["/red.jpg"] = Resource(encode_image("red", kind="JPEG"))
     event = http_event("POST", "/predict", json_body={"url": url})
+    environment = {"PYTHONDONTWRITEBYTECODE": "1", "TRUSTED_IMAGE_HOSTS": server.host}
 
-    done = subprocess.run(
-        [sys.executable, "-c", FIRST_REQUEST, json.dumps(event)],
-        cwd=REPOSITORY,
-        env={"PYTHONDONTWRITEBYTECODE": "1", "TRUSTED_IMAGE_HOSTS": server.host},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    done = run_python("-c", FIRST_REQUEST, json.dumps(event), env=environment)
 
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])  # the lines before it are the log

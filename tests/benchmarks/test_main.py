@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
-import subprocess
-import sys
 
 import pytest
 
 from benchmarks.__main__ import COMMANDS, FULL, QUICK, main
 from tests.support.paths import TESTS
+from tests.support.processes import run_python
 
 LOADED = """
 import sys
@@ -26,12 +25,7 @@ print("loaded", *sorted(names & set(sys.argv[2:])))
 @pytest.mark.parametrize("name", ["compare", "micro", "no-garment", "report"])
 def test_a_command_imports_no_other_commands_module(name):
     modules = {f"benchmarks.{module}" for module, _ in COMMANDS.values()}
-    done = subprocess.run(
-        [sys.executable, "-c", LOADED, name, *modules],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    done = run_python("-c", LOADED, name, *modules, check=True)
     assert f"usage: python -m benchmarks {name}" in done.stdout
     assert done.stdout.splitlines()[-1] == f"loaded benchmarks.{COMMANDS[name][0]}"
 

@@ -6,7 +6,6 @@ import ctypes
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -26,6 +25,7 @@ from benchmarks.masking import (
 )
 from benchmarks.masking.patch import patch_library, patched_environment
 from lambda_function.processor import instruction_sets
+from tests.support.processes import run_python
 
 needs_compiler = pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler, cc")
 needs_avx2 = pytest.mark.skipif("avx2" not in instruction_sets(), reason="needs x86_64 with AVX2")
@@ -57,14 +57,8 @@ def asking(tmp_path: Path) -> Path:
 def ask(library: Path, lane: Lane) -> int:
     """Return leaf 7's EBX as the library sees it in a lane."""
     code = f"import ctypes; print(ctypes.CDLL({str(library)!r}).leaf7_ebx() & 0xFFFFFFFF)"
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env={**os.environ, **lane.environment},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return int(done.stdout)
+    environment = {**os.environ, **lane.environment}
+    return int(run_python("-c", code, env=environment, check=True).stdout)
 
 
 def has(ebx: int, bit: int) -> bool:
@@ -131,12 +125,9 @@ def test_a_lane_that_hides_nothing_is_an_error() -> None:
 @pytest.mark.skipif(not can_fault(), reason="this processor cannot make CPUID fault")
 @pytest.mark.parametrize("method", [FAULT, PATCHED])
 def test_a_real_crash_stays_a_crash(method: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", "import ctypes; ctypes.string_at(0)"],
-        env={**os.environ, **masked_lane(method).environment},
-        check=False,
-    )
-    assert done.returncode == -11
+    environment = {**os.environ, **masked_lane(method).environment}
+    crash = "import ctypes; ctypes.string_at(0)"
+    assert run_python("-c", crash, env=environment).returncode == -11
 
 
 def test_the_compiled_library_is_kept() -> None:

@@ -13,12 +13,11 @@ from PIL import Image
 from benchmarks.baselines import BaselineError
 from benchmarks.no_garment import strangers
 from lambda_function.images.decode import decode_image
+from tests.support.images import encode
 
 
 def as_tiff(colour: str) -> bytes:
-    buffer = io.BytesIO()
-    Image.new("RGB", (12, 8), colour).save(buffer, "TIFF")
-    return buffer.getvalue()
+    return encode(Image.new("RGB", (12, 8), colour), "TIFF")
 
 
 def test_surfaces_are_readable_images() -> None:

@@ -15,6 +15,7 @@ from PIL import Image
 
 from tests.browser.conftest import TINY_MODEL, Demo, box, serve
 from tests.browser.test_errors import gateway_says
+from tests.support.images import encode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -55,9 +56,8 @@ def upload(image: Image.Image, orientation: int = 1) -> dict[str, Any]:
     stored = image if turned is None else image.transpose(turned)
     exif = stored.getexif()
     exif[ORIENTATION_TAG] = orientation
-    buffer = io.BytesIO()
-    stored.save(buffer, "JPEG", quality=95, exif=exif)
-    return {"name": "spots.jpg", "mimeType": "image/jpeg", "buffer": buffer.getvalue()}
+    data = encode(stored, "JPEG", quality=95, exif=exif)
+    return {"name": "spots.jpg", "mimeType": "image/jpeg", "buffer": data}
 
 
 TWO_SPOTS = upload(draw((300, 400), (RED, 0.2, 0.2), (GREEN, 0.8, 0.8)))

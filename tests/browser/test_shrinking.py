@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from tests.browser.test_ways_in import api_rows, close
+from tests.support.images import encode
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -100,9 +101,8 @@ def test_what_is_transparent_becomes_white(demo: Demo, tmp_path: Path) -> None:
 
 
 def test_an_image_of_just_the_limit_is_sent_as_it_is(demo: Demo, tmp_path: Path) -> None:
-    buffer = io.BytesIO()
-    Image.fromarray(noise(40, 40)).save(buffer, "JPEG")
-    padded = buffer.getvalue().ljust(LIMIT_BYTES, b"\0")  # decoders ignore what follows the end
+    jpeg = encode(Image.fromarray(noise(40, 40)), "JPEG")
+    padded = jpeg.ljust(LIMIT_BYTES, b"\0")  # decoders ignore what follows the end
     (tmp_path / "fits.jpg").write_bytes(padded)
     demo.page.set_input_files("#file", tmp_path / "fits.jpg")
     demo.answer()

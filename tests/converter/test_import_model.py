@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,11 +13,11 @@ from converter.errors import ConversionError, SourceError
 from converter.import_model import kind_of_output, look_at, main, read_labels, read_size
 from converter.sources import tflite_file
 from converter.sources.keras_file import MAX_FILE_BYTES
-from lambda_function import REPOSITORY
 from lambda_function.classifier import Classifier
 from lambda_function.metadata import NOT_STATED, MetadataError, read_metadata
 from tests.support import converter as support
 from tests.support.paths import TESTS
+from tests.support.processes import run_python
 from training.errors import DatasetError
 
 TINY = TESTS / "data" / "tiny.tflite"
@@ -269,11 +267,8 @@ def test_importing_a_tflite_file_needs_no_tensorflow(plain):
         "import sys; from converter.__main__ import main; status = main(sys.argv[1:]); "
         "assert not {'keras', 'tensorflow'} & set(sys.modules); sys.exit(status)"
     )
-    command = [sys.executable, "-c", code, "import", *words(plain, *LABELS, *SCALING)]
 
-    done = subprocess.run(
-        command, cwd=REPOSITORY, capture_output=True, text=True, timeout=120, check=False
-    )
+    done = run_python("-c", code, "import", *words(plain, *LABELS, *SCALING))
 
     assert done.returncode == 0, done.stderr
     assert Classifier(plain.with_name("out.tflite")).metadata.recipe == "imported"

@@ -5,8 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +12,6 @@ import pytest
 from PIL import Image
 
 from converter.__main__ import main
-from lambda_function import REPOSITORY
 from lambda_function.classifier import Classifier
 from lambda_function.metadata import read_metadata
 from lambda_function.service import Service
@@ -22,6 +19,7 @@ from lambda_function.settings import Settings
 from tests.conftest import Api
 from tests.support.converter import HEIGHT, LABELS, WIDTH, write_run
 from tests.support.paths import TESTS
+from tests.support.processes import run_python
 
 TINY = TESTS / "data" / "tiny.tflite"
 
@@ -205,10 +203,7 @@ print(",".join(sorted(name for name in sys.modules if name.startswith("converter
 
 
 def test_a_command_imports_only_what_it_needs():
-    done = subprocess.run(
-        [sys.executable, "-c", PROBE, "inspect", str(TINY)],
-        cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=True,
-    )  # fmt: skip
+    done = run_python("-c", PROBE, "inspect", TINY, check=True)
 
     assert done.stdout.splitlines()[-1].split(",") == [
         *("converter.__main__", "converter.errors", "converter.inspect", "converter.sources"),

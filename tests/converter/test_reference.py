@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-
 import numpy as np
 import pytest
 from PIL import Image, ImageCms
@@ -16,15 +14,14 @@ from lambda_function.images.decode import decode_image, preprocess
 from lambda_function.metadata import NORMALISATIONS, RESIZE_FILTERS, InputSpec
 from tests.support import converter as support
 from tests.support import images
+from tests.support.images import encode
 from training.data.dataset import load_split
 
 SPEC = InputSpec(30, 40)
 
 
 def png(pixels) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(np.asarray(pixels, np.uint8)).save(buffer, "PNG")
-    return buffer.getvalue()
+    return encode(Image.fromarray(np.asarray(pixels, np.uint8)))
 
 
 def test_reference_scales_to_minus_one_and_one_in_rgb_order():
@@ -52,17 +49,13 @@ def test_reference_takes_height_and_width_in_the_right_order():
 
 def test_reference_flattens_alpha_on_white_and_turns_upright():
     clear = Image.new("RGBA", (8, 8), (255, 0, 0, 0))
-    buffer = io.BytesIO()
-    clear.save(buffer, "PNG")
-    assert reference_tensor(buffer.getvalue(), InputSpec(4, 4)).min() == 1.0
+    assert reference_tensor(encode(clear), InputSpec(4, 4)).min() == 1.0
 
     pixels = np.zeros((10, 20, 3), np.uint8)
     pixels[:, :10] = 255  # left half white. Orientation 6 turns it clockwise: upper half
     exif = Image.Exif()
     exif[0x0112] = 6
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG", exif=exif)
-    upright = reference_tensor(buffer.getvalue(), InputSpec(20, 10))
+    upright = reference_tensor(encode(Image.fromarray(pixels), exif=exif), InputSpec(20, 10))
     assert upright[2].min() == 1.0
     assert upright[-3].max() == -1.0
 

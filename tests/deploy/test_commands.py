@@ -6,11 +6,11 @@ import importlib
 import os
 import re
 import subprocess
-import sys
 
 import pytest
 
 from lambda_function import REPOSITORY
+from tests.support.processes import run_python
 
 COMMANDS = sorted(set(re.findall(r"-m (deploy\.[a-z.]+)", (REPOSITORY / "Makefile").read_text())))
 # requirements/sam.txt has none of these.
@@ -25,14 +25,8 @@ runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 
 
 def command(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", RUN, *words],
-        cwd=REPOSITORY,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        stdin=subprocess.DEVNULL,
-    )
+    env = {**os.environ, **environment}
+    return run_python("-c", RUN, *words, env=env, stdin=subprocess.DEVNULL)
 
 
 def test_the_commands_of_make_are_known() -> None:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import subprocess
-import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.conftest import TINY_MODEL
+from tests.support.processes import run_python
 from tests.support.template import REPOSITORY
 
 if TYPE_CHECKING:
@@ -45,12 +44,10 @@ def tree(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def listed(tree: Path) -> bytes:
-    command = [sys.executable, "deploy/image/sbom.py", str(tree), str(TINY_MODEL)]
+def listed(tree: Path) -> str:
     environment = {"PYTHONPATH": str(REPOSITORY)}
-    return subprocess.run(
-        command, cwd=REPOSITORY, env=environment, capture_output=True, check=True
-    ).stdout
+    words = ("deploy/image/sbom.py", tree, TINY_MODEL)
+    return run_python(*words, env=environment, check=True).stdout
 
 
 def test_packages_native_libraries_and_model_are_listed_with_licences(tree: Path) -> None:

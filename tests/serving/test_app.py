@@ -7,14 +7,13 @@ import base64
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 import pytest
 
-from lambda_function import REPOSITORY, app
+from lambda_function import app
 from lambda_function.classifier import Classifier
 from lambda_function.http import pages
 from lambda_function.http.events import QueueEventError
@@ -30,6 +29,7 @@ from tests.conftest import (
     make_api,
     recorded,
 )
+from tests.support.processes import run_python
 from tests.support.requests import BOUNDARY, PROBLEM_KEYS, check_problem, form, post_form
 
 if TYPE_CHECKING:
@@ -408,15 +408,7 @@ def test_unexpected_error_is_500_logged_and_not_shown(tiny: Classifier) -> None:
 
 def start(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
     clean = {"PATH": os.environ["PATH"], "PYTHONDONTWRITEBYTECODE": "1"}
-    return subprocess.run(
-        [sys.executable, "-c", code],
-        env=clean | environment,
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    return run_python("-c", code, env=clean | environment)
 
 
 def test_model_is_loaded_by_lambda_s_init_and_not_by_a_plain_import() -> None:

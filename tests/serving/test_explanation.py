@@ -7,7 +7,6 @@ green or blue cell -4.
 from __future__ import annotations
 
 import base64
-import io
 from typing import Any
 from urllib.parse import urlencode
 
@@ -20,6 +19,7 @@ from lambda_function.explanation import explain_class
 from lambda_function.service import Service
 from lambda_function.settings import Settings
 from tests.conftest import Api, encode_image
+from tests.support.images import encode
 from tests.support.requests import check_problem, post_form
 
 ALLOWED = "one of the labels red, green, blue, dark"
@@ -39,9 +39,7 @@ def one_red_block(orientation: int = 1) -> bytes:
     exif[0x0112] = orientation
     if orientation == 6:  # a viewer rotates it clockwise, so it is stored rotated the other way
         image = image.transpose(Image.Transpose.ROTATE_90)
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG", exif=exif)
-    return buffer.getvalue()
+    return encode(image, exif=exif)
 
 
 # --- grid and box -----------------------------------------------------------------------------

@@ -5,18 +5,16 @@ from __future__ import annotations
 import base64
 import json
 import os
-import subprocess
-import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lambda_function import REPOSITORY
 from lambda_function.logs import RequestLog, write_line
 from lambda_function.processor import instruction_sets
 from lambda_function.service import Service
 from lambda_function.settings import Settings
 from tests.conftest import TINY_MODEL, Api, encode_image
+from tests.support.processes import run_python
 from tools.image_server import Resource
 
 if TYPE_CHECKING:
@@ -170,9 +168,7 @@ def test_failure_is_an_error_line_with_the_traceback(tiny: Classifier) -> None:
 def test_nobody_waits_for_a_start_that_aws_made_in_advance(started: str, cold: int) -> None:
     code = "from lambda_function import app; app.lambda_handler({}, None)"
     environment = {**os.environ, "AWS_LAMBDA_INITIALIZATION_TYPE": started}
-    shown = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
-    )
+    shown = run_python("-c", code, env=environment, check=True)
     assert json.loads(shown.stdout)["ColdStart"] == cold
 
 
@@ -181,20 +177,13 @@ def test_cold_start_is_true_once_per_process_and_in_lambda_s_own_handler() -> No
         "from lambda_function.app import lambda_handler\n"
         "for _ in range(3): lambda_handler({}, None)"
     )
-    ended = subprocess.run(
-        [sys.executable, "-c", code],
-        env={
-            "MODEL_URI": str(TINY_MODEL),
-            "AWS_LAMBDA_FUNCTION_NAME": "clothes",
-            "AWS_LAMBDA_FUNCTION_VERSION": "7",
-            "METRICS_NAMESPACE": "Mine",
-        },
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
+    environment = {
+        "MODEL_URI": str(TINY_MODEL),
+        "AWS_LAMBDA_FUNCTION_NAME": "clothes",
+        "AWS_LAMBDA_FUNCTION_VERSION": "7",
+        "METRICS_NAMESPACE": "Mine",
+    }
+    ended = run_python("-c", code, env=environment, check=True)
     lines = [json.loads(line) for line in ended.stdout.splitlines()]
     assert [line["cold_start"] for line in lines] == [True, False, False]
     assert [line["ColdStart"] for line in lines] == [1, 0, 0]

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import struct
-import subprocess
-import sys
 import zlib
 from typing import TYPE_CHECKING
 
@@ -15,10 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lambda_function import REPOSITORY
 from lambda_function.images.strip import MAX_ROW_BYTES
 from lambda_function.settings import Settings
-from tests.support.images import chunk
+from tests.support.images import chunk, encode
+from tests.support.processes import run_python
 from tools.image_server import ImageServer, Resource
 
 if TYPE_CHECKING:
@@ -68,9 +65,7 @@ def encoded(kind: str, mode: str, **options: object) -> Callable[[int, int], byt
         rows = max_bytes // (4 * width * channels)
         noise = np.random.default_rng(0).integers(0, 256, (rows, width, channels), np.uint8)
         image.paste(Image.fromarray(noise.squeeze()).convert(mode))
-        buffer = io.BytesIO()
-        image.save(buffer, kind, **options)
-        return buffer.getvalue().ljust(max_bytes, b"\0")
+        return encode(image, kind, **options).ljust(max_bytes, b"\0")
 
     return make
 
@@ -92,15 +87,7 @@ def peak_mb(memory_mb: int, image: bytes) -> float:
             "TRUSTED_IMAGE_HOSTS": server.host,
             "FETCH_TIMEOUT_S": "60",
         }
-        ended = subprocess.run(
-            [sys.executable, "-c", CHILD, json.dumps(urls)],
-            cwd=REPOSITORY,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=400,
-            check=True,
-        )
+        ended = run_python("-c", CHILD, json.dumps(urls), env=environment, timeout=400, check=True)
     line, peak_kb = ended.stdout.splitlines()
     assert json.loads(line)["items_done"] > 0, line
     return int(peak_kb) / 1024

@@ -6,7 +6,6 @@ import dataclasses
 import hashlib
 import os
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,12 +14,12 @@ import boto3
 import numpy as np
 import pytest
 
-from lambda_function import REPOSITORY
 from lambda_function.classifier import ArtifactError, Classifier, Outputs
 from lambda_function.service import Service, load_service
 from lambda_function.settings import Settings
 from tests.conftest import TINY_ALL_MODEL, TINY_MODEL, encode_image
 from tests.support.aws import ACCOUNT, invent_account, moto_server
+from tests.support.processes import run_python
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -191,15 +190,7 @@ def init(address: str, key: str) -> subprocess.CompletedProcess[str]:
         "MODEL_URI": f"s3://models/{key}",
     }
     code = "from lambda_function import app; print(app.process_service().classifier.metadata.name)"
-    return subprocess.run(
-        [sys.executable, "-c", code],
-        env=environment,
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    return run_python("-c", code, env=environment)
 
 
 def test_model_uri_replaces_the_shipped_model_at_cold_start(s3: str) -> None:

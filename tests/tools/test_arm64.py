@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from lambda_function import REPOSITORY
+from tests.support.processes import run_python
 from tools.arm64 import (
     LOCKS,
     PACKAGES,
@@ -43,14 +42,7 @@ def test_without_apt_the_tests_are_skipped_with_a_reason(monkeypatch: pytest.Mon
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(UnavailableError):
         prepare()
-    done = subprocess.run(
-        [sys.executable, "-m", "tools.arm64"],
-        cwd=REPOSITORY,
-        env={"PATH": "/nowhere"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_python("-m", "tools.arm64", env={"PATH": "/nowhere"})
     assert done.returncode == 0
     assert done.stdout.startswith("skipped: ")
 

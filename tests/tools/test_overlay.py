@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import io
-
 import numpy as np
 import pytest
 from PIL import Image
 
+from tests.support.images import encode
 from tools.overlay import draw_overlay, smooth
 
 GREY = (100, 100, 100)
@@ -19,9 +18,7 @@ def encoded(orientation: int = 1) -> bytes:
     image = Image.new("RGB", (80, 200) if orientation == 6 else (200, 80), GREY)
     exif = Image.Exif()
     exif[0x0112] = orientation
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG", exif=exif)
-    return buffer.getvalue()
+    return encode(image, exif=exif)
 
 
 @pytest.mark.parametrize("orientation", [1, 6])
@@ -50,10 +47,9 @@ def test_a_map_of_zeros_leaves_the_image_as_it_is() -> None:
 
 def test_an_image_of_many_rows_is_coloured_to_its_end() -> None:
     image = Image.new("RGB", (8, 1100), GREY)
-    image.save(buffer := io.BytesIO(), "PNG")
     even = {"label": "hat", "grid": [[1.0, 1.0]], "box": None}
 
-    overlay = np.asarray(draw_overlay(buffer.getvalue(), even))
+    overlay = np.asarray(draw_overlay(encode(image), even))
 
     # 0.35 of grey and 0.65 of the colour for 1, (200, 0, 40)
     assert (overlay == (165, 35, 61)).all()

@@ -16,6 +16,7 @@ from PIL import Image
 
 from lambda_function import REPOSITORY, app, example_image
 from tests.conftest import TINY_MAP_MODEL, TINY_MODEL, encode_image
+from tests.support.processes import run_python
 from tools import predict
 
 if TYPE_CHECKING:
@@ -51,15 +52,8 @@ def names(files: list[Path]) -> list[str]:
 
 
 def command(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "tools.predict", *arguments],
-        env={"PATH": os.environ["PATH"], "MODEL_URI": str(TINY_MODEL), **environment},
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    clean = {"PATH": os.environ["PATH"], "MODEL_URI": str(TINY_MODEL)}
+    return run_python("-m", "tools.predict", *arguments, env=clean | environment)
 
 
 def test_a_folder_stands_for_the_images_in_it_and_below_it(photos: Path) -> None:

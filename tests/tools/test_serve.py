@@ -19,6 +19,7 @@ import pytest
 from lambda_function import REPOSITORY
 from lambda_function.http.events import read_request, read_route
 from tests.conftest import TINY_MODEL, Api, encode_image
+from tests.support.processes import run_python
 from tools import serve as local
 from tools.gateway import MAX_EVENT_BYTES, build_event
 
@@ -238,15 +239,7 @@ def test_context_counts_down() -> None:
 
 def command(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     clean = {"PATH": os.environ["PATH"], "MODEL_URI": str(TINY_MODEL)}
-    return subprocess.run(
-        [sys.executable, "-m", "tools.serve", *arguments],
-        env=clean | environment,
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    return run_python("-m", "tools.serve", *arguments, env=clean | environment)
 
 
 @pytest.mark.parametrize(

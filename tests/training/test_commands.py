@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import ast
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 from lambda_function import REPOSITORY
+from tests.support.processes import run_python
 from training.commands import COMMANDS, main
 
 
@@ -30,9 +30,7 @@ def test_a_command_imports_no_other_command(tmp_path: Path) -> None:
         f"status = main(['card', {str(tmp_path / 'absent.json')!r}])\n"
         "print(json.dumps([status, sorted(sys.modules)]))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True
-    )
+    done = run_python("-c", code, check=True)
 
     assert done.stdout.startswith("[2, ")
     assert "training.evaluation.model_card" in done.stdout
@@ -107,11 +105,8 @@ def test_an_interrupt_is_heard_wherever_it_falls(code: str) -> None:
     def hear_interrupts() -> None:  # a shell's background job is started deaf to them
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
-    found = subprocess.run(
-        [sys.executable, "-W", "ignore::RuntimeWarning", "-c", code],
-        cwd=REPOSITORY, capture_output=True, text=True, timeout=50, check=False,
-        preexec_fn=hear_interrupts,
-    )  # fmt: skip
+    words = ("-W", "ignore::RuntimeWarning", "-c", code)
+    found = run_python(*words, timeout=50, preexec_fn=hear_interrupts)
     assert found.returncode == 130, found.stderr
     assert found.stderr == "interrupted; the same command uses what was finished\n"
 
@@ -133,10 +128,8 @@ runpy.run_module("training", run_name="__main__", alter_sys=True)
 
 def test_an_interrupt_does_not_wait_for_threads() -> None:
     """Keras's threads that prepare batches never end."""
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore::RuntimeWarning", "-c", INTERRUPTED_WITH_A_THREAD],
-        cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
+    words = ("-W", "ignore::RuntimeWarning", "-c", INTERRUPTED_WITH_A_THREAD)
+    done = run_python(*words, timeout=60)
 
     assert done.returncode == 130, done.stderr
     assert done.stdout == "half a line"

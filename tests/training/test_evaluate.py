@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lambda_function import REPOSITORY
 from tests.conftest import TINY_MAP_MODEL
 from tests.support.colours import COLOURS, TINY, printed_error, rename_tiny, write_colours
+from tests.support.processes import run_python
 from training.commands import main
 from training.data.dataset import Split, load_folder
 from training.evaluation import metrics, test_log
@@ -237,7 +236,7 @@ def test_an_artifact_is_scored_where_keras_is_not_installed(
     words = ["evaluate", str(TINY), *options]
     call = f"from training.commands import main; sys.exit(main({words}))"
 
-    subprocess.run([sys.executable, "-c", blocked + call], cwd=REPOSITORY, check=True, timeout=120)
+    run_python("-c", blocked + call, check=True)
 
     assert (tmp_path / "out" / "report.html").exists()
 

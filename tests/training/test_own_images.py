@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from lambda_function import REPOSITORY
 from lambda_function.classifier import Classifier
 from lambda_function.service import Service
 from lambda_function.settings import Settings
 from tests.conftest import Api
+from tests.support.processes import run_python
 from training.data.dataset import load_split
 from training.data.imagenet import DEFAULT_WEIGHTS
 
@@ -23,13 +21,7 @@ pytestmark = [pytest.mark.training, pytest.mark.slow, pytest.mark.timeout(600)]
 
 def run(*words: object) -> str:
     """Run a program as a user does and return what it printed."""
-    done = subprocess.run(
-        [sys.executable, "-m", *map(str, words)],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_python("-m", *words, timeout=None)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 import csv
 import importlib.util
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +16,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from lambda_function import REPOSITORY
+from tests.support.processes import run_python
 
 pytestmark = [
     pytest.mark.training,
@@ -36,21 +35,15 @@ MAKE_WEIGHTS = (
 
 
 def run(folder: Path, code: str, flags: str = "") -> str:
-    done = subprocess.run(
-        [sys.executable, "-c", BLOCK_TENSORFLOW + code],
-        cwd=folder,
-        env={
-            **os.environ,
-            "KERAS_BACKEND": "jax",
-            "JAX_PLATFORMS": "cpu",
-            "XLA_FLAGS": flags,
-            "PYTHONPATH": str(REPOSITORY),
-        },
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=900,
-    )
+    environment = {
+        **os.environ,
+        "KERAS_BACKEND": "jax",
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": flags,
+        "PYTHONPATH": str(REPOSITORY),
+    }
+    words = ("-c", BLOCK_TENSORFLOW + code)
+    done = run_python(*words, cwd=folder, env=environment, timeout=900)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
 

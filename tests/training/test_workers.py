@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 
 import pytest
 
-from lambda_function import REPOSITORY
+from tests.support.processes import run_python
 from training.data.workers import usable_cores
 
 PATIENCE_S = 30.0  # on a busy machine
@@ -21,10 +19,8 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_a_worker_of_a_killed_parent_ends() -> None:
-    died = subprocess.run(  # returns when the worker, too, has closed its output
-        [sys.executable, "-c", START_AND_DIE],
-        cwd=REPOSITORY, capture_output=True, text=True, check=False, timeout=PATIENCE_S,
-    )  # fmt: skip
+    # Returns when the worker, too, has closed its output.
+    died = run_python("-c", START_AND_DIE, timeout=PATIENCE_S)
     assert died.stdout.strip().isdigit(), died.stderr
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import concurrent.futures
 import gzip
 import hashlib
-import subprocess
-import sys
 import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
@@ -25,6 +23,7 @@ from lambda_function.fetching import s3
 from lambda_function.fetching.errors import UnusableResponseError
 from lambda_function.fetching.s3 import ModelDownloadError, download_model, read_object
 from tests.support.aws import invent_account, moto_server
+from tests.support.processes import run_python
 from tests.support.servers import LoopbackServer, Stage, answer, drip, endless, redirect, silent
 
 if TYPE_CHECKING:
@@ -363,5 +362,4 @@ def test_a_model_that_does_not_arrive_in_time_is_named(aws: pytest.MonkeyPatch) 
 
 def test_importing_s3_does_not_import_boto3() -> None:
     code = "import sys, lambda_function.fetching.s3; print([m for m in sys.modules if 'boto' in m])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    assert run_python("-c", code, check=True).stdout.strip() == "[]"

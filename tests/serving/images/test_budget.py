@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import functools
 import json
-import subprocess
-import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +16,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lambda_function import REPOSITORY
 from lambda_function.images.profiles import MAX_CURVE_ENTRIES
 from tests.support.hostile import (
     animated_webp,
@@ -50,6 +47,7 @@ from tests.support.images import (
     segment,
 )
 from tests.support.isobmff import box, one_item, tiled
+from tests.support.processes import run_python
 
 pytestmark = pytest.mark.budget
 
@@ -156,14 +154,7 @@ def reference(tmp_path_factory) -> Path:
 def cost_of(data: bytes, reference: Path) -> dict:
     file = reference.with_name("image")
     file.write_bytes(data)
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.support.decode_cost", str(reference), str(file)],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    done = run_python("-m", "tests.support.decode_cost", reference, file)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
