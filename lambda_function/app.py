@@ -27,6 +27,7 @@ from lambda_function.errors import (
     BadRequestError,
     MethodNotAllowedError,
     NotFoundError,
+    shown,
     to_service_error,
 )
 from lambda_function.fetching.identity import is_own_request
@@ -199,7 +200,10 @@ def _respond_direct(event: Any, context: RequestContext) -> dict[str, Any]:
         if is_queue_event(event):
             raise QueueEventError
         if not isinstance(event, dict):
-            raise BadRequestError('The event must be a JSON object such as {"url": "https://..."}.')
+            raise BadRequestError(
+                'The event must be a JSON object such as {"url": "https://..."}. '
+                f"Received: {shown(event)}."
+            )
         handler = next((DIRECT[key] for key in DIRECT if key in event), predict_direct)
         body = handler(event, context)
         context.log.fields.update(status=200)

@@ -19,6 +19,7 @@ Messages speak of the caller's request, never of our network, files or code.
 
 from __future__ import annotations
 
+import json
 from typing import Any, ClassVar
 
 
@@ -137,3 +138,14 @@ def to_service_error(error: Exception) -> ServiceError:
     return InternalError(
         "Something went wrong on our side. Quote the request_id when you report it."
     )
+
+
+def shown(value: Any) -> str:
+    """Return a value as a message may show it: short, on one line, and as JSON spells it."""
+    if value is None or isinstance(value, bool):
+        return json.dumps(value)
+    try:
+        text = repr(value[:60] if isinstance(value, str | bytes) else value)
+    except (ValueError, RecursionError):  # thousands of digits, or of nested brackets
+        return f"a very large {type(value).__name__}"
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -21,6 +21,7 @@ from lambda_function.errors import (
     BadRequestError,
     FetchError,
     ServiceError,
+    shown,
 )
 from lambda_function.fetching.addresses import NO_PUBLIC_ADDRESS
 
@@ -105,13 +106,15 @@ def parse_url(url: str) -> Target:
     match = _URL.fullmatch(url.strip(" "))
     scheme = match["scheme"].lower() if match else ""
     if match is None or scheme not in PORTS:
-        raise BadRequestError("The URL must begin with http:// or https://.")
+        raise BadRequestError(
+            f"The URL must begin with http:// or https://. Received: {shown(url)}."
+        )
     host, port = _host_and_port(match["authority"], scheme)
     path = _percent_encoded(match["path"] or "/", _ENCODED_IN_PATH)
     if match["query"]:
         path += "?" + _percent_encoded(match["query"], _ENCODED_IN_QUERY)
     if len(path) > MAX_URL_LENGTH:
-        raise _too_long()
+        raise _too_long(path)
     return Target(scheme, host, port, path)
 
 
@@ -149,7 +152,10 @@ def parse_location(base: Target, location: str) -> Target:
     except AddressNotAllowedError:
         raise
     except (BadRequestError, ValueError) as error:
-        reason = error.detail if isinstance(error, BadRequestError) else ""
+        # Without the value: a log has this reason, and a URL may be a key.
+        reason = (
+            error.detail.partition(" Received: ")[0] if isinstance(error, BadRequestError) else ""
+        )
         raise FetchError(
             f"The image's server redirects to a URL that is not fetched. {reason}".rstrip()
         ) from error
@@ -173,7 +179,7 @@ def parse_s3_uri(uri: str) -> tuple[str, str]:
             return match["bucket"], match["key"]
     except UnicodeEncodeError:
         pass
-    raise BadRequestError("An S3 address must read s3://bucket/key.")
+    raise BadRequestError(f"An S3 address must read s3://bucket/key. Received: {shown(uri)}.")
 
 
 def loggable_url(url: str) -> str:
@@ -212,17 +218,22 @@ def _check_text(url: str) -> None:
             'The URL holds the image itself. Send its base64 part as "image" instead.'
         )
     if len(url) > MAX_URL_LENGTH:
-        raise _too_long()
+        raise _too_long(url)
     try:
         url.encode()
     except UnicodeEncodeError as error:
         raise BadRequestError("The URL is not valid Unicode.") from error
-    if _REFUSED_CHARACTERS.search(url):
-        raise BadRequestError("The URL holds a line break, control character or backslash.")
+    if found := _REFUSED_CHARACTERS.search(url):
+        raise BadRequestError(
+            "The URL holds a line break, control character or backslash. Received: "
+            f"{shown(found[0])}."
+        )
 
 
-def _too_long() -> BadRequestError:
-    return BadRequestError(f"The URL is longer than {MAX_URL_LENGTH:,} characters.")
+def _too_long(text: str) -> BadRequestError:
+    return BadRequestError(
+        f"The URL is longer than {MAX_URL_LENGTH:,} characters. Received: {len(text):,}."
+    )
 
 
 def _host_and_port(authority: str, scheme: str) -> tuple[str, int]:
@@ -230,10 +241,15 @@ def _host_and_port(authority: str, scheme: str) -> tuple[str, int]:
         raise BadRequestError("The URL must not carry a user name or password.")
     match = _AUTHORITY.fullmatch(authority)
     if match is None:
-        raise BadRequestError("The URL is malformed: host and port are missing or do not parse.")
+        raise BadRequestError(
+            "The URL is malformed: host and port are missing or do not parse. Received: "
+            f"{shown(authority)}."
+        )
     port = int(match["port"] or PORTS[scheme])
     if not 0 < port < 65536:
-        raise BadRequestError("The URL's port must be a number from 1 to 65535.")
+        raise BadRequestError(
+            f"The URL's port must be a number from 1 to 65535. Received: {shown(port)}."
+        )
     return _address_v6(match["v6"]) if match["v6"] else _host_name(match["name"]), port
 
 
@@ -241,23 +257,32 @@ def _address_v6(text: str) -> str:
     try:
         return ipaddress.IPv6Address(text).compressed
     except ValueError as error:
-        raise BadRequestError("The URL is malformed: its IPv6 address does not parse.") from error
+        raise BadRequestError(
+            f"The URL is malformed: its IPv6 address does not parse. Received: {shown(text)}."
+        ) from error
 
 
 def _host_name(text: str) -> str:
     if len(text) > MAX_HOST_LENGTH + 1:  # with a final dot. The work below is not linear
-        raise BadRequestError(f"The URL's host is longer than {MAX_HOST_LENGTH} characters.")
+        raise BadRequestError(
+            f"The URL's host is longer than {MAX_HOST_LENGTH} characters. Received: {len(text):,}."
+        )
     name = text.lower().removesuffix(".")
     if not name.isascii() and not _AMBIGUOUS_IN_HOSTS.search(name):
         try:
             name = name.encode("idna").decode("ascii").lower().removesuffix(".")
         except UnicodeError as error:
-            raise BadRequestError("The URL's host is not a valid name.") from error
+            raise _no_host(text) from error
     if len(name) > MAX_HOST_LENGTH or not _HOST.fullmatch(name):
-        raise BadRequestError(
-            "The URL's host is not a valid name. Write an international one in its xn-- form."
-        )
+        raise _no_host(text)
     return _address_v4(name) if _NUMERIC.fullmatch(name) else name
+
+
+def _no_host(text: str) -> BadRequestError:
+    return BadRequestError(
+        "The URL's host is not a valid name. Write an international one in its xn-- form. "
+        f"Received: {shown(text)}."
+    )
 
 
 def _address_v4(text: str) -> str:

@@ -16,7 +16,7 @@ import json
 import urllib.parse
 from typing import Any, NamedTuple
 
-from lambda_function.errors import BadRequestError
+from lambda_function.errors import BadRequestError, shown
 
 _GATEWAY_KEYS = frozenset({"requestContext", "httpMethod", "rawPath", "routeKey"})
 # S3, SQS, SNS and Kinesis. Firehose and Kafka. ActiveMQ. RabbitMQ. EventBridge.
@@ -26,6 +26,7 @@ _DEFAULT_STAGE = "$default"
 # Of the function. During a deployment the alias has two versions, and only a response tells which.
 VERSION_HEADER = "x-function-version"
 QUEUE_HANDLER = "lambda_function.queue_events.lambda_handler"
+MAX_FIELDS = 100  # of a query string
 MAX_QUERY_LENGTH = 100_000  # a URL of 8,192 characters, each percent-encoded in up to 12
 _DAMAGED = (
     "The body's bytes were damaged on the way: the gateway passed binary content on as text. "
@@ -220,12 +221,16 @@ def _query(event: dict[str, Any]) -> tuple[tuple[str, str], ...]:
         raw = _text(event["rawQueryString"])
         if len(raw) > MAX_QUERY_LENGTH:
             raise BadRequestError(
-                f"The query string is longer than {MAX_QUERY_LENGTH:,} characters."
+                f"The query string is longer than {MAX_QUERY_LENGTH:,} characters. "
+                f"Received: {len(raw):,}."
             )
         try:
-            pairs = urllib.parse.parse_qsl(raw, keep_blank_values=True, max_num_fields=100)
+            pairs = urllib.parse.parse_qsl(raw, keep_blank_values=True, max_num_fields=MAX_FIELDS)
         except ValueError as error:
-            raise BadRequestError("The query string has too many fields.") from error
+            raise BadRequestError(
+                f"The query string has more than {MAX_FIELDS} fields. Received: "
+                f"{1 + raw.count('&')}."
+            ) from error
         return tuple(pairs)
     many = _mapping(event.get("multiValueQueryStringParameters"))
     if many:
@@ -242,7 +247,7 @@ def _body(event: dict[str, Any], content_type: str) -> bytes:
     if body is None:
         return b""
     if not isinstance(body, str):
-        raise BadRequestError("The event's body must be a string.")
+        raise BadRequestError(f"The event's body must be a string. Received: {shown(body)}.")
     flagged = event.get("isBase64Encoded") is True
     is_binary = content_type.startswith(_BINARY_TYPES)
     if flagged or (is_binary and not body.startswith("--")):  # "--" begins a form, as text

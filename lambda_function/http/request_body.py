@@ -11,7 +11,7 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
-from lambda_function.errors import BadRequestError, UnsupportedImageError
+from lambda_function.errors import BadRequestError, UnsupportedImageError, shown
 from lambda_function.fetching.urls import MAX_URL_LENGTH
 from lambda_function.http.events import decode_base64
 
@@ -98,7 +98,7 @@ def read_fields(fields: Mapping[str, Any], metadata: ModelMetadata) -> Predictio
     """
     if not fields.keys() <= set(KEYS):
         unknown = min(str(key) for key in fields if key not in KEYS)
-        raise BadRequestError(f"Unknown key {_shown(unknown)}. Known: {', '.join(KEYS)}.")
+        raise BadRequestError(f"Unknown key {shown(unknown)}. Known: {', '.join(KEYS)}.")
     given = [name for name in SOURCES if name in fields]
     if len(given) != 1:
         received = f"Received: {' and '.join(given)}." if given else f"Example: {_EXAMPLE}."
@@ -134,7 +134,7 @@ def _query_fields(request: Request) -> dict[str, Any]:
             raise BadRequestError(f"A POST names the image in its body. Example: {_EXAMPLE}.")
         if name not in known:
             raise BadRequestError(
-                f"Unknown query parameter {_shown(name)}. Known: {', '.join(known)}. "
+                f"Unknown query parameter {shown(name)}. Known: {', '.join(known)}. "
                 "An image's address must be percent-encoded, its own '&' included."
             )
         if name in fields:
@@ -161,7 +161,7 @@ def _body_fields(request: Request) -> dict[str, Any]:
             raise BadRequestError(f"Send the fields as JSON, not as a form. Example: {_EXAMPLE}.")
         return {"image": request.body}
     raise UnsupportedImageError(
-        f"A body of type {_shown(kind)} is not read here. "
+        f"A body of type {shown(kind)} is not read here. "
         "Send application/json, image/* or multipart/form-data."
     )
 
@@ -176,7 +176,7 @@ def _json_fields(body: bytes) -> dict[str, Any]:
                 f"one image. Example: {_EXAMPLE}."
             )
     try:
-        fields = json.loads(body)
+        fields = json.loads(body, object_pairs_hook=_unique_keys)
     except (ValueError, RecursionError) as error:
         where = (
             f" ({error.msg}: line {error.lineno}, column {error.colno})"
@@ -185,7 +185,18 @@ def _json_fields(body: bytes) -> dict[str, Any]:
         )
         raise BadRequestError(f"The body is not valid JSON{where}.") from error
     if not isinstance(fields, dict):
-        raise BadRequestError(f"The body must be a JSON object. Example: {_EXAMPLE}.")
+        raise BadRequestError(
+            f"The body must be a JSON object. Example: {_EXAMPLE}. Received: {shown(fields)}."
+        )
+    return fields
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in fields:
+            raise BadRequestError(f"The JSON key {shown(name)} is given twice.")
+        fields[name] = value
     return fields
 
 
@@ -199,12 +210,12 @@ def _form_fields(request: Request) -> dict[str, Any]:
             continue
         if part.name not in FORM_KEYS:
             raise BadRequestError(
-                f"Unknown form field {_shown(part.name)}. Known: {', '.join(FORM_KEYS)}."
+                f"Unknown form field {shown(part.name)}. Known: {', '.join(FORM_KEYS)}."
             )
         if part.name == "image":
             images.append(part.content)
         elif part.name in fields:
-            raise BadRequestError(f"The form field {_shown(part.name)} is given twice.")
+            raise BadRequestError(f"The form field {shown(part.name)} is given twice.")
         else:
             fields[part.name] = _value(part.name, _form_text(part.name, part.content))
     if len(images) > MAX_IMAGES:
@@ -235,7 +246,7 @@ def _value(name: str, text: str) -> int | bool | str:
 def _top_k(value: Any, class_count: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= class_count:
         raise BadRequestError(
-            f"top_k must be an integer, 1 to {class_count}. Received: {_shown(value)}."
+            f"top_k must be an integer, 1 to {class_count}. Received: {shown(value)}."
         )
     return value
 
@@ -246,7 +257,7 @@ def _explain(value: Any, metadata: ModelMetadata) -> bool | str:
     if metadata.activation_map is None:
         raise BadRequestError(
             "The model has no activation map, so it cannot explain a prediction. Leave out "
-            f"explain, or set it to false. Received: {_shown(value)}."
+            f"explain, or set it to false. Received: {shown(value)}."
         )
     if value is True or (isinstance(value, str) and value in metadata.labels):
         return value
@@ -255,19 +266,19 @@ def _explain(value: Any, metadata: ModelMetadata) -> bool | str:
     rest = f" and {more} more (GET /model)" if more > 0 else ""
     raise BadRequestError(
         f"explain must be true, or {_BEST_CLASS} in a query or form, or one of the labels "
-        f"{labels}{rest}. Received: {_shown(value)}."
+        f"{labels}{rest}. Received: {shown(value)}."
     )
 
 
 def _url(name: str, value: Any) -> str:
     if not isinstance(value, str) or not value or value.isspace():
-        raise BadRequestError(f"{name} must be an image's address. Received: {_shown(value)}.")
+        raise BadRequestError(f"{name} must be an image's address. Received: {shown(value)}.")
     return value
 
 
 def _urls(value: Any) -> tuple[str, ...]:
     if not isinstance(value, list) or not 1 <= len(value) <= MAX_IMAGES:
-        received = f"{len(value)} of them" if isinstance(value, list) else _shown(value)
+        received = f"{len(value)} of them" if isinstance(value, list) else shown(value)
         raise BadRequestError(
             f"urls must be a list of 1 to {MAX_IMAGES} addresses. Received: {received}."
         )
@@ -302,15 +313,4 @@ def _without_data_prefix(text: str) -> str:
 
 
 def _not_base64(value: Any) -> BadRequestError:
-    return BadRequestError(f"image must be the image's bytes in base64. Received: {_shown(value)}.")
-
-
-def _shown(value: Any) -> str:
-    """Return a value as a message may show it: short, on one line, and as JSON spells it."""
-    if value is None or isinstance(value, bool):
-        return json.dumps(value)
-    try:
-        text = repr(value[:60] if isinstance(value, str | bytes) else value)
-    except (ValueError, RecursionError):  # thousands of digits, or of nested brackets
-        return f"a very large {type(value).__name__}"
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    return BadRequestError(f"image must be the image's bytes in base64. Received: {shown(value)}.")

@@ -43,9 +43,10 @@ from tests.support.requests import BOUNDARY, check_problem, form, post_form
         ({"image": "data:" + ";a=b" * 50 + ";base64,AAAA"}, "image must be the image's bytes"),
         ({"url": "data:image/png;base64,AAAA"}, 'Send its base64 part as "image"'),
         ({"url": "https://a.example/" + "x" * 8192}, "longer than 8,192 characters"),
-        ([1], "must be a JSON object"),
-        ("url", "must be a JSON object"),
-        (None, "must be a JSON object"),
+        ([1], 'must be a JSON object. Example: {"url": "https://example.com/image.jpg"}. Rec'),
+        ([1], "Received: [1]."),
+        ("url", "Received: 'url'."),
+        (None, "Received: null."),
     ],
 )
 def test_malformed_json_request_is_400_and_says_what(api: Api, content: Any, said: str) -> None:
@@ -66,6 +67,15 @@ def test_a_value_too_large_to_be_shown_is_400_too(api: Api, kind: str) -> None:
 def test_what_is_not_json_is_400(api: Api, body: bytes) -> None:
     reply = api.send("POST", "/predict", body=body, content_type="application/json")
     assert "not valid JSON" in check_problem(reply, 400, "bad_request")
+
+
+@pytest.mark.parametrize(
+    ("body", "key"),
+    [(b'{"url": "https://x", "url": "https://y"}', "url"), (b'{"url": {"a": 1, "a": 1}}', "a")],
+)
+def test_a_json_key_that_is_given_twice_is_400(api: Api, body: bytes, key: str) -> None:
+    reply = api.send("POST", "/predict", body=body, content_type="application/json")
+    assert f"The JSON key '{key}' is given twice." in check_problem(reply, 400, "bad_request")
 
 
 @pytest.mark.parametrize("kind", [None, "application/json", "image/png", "multipart/form-data"])
