@@ -76,7 +76,8 @@ def main(arguments: list[str]) -> None:
     print(table(result))
     if options.write:
         write_result("image_size", result)
-        write_text(DOCUMENT, put_into(DOCUMENT.read_text(), result))
+        marks = (BEGIN, END)
+        write_text(DOCUMENT, replace_marked(DOCUMENT.read_text(), marks, table(result)))
 
 
 def measure() -> dict[str, Any]:
@@ -143,15 +144,6 @@ def bar_bytes(result: dict[str, Any]) -> float:
     """Return what the default may add: the bar's share of course-style, byte code not counted."""
     course = result["images"]["course"]
     return float(BAR * (course["added_bytes"] - course["byte_code_bytes"]))
-
-
-def put_into(document: str, result: dict[str, Any]) -> str:
-    """Return a document with the table between its markers.
-
-    Raises:
-        ValueError: the markers are not there.
-    """
-    return replace_marked(document, (BEGIN, END), table(result))
 
 
 def write_course_context(folder: Path, model_bytes: int) -> None:

@@ -98,22 +98,15 @@ def overhead_ms(requests: int) -> list[float]:
     return taken[requests // 10 :]
 
 
-def batch_ratios(rounds: int, *, service: Service | None = None) -> list[float]:
-    """Return each round's (batch - first download) / bare work.
-
-    Args:
-        rounds: after one that warms up.
-        service: its settings are replaced. The shipped model by default.
-    """
+def batch_ratios(rounds: int) -> list[float]:
+    """Return each round's (batch - first download) / bare work, after one that warms up."""
     files = [file.read_bytes() for file in sorted(EXAMPLES.iterdir())]
     images = list(itertools.islice(itertools.cycle(files), BATCH))
     resources = {f"/{n}.jpg": Resource(image, delay_s=SLOW_S) for n, image in enumerate(images)}
     with ImageServer(resources) as server:
-        settings = Settings(trusted_image_hosts=frozenset({server.host}))
-        loaded = service or load_service(settings)
-        ready = Service(settings, loaded.classifier)
+        service = load_service(Settings(trusted_image_hosts=frozenset({server.host})))
         urls = [server.url(path) for path in resources]
-        return [_batch_ratio(ready, urls, images) for _ in range(rounds + 1)][1:]
+        return [_batch_ratio(service, urls, images) for _ in range(rounds + 1)][1:]
 
 
 def _batch_ratio(service: Service, urls: list[str], images: Sequence[bytes]) -> float:

@@ -11,7 +11,6 @@ Two threads stand for 3,538 MB, where Lambda gives two vCPUs. More cannot be mea
 
 from __future__ import annotations
 
-import io
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +29,7 @@ from benchmarks.harness import (
 from benchmarks.masking import lambda_lane
 from tools.emulator import EmulatorError
 from tools.image_server import ImageServer, Resource
+from training.data.augment import encoded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -131,6 +131,4 @@ def draw_photo(megapixels: float) -> bytes:
     rows = np.linspace(40, 200, height, dtype=np.float32)[:, None, None]
     noise = np.random.default_rng(0).normal(0, 12, (height, width, 3)).astype(np.float32)
     pixels = (rows + noise).clip(0, 255).astype(np.uint8)
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "JPEG", quality=85)
-    return buffer.getvalue()
+    return encoded(Image.fromarray(pixels), "JPEG", quality=85)

@@ -11,7 +11,6 @@ import argparse
 import base64
 import dataclasses
 import hashlib
-import io
 import json
 import re
 import secrets
@@ -31,6 +30,7 @@ from lambda_function.classifier import Classifier
 from lambda_function.errors import ServiceError
 from lambda_function.images.decode import decode_image, preprocess
 from lambda_function.metadata import ModelMetadata, read_metadata
+from training.data.augment import encoded
 from training.data.dataset import find_dataset
 from training.evaluation.loaded_model import load_model
 from training.evaluation.model_card import MARKS, card_without_figures
@@ -266,17 +266,14 @@ def _drawing() -> bytes:
     """Draw an image for a team that gave none: waves of colour."""
     y, x = np.mgrid[0:400, 0:300] / 40.0
     waves = np.stack([np.sin(x + y), np.sin(2 * x - y), np.cos(x) * np.sin(y)], axis=-1)
-    buffer = io.BytesIO()
-    Image.fromarray((waves * 100 + 128).astype(np.uint8)).save(buffer, "PNG")
-    return buffer.getvalue()
+    return encoded(Image.fromarray((waves * 100 + 128).astype(np.uint8)), "PNG")
 
 
 def _small_copy(data: bytes) -> str:
     image = decode_image(data)
     height = max(1, round(EXAMPLE_WIDTH_PX * image.height / image.width))
-    buffer = io.BytesIO()
-    image.resize((EXAMPLE_WIDTH_PX, height), Image.Resampling.BOX).save(buffer, "WEBP", quality=60)
-    return base64.b64encode(buffer.getvalue()).decode()
+    small = image.resize((EXAMPLE_WIDTH_PX, height), Image.Resampling.BOX)
+    return base64.b64encode(encoded(small, "WEBP", quality=60)).decode()
 
 
 def _figures(model: Path) -> str:

@@ -43,6 +43,7 @@ EXPRESS_REQUEST_USD = 1.00 / MILLION
 EXPRESS_GB_SECOND_USD = 0.00001667
 EXPRESS_MEMORY_GB = 0.0625  # AWS bills at least 64 MB
 S3_READ_MS = 5.0  # of each image, not overlapped by inference (an assumption)
+BATCH_SIZE = 40  # images in one call of a bulk run
 MEMORY_MB = 1769
 MAX_DURATION_MS = 900_000
 
@@ -109,21 +110,20 @@ def request_rows(ms: float) -> list[Row]:
     )
 
 
-def bulk_rows(ms: float, *, batch_size: int = 40) -> list[Row]:
+def bulk_rows(ms: float) -> list[Row]:
     """Return the costs of a million images in a bulk run.
 
     Args:
         ms: duration for one image in milliseconds, without the download from S3.
-        batch_size: images in one call of the function.
 
     Returns:
         Rows as those of ``request_rows``.
     """
-    batches = math.ceil(MILLION / batch_size)
-    batch_s = batch_size * (ms + S3_READ_MS) / 1000
+    batches = math.ceil(MILLION / BATCH_SIZE)
+    batch_s = BATCH_SIZE * (ms + S3_READ_MS) / 1000
     x86, arm = (
         usd_per_million(
-            batch_s, memory_mb=MEMORY_MB, architecture=architecture, images_per_request=batch_size
+            batch_s, memory_mb=MEMORY_MB, architecture=architecture, images_per_request=BATCH_SIZE
         )
         for architecture in ("x86_64", "arm64")
     )
@@ -152,7 +152,8 @@ def tables(ms: float) -> str:
             "",
             *_table(request_rows(ms)),
             "",
-            f"A million images in a bulk run, batches of 40, {ms:g} + {S3_READ_MS:g} ms each:",
+            f"A million images in a bulk run, batches of {BATCH_SIZE}, {ms:g} + {S3_READ_MS:g} ms "
+            "each:",
             "",
             *_table(bulk_rows(ms)),
             "",

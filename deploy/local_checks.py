@@ -22,6 +22,7 @@ from lambda_function.settings import Settings, SettingsError
 
 MEMORY_OF_NEW_ACCOUNTS_MB = 3008  # AWS grants more on request, and no API tells
 DEFAULT_CONCURRENCY = 1000  # of an account, unless raised
+BUILT_IMAGE = "function:latest"  # as `sam build` names it
 MAX_IMAGE_BYTES = 10 * 1024**3  # Lambda's limit for an unpacked image
 HTTP_API_WAITS_S = 30
 DISCOVERY_TIMEOUT_S = 10
@@ -91,22 +92,19 @@ def check_docker(name: str, *, run: Run = subprocess.run) -> str:
     return f"Docker works, and the base image {name} can be pulled"
 
 
-def check_image(architecture: str, *, name: str = "function:latest", run: Run) -> str:
-    """Check the built image's processor and size.
+def check_image(architecture: str, *, run: Run) -> str:
+    """Check the processor and size of the image that `sam build` made.
 
     Args:
         architecture: ``"x86_64"`` or ``"arm64"``, of the function.
-        name: of the image that `sam build` made.
         run: ``subprocess.run``, or a test's.
     """
     wanted = {"x86_64": "amd64", "arm64": "arm64"}[architecture]
-    template = "{{.Architecture}} {{.Size}}"
-    inspected = run(
-        ["docker", "image", "inspect", name, "--format", template], capture_output=True, text=True
-    )
+    command = ["docker", "image", "inspect", BUILT_IMAGE, "--format", "{{.Architecture}} {{.Size}}"]
+    inspected = run(command, capture_output=True, text=True)
     words = inspected.stdout.split()
     if inspected.returncode or len(words) != 2:
-        return f"the image {name} cannot be inspected"
+        return f"the image {BUILT_IMAGE} cannot be inspected"
     if words[0] != wanted:
         raise CheckFailed(
             f"The image is built for {words[0]}, and the function is Architecture={architecture}. "

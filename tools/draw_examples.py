@@ -127,10 +127,10 @@ def _silhouette(garment: Garment, size: tuple[int, int]) -> Image.Image:
     return mask.filter(ImageFilter.GaussianBlur(1.5))
 
 
-def _smooth(outline: tuple[Point, ...], rounds: int = 2) -> list[Point]:
+def _smooth(outline: tuple[Point, ...]) -> list[Point]:
     """Round the corners (Chaikin, 1974)."""
     points = list(outline)
-    for _ in range(rounds):
+    for _ in range(2):
         following = [*points[1:], points[0]]
         points = [
             (a[0] * (1 - t) + b[0] * t, a[1] * (1 - t) + b[1] * t)

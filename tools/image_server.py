@@ -41,10 +41,10 @@ class ImageServer:
     Other paths return 404. ``?...`` after a path is ignored, so that a URL can be made unique.
     """
 
-    def __init__(self, resources: Mapping[str, Resource], *, port: int = 0) -> None:
+    def __init__(self, resources: Mapping[str, Resource]) -> None:
         self.resources = dict(resources)
         self.requests = 0
-        self._server = _Server(("127.0.0.1", port), self._handler_class())
+        self._server = _Server(("127.0.0.1", 0), self._handler_class())
 
     def __enter__(self) -> ImageServer:
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()

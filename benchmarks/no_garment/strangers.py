@@ -27,6 +27,7 @@ from PIL import Image
 
 from benchmarks.baselines import REQUIREMENTS, BaselineError
 from lambda_function.images.formats import FORMATS, SNIFF_BYTES, sniff
+from training.data.augment import encoded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -126,9 +127,9 @@ def carried_files(
 def surfaces() -> Iterator[tuple[str, bytes]]:
     """Yield even surfaces and noise, drawn here, as PNG."""
     for name, grey in (("white", 255), ("grey", 128), ("black", 0)):
-        yield name, _to_png(Image.fromarray(np.full((533, 400, 3), grey, np.uint8)))
+        yield name, encoded(Image.fromarray(np.full((533, 400, 3), grey, np.uint8)), "PNG")
     noise = np.random.default_rng(0).integers(0, 256, (533, 400, 3), np.uint8)
-    yield "noise", _to_png(Image.fromarray(noise))
+    yield "noise", encoded(Image.fromarray(noise), "PNG")
 
 
 def readable(data: bytes) -> bytes:
@@ -136,7 +137,7 @@ def readable(data: bytes) -> bytes:
     if sniff(data[:SNIFF_BYTES]) in FORMATS:
         return data
     with Image.open(io.BytesIO(data)) as image:
-        return _to_png(image.convert("RGB"))
+        return encoded(image.convert("RGB"), "PNG")
 
 
 def _archived(
@@ -162,9 +163,3 @@ def _archived(
 def _locked_hashes() -> set[str]:
     text = (REQUIREMENTS / "serving.txt").read_text(encoding="utf-8")
     return set(re.findall(r"sha256:([0-9a-f]{64})", text))
-
-
-def _to_png(image: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG")
-    return buffer.getvalue()

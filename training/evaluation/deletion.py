@@ -107,13 +107,12 @@ def hide(
     return np.where(cells[np.ix_(rows, columns)][..., np.newaxis], grey, tensor)
 
 
-def measure(classifier: Classifier, split: Split, *, share: float = SHARE) -> Deletion:
+def measure(classifier: Classifier, split: Split) -> Deletion:
     """Hide cells of every image in each way.
 
     Args:
         classifier: with an activation map.
         split: the images.
-        share: of the cells to hide.
 
     Raises:
         ModelFileError: the model has no activation map.
@@ -135,7 +134,7 @@ def measure(classifier: Classifier, split: Split, *, share: float = SHARE) -> De
         activation_map = np.asarray(outputs.activation_map)
         best = int(outputs.probabilities.argmax())
         before.append(float(outputs.probabilities[best]))
-        for way, cells in choose_cells(activation_map[..., best], share, rng).items():
+        for way, cells in choose_cells(activation_map[..., best], SHARE, rng).items():
             after = classifier.predict(hide(tensor, cells, grey)[np.newaxis])
             drops[way].append(before[-1] - float(after[best]))
             changed[way].append(int(after.argmax()) != best)
@@ -143,7 +142,7 @@ def measure(classifier: Classifier, split: Split, *, share: float = SHARE) -> De
         np.array(before),
         {way: np.array(values) for way, values in drops.items()},
         {way: np.array(values) for way, values in changed.items()},
-        max(1, round(share * described.height * described.width)),
+        max(1, round(SHARE * described.height * described.width)),
         (described.height, described.width),
     )
 

@@ -19,15 +19,15 @@ Probabilities = NDArray[np.floating[Any]]
 Labels = NDArray[np.integer[Any]]
 
 BINS = 10  # of confidence, of equal width
-RESAMPLES = 10_000  # of groups
+RESAMPLES, RESAMPLES_OF_IMAGES = 10_000, 1000  # of groups, and of single images
 FEW_IMAGES = 10  # A group with fewer has no row of its own in ``by_group``.
 
 
-def wilson_interval(correct: int, total: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Return Wilson's score interval of a proportion (JASA 22, 1927), 0..1."""
+def wilson_interval(correct: int, total: int) -> tuple[float, float]:
+    """Return Wilson's 95 % score interval of a proportion (JASA 22, 1927), 0..1."""
     if total <= 0 or not 0 <= correct <= total:
         raise ValueError(f"need 0 <= correct <= total, total > 0. Received: {correct}, {total}")
-    z = NormalDist().inv_cdf(0.5 + confidence / 2)
+    z = NormalDist().inv_cdf(0.975)
     share = correct / total
     centre = share + z * z / (2 * total)
     spread = z * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
@@ -116,24 +116,17 @@ def bootstrap_interval(
     metric: Callable[[Probabilities, Labels], float],
     probabilities: Probabilities,
     labels: Labels,
-    *,
-    confidence: float = 0.95,
-    resamples: int = 1000,
-    seed: int = 0,
 ) -> tuple[float, float]:
-    """Return the percentile bootstrap interval of ``metric(probabilities, labels)``."""
-    rng = np.random.default_rng(seed)
+    """Return the 95 % percentile bootstrap interval of ``metric(probabilities, labels)``."""
+    rng = np.random.default_rng(0)
     size = len(labels)
-    draws = (rng.integers(0, size, size) for _ in range(resamples))
+    draws = (rng.integers(0, size, size) for _ in range(RESAMPLES_OF_IMAGES))
     values = [metric(probabilities[draw], labels[draw]) for draw in draws]
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(values, [tail, 1 - tail])
+    low, high = np.quantile(values, [0.025, 0.975])
     return float(low), float(high)
 
 
-def bootstrap_groups(
-    groups: NDArray[np.str_], values: NDArray[np.float64], seed: int = 0
-) -> NDArray[np.float64]:
+def bootstrap_groups(groups: NDArray[np.str_], values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the mean of ``values`` in resamples of whole groups, float64, (resamples,).
 
     The images of one person are not independent, so persons are drawn, with replacement (the
@@ -142,11 +135,10 @@ def bootstrap_groups(
     Args:
         groups: (images,), of each image.
         values: float64, (images,).
-        seed: of the draws.
     """
     names, group_of = np.unique(groups, return_inverse=True)
     sums, sizes = np.bincount(group_of, values), np.bincount(group_of)
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     drawn = rng.integers(0, len(names), (RESAMPLES, len(names)))
     return np.asarray(sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1))
 

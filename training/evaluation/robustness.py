@@ -35,6 +35,7 @@ from training.provenance import command, provenance
 
 OUTPUT = Path("runs") / "robustness"
 ALLOWED = 0.01  # of accuracy
+IMAGES_ON_DISK = 64  # at a time, because enlarged images are large
 EXIF_ORIENTATION = 0x0112
 ROTATED_90_CW = 6  # the viewer rotates it clockwise, so the stored image lies on its left side
 
@@ -87,21 +88,18 @@ def vary(split: Split, variation: Callable[[Image.Image], bytes], folder: Path) 
     return dataclasses.replace(split, paths=tuple(paths))
 
 
-def correct_predictions(
-    model: LoadedModel, split: Split, variation: str, *, batch_size: int = 64
-) -> NDArray[np.bool_]:
+def correct_predictions(model: LoadedModel, split: Split, variation: str) -> NDArray[np.bool_]:
     """Return which images are classified correctly in a variation, bool, (images,).
 
     Args:
         model: the model.
         split: the original images.
         variation: one of ``VARIATIONS``.
-        batch_size: images on disk at a time, because enlarged images are large.
     """
     correct = []
     with tqdm(total=len(split), desc=variation, unit="image", disable=None) as bar:
-        for start in range(0, len(split), batch_size):
-            part = split.subset(np.arange(start, min(start + batch_size, len(split))))
+        for start in range(0, len(split), IMAGES_ON_DISK):
+            part = split.subset(np.arange(start, min(start + IMAGES_ON_DISK, len(split))))
             with tempfile.TemporaryDirectory() as folder:
                 varied = vary(part, VARIATIONS[variation], Path(folder))
                 predicted = predict_split(model, varied, quiet=True).argmax(axis=1)

@@ -218,7 +218,7 @@ def search(name: str) -> Callable[[argparse.Namespace, Path], dict[str, Any]]:
         best = max(rows, key=lambda row: max(row["history"]["val_accuracy"]))
         config = HeadConfig(**best["config"])
         head, history = train_head(features, config, keep_best=True)
-        _write_run(parsed, folder, features, config, head, history)
+        write_head_run(folder, features, config, head, history, **_sources(parsed))
         return report(SEARCHES[name], rows, features, folder)
 
     return step
@@ -426,7 +426,7 @@ def _train_head(
     """Train a head, write its run folder and learning curves, and return the figures."""
     with tqdm(total=config.epochs, desc=title, unit="epoch", disable=None) as bar:
         head, history = train_head(features, config, keep_best=True, on_epoch_end=bar.update)
-    file = _write_run(parsed, folder, features, config, head, history)
+    file = write_head_run(folder, features, config, head, history, **_sources(parsed))
     best = max(history["val_accuracy"])
     images = len(features.validation_labels)
     low, high = wilson_interval(round(best * images), images)
@@ -446,18 +446,8 @@ def _train_head(
     }
 
 
-def _write_run(
-    parsed: argparse.Namespace,
-    folder: Path,
-    features: PooledFeatures,
-    config: HeadConfig,
-    head: keras.Model,
-    history: dict[str, list[float]],
-) -> Path:
-    weights = find_weights(parsed.backbone_weights)
-    return write_head_run(
-        folder, features, config, head, history, weights=weights, dataset=parsed.dataset
-    )
+def _sources(parsed: argparse.Namespace) -> dict[str, Any]:
+    return {"weights": find_weights(parsed.backbone_weights), "dataset": parsed.dataset}
 
 
 def _earlier_result(folder: Path) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from lambda_function.metadata import InputSpec
 from training.config import check_ranges
 from training.data.dataset import Split, load_split
-from training.data.features import CACHE, extract
+from training.data.features import extract
 from training.fit.backbone import build_backbone, weights_sha256
 
 # Steps that TensorFlow or JAX run between two returns to Python. A head's step takes less
@@ -82,7 +82,6 @@ def pooled_features(
     views: int = 1,
     limit: int = 0,
     seed: int = 0,
-    cache: Path = CACHE,
 ) -> PooledFeatures:
     """Run the frozen base over the training and validation images, or read its cache.
 
@@ -93,7 +92,6 @@ def pooled_features(
         views: of each training image, see ``augment``.
         limit: use about so many images of each split, for a quick try. 0 for all.
         seed: of the augmentation.
-        cache: folder of cached activations.
     """
     started = time.monotonic()
     training = load_split(dataset, "train").subsample(limit)
@@ -109,7 +107,6 @@ def pooled_features(
             weights_id=identity,
             view=view,
             seed=seed,
-            cache=cache,
             label=f"{spec.height} px {label}",
         )
         return np.asarray(found, dtype=np.float32)

@@ -21,6 +21,7 @@ mpl.use("Agg")
 from matplotlib import pyplot as plt
 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#666666", "#B8A800")
+SIDE = 150  # of an image in a grid, in pixels
 _STYLE = {
     "figure.dpi": 130,
     "font.size": 10,
@@ -60,9 +61,7 @@ def learning_curves(
         return _save(figure, path)
 
 
-def image_grid(
-    path: Path, rows: Mapping[str, Sequence[Image.Image]], title: str, side: int = 150
-) -> Path:
+def image_grid(path: Path, rows: Mapping[str, Sequence[Image.Image]], title: str) -> Path:
     """Draw images in rows, each row with a name."""
     columns = max(len(images) for images in rows.values())
     with plt.rc_context({**_STYLE, "axes.grid": False}):
@@ -72,7 +71,7 @@ def image_grid(
         )  # fmt: skip
         for line, (name, images) in zip(grid, rows.items(), strict=True):
             for axes, image in zip(line, images, strict=False):
-                axes.imshow(image.resize((side, side), Image.Resampling.BICUBIC))
+                axes.imshow(image.resize((SIDE, SIDE), Image.Resampling.BICUBIC))
             for axes in line:
                 axes.set(xticks=[], yticks=[])
                 axes.spines[:].set_visible(False)
