@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -22,14 +22,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from lambda_function import REPOSITORY, SHIPPED_MODEL
-from tools.draw_examples import GARMENTS, draw
 from tools.image_server import ImageServer, Resource
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-# The tests draw their own images, because ``examples/`` belongs to the shipped model.
-EXAMPLES = Path(tempfile.gettempdir()) / f"browser-images-{os.getpid()}"
+# The tests have their own images, because ``examples/`` belongs to the shipped model.
+IMAGES = Path(__file__).parent / "images"
+PANTS = IMAGES / "pants.jpg"
+SHIRT = IMAGES / "t-shirt.jpg"
 TINY_MODEL = REPOSITORY / "tests" / "data" / "tiny.tflite"
 TINY_MAP_MODEL = REPOSITORY / "tests" / "data" / "tiny_map.tflite"
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -97,21 +98,21 @@ class Demo:
         return found
 
 
-@pytest.fixture(scope="session", autouse=True)
-def drawn_images() -> Iterator[None]:
-    """Draw two garments to ``EXAMPLES``."""
-    EXAMPLES.mkdir()
-    for name in ("pants", "t-shirt"):
-        draw(GARMENTS[name]).save(EXAMPLES / f"{name}.jpg", quality=88)
-    yield
-    shutil.rmtree(EXAMPLES)
-
-
 def box(demo: Demo, selector: str) -> dict[str, float]:
     """Return where an element is, in pixels of the page."""
     found = demo.page.locator(selector).bounding_box()
     assert found
     return dict(found)
+
+
+def run_shell(command: str, folder: Path) -> Any:
+    """Run a command that a page shows as text in a shell, as a reader would."""
+    if not shutil.which("curl"):
+        pytest.skip("no curl: the commands that the page shows cannot be tried")
+    done = subprocess.run(
+        ["sh", "-c", command], cwd=folder, capture_output=True, timeout=60, check=True
+    )
+    return json.loads(done.stdout)
 
 
 @pytest.fixture(scope="session")
@@ -139,9 +140,9 @@ def browser(chromium_path: str) -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="session")
-def images(drawn_images: None) -> Iterator[ImageServer]:
-    """Serve the drawn images as a stranger's web server would."""
-    found = {f"/{path.name}": Resource(path.read_bytes()) for path in EXAMPLES.glob("*.jpg")}
+def images() -> Iterator[ImageServer]:
+    """Serve the images as a stranger's web server would."""
+    found = {f"/{path.name}": Resource(path.read_bytes()) for path in IMAGES.glob("*.jpg")}
     found["/page.jpg"] = Resource(b"<html>no image</html>", "text/html")
     with ImageServer(found) as server:
         yield server

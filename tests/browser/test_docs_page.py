@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.browser.conftest import EXAMPLES, Demo
+from tests.browser.conftest import PANTS, SHIRT, Demo, run_shell
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
     from tools.image_server import ImageServer
 
 pytestmark = pytest.mark.browser
-PANTS = EXAMPLES / "pants.jpg"
 
 
 @pytest.fixture
@@ -37,15 +35,6 @@ def send(docs: Demo) -> Any:
     docs.page.get_by_role("button", name="Send").click()
     docs.page.locator("#status", has_text="HTTP").wait_for()
     return json.loads(docs.page.locator("#response").inner_text())
-
-
-def run_shell(command: str, folder: Path) -> Any:
-    if not shutil.which("curl"):
-        pytest.skip("no curl: the commands that the page shows cannot be tried")
-    done = subprocess.run(
-        ["sh", "-c", command], cwd=folder, capture_output=True, timeout=60, check=True
-    )
-    return json.loads(done.stdout)
 
 
 def without_times(response: dict[str, Any]) -> dict[str, Any]:
@@ -111,7 +100,7 @@ def test_the_image_that_was_given_last_is_sent(docs: Demo, images: ImageServer) 
 
 def test_every_command_of_the_page_works(docs: Demo, images: ImageServer, tmp_path: Path) -> None:
     shutil.copy(PANTS, tmp_path / "image.jpg")
-    shutil.copy(EXAMPLES / "t-shirt.jpg", tmp_path / "other.png")
+    shutil.copy(SHIRT, tmp_path / "other.png")
     first, *commands = [
         text
         for text in docs.page.locator("main > pre, main > .map > pre").all_inner_texts()

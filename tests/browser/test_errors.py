@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.browser.conftest import EXAMPLES, Demo
+from tests.browser.conftest import PANTS, Demo
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from tools.image_server import ImageServer
 
 pytestmark = pytest.mark.browser
-PANTS = EXAMPLES / "pants.jpg"
 REQUEST_ID = re.compile(r"request [0-9a-f-]{36}")
 
 

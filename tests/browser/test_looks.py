@@ -13,13 +13,12 @@ import pytest
 from PIL import Image
 
 from lambda_function.metadata import read_metadata
-from tests.browser.conftest import EXAMPLES, REPOSITORY, SHIPPED_MODEL, Demo, box, serve
+from tests.browser.conftest import PANTS, REPOSITORY, SHIPPED_MODEL, Demo, box, serve
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 pytestmark = pytest.mark.browser
-PANTS = EXAMPLES / "pants.jpg"
 RUN_PORT = 8080  # of `make run`, for the command in the screenshot
 IMAGES = REPOSITORY / "docs" / "images"
 PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.browser.conftest import EXAMPLES, Demo
+from tests.browser.conftest import PANTS, Demo
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.browser
 
 
 def test_no_request_leaves_the_origin(demo: Demo) -> None:
-    demo.page.set_input_files("#file", EXAMPLES / "pants.jpg")
+    demo.page.set_input_files("#file", PANTS)
     demo.answer()
     demo.page.click("#example")
     demo.page.locator("#curl", has_text="example.webp").wait_for()

@@ -6,7 +6,6 @@ import base64
 import io
 import json
 import shutil
-import subprocess
 import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,7 @@ import pytest
 from PIL import Image
 
 from lambda_function.metadata import read_metadata
-from tests.browser.conftest import EXAMPLES, SHIPPED_MODEL, Demo
+from tests.browser.conftest import PANTS, SHIPPED_MODEL, SHIRT, Demo, run_shell
 from tests.conftest import RELEASE
 
 if TYPE_CHECKING:
@@ -26,8 +25,6 @@ if TYPE_CHECKING:
     from tools.image_server import ImageServer
 
 pytestmark = pytest.mark.browser
-PANTS = EXAMPLES / "pants.jpg"
-SHIRT = EXAMPLES / "t-shirt.jpg"
 CARRY = """([base64, name, type, text]) => {
   const data = new DataTransfer();
   if (base64) {
@@ -235,14 +232,7 @@ def test_the_shown_command_does_the_same_for_an_address(
 
 
 def run_shown_command(page: Page, folder: Path) -> list[tuple[str, str]]:
-    """Run the command as text in a shell, as a reader would."""
-    if not shutil.which("curl"):
-        pytest.skip("no curl: the command that the page shows cannot be tried")
-    command = page.locator("#curl").inner_text()
-    done = subprocess.run(
-        ["sh", "-c", command], cwd=folder, capture_output=True, timeout=60, check=True
-    )
-    return rows_of(json.loads(done.stdout))
+    return rows_of(run_shell(page.locator("#curl").inner_text(), folder))
 
 
 def test_the_command_is_copied(new_demo: Callable[..., Demo]) -> None:
