@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from typing import Any
@@ -19,3 +20,8 @@ def run_python(*words: object, **options: Any) -> subprocess.CompletedProcess[st
     given = {"cwd": REPOSITORY, "timeout": 120, "check": False, **options}
     words = (sys.executable, *map(str, words))
     return subprocess.run(words, capture_output=True, text=True, **given)
+
+
+def hear_interrupts() -> None:
+    """Let a process be interrupted: a shell's background job is started deaf to it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import ast
-import signal
 import sys
 from pathlib import Path
 
 import pytest
 
 from lambda_function import REPOSITORY
-from tests.support.processes import run_python
+from tests.support.processes import hear_interrupts, run_python
 from training.commands import COMMANDS, main
 
 
@@ -102,9 +101,6 @@ runpy.run_module("training", run_name="__main__", alter_sys=True)
 
 @pytest.mark.parametrize("code", [INTERRUPTED_IN_A_FINALISER, INTERRUPTED_WHILE_IMPORTING])
 def test_an_interrupt_is_heard_wherever_it_falls(code: str) -> None:
-    def hear_interrupts() -> None:  # a shell's background job is started deaf to them
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-
     words = ("-W", "ignore::RuntimeWarning", "-c", code)
     found = run_python(*words, timeout=50, preexec_fn=hear_interrupts)
     assert found.returncode == 130, found.stderr

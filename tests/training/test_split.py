@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.support.colours import printed_error
 from training.commands import main
 from training.data.dataset import is_split, load_split
 from training.data.split import (
@@ -319,12 +320,6 @@ def test_the_split_of_a_run_keeps_groups_on_one_side(folder: Path, tmp_path: Pat
     assert screws in ({str(i) for i in range(0, 20, 2)}, {str(i) for i in range(1, 20, 2)})
 
 
-def one_error(capsys: pytest.CaptureFixture[str]) -> str:
-    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
-    assert len(errors) == 1
-    return errors[0]
-
-
 def test_bad_input_is_one_sentence_and_nothing_is_written(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -332,32 +327,32 @@ def test_bad_input_is_one_sentence_and_nothing_is_written(
     arguments = ["split", f"--dataset={folder}", f"--to={out}"]
 
     assert main([*arguments, "--validation=0"]) == 2
-    assert "Received: validation 0.0, test 0.0" in one_error(capsys)
+    assert "Received: validation 0.0, test 0.0" in printed_error(capsys)
     assert main([*arguments, "--validation=0.6", "--test=0.4"]) == 2
-    assert "below 1 together. Received: validation 0.6, test 0.4" in one_error(capsys)
+    assert "below 1 together. Received: validation 0.6, test 0.4" in printed_error(capsys)
     assert main([*arguments, "--seed=-1"]) == 2
-    assert "seed" in one_error(capsys)
+    assert "seed" in printed_error(capsys)
     assert main([*arguments, f"--groups={tmp_path / 'absent.csv'}"]) == 2
-    assert "no file of groups at" in one_error(capsys)
+    assert "no file of groups at" in printed_error(capsys)
     (tmp_path / "groups.csv").write_text("file,person\n1.png,ada\n")
     assert main([*arguments, f"--groups={tmp_path / 'groups.csv'}"]) == 2
-    assert "must have the columns image and group. Received: file, person" in one_error(capsys)
+    assert "must have the columns image and group. Received: file, person" in printed_error(capsys)
     (tmp_path / "groups.csv").write_text("image,group\nnobody.png,ada\n")
     assert main([*arguments, f"--groups={tmp_path / 'groups.csv'}"]) == 2
-    assert "no image of the groups is in" in one_error(capsys)
+    assert "no image of the groups is in" in printed_error(capsys)
     assert main(["split", f"--dataset={folder.parent}", f"--to={tmp_path.parent / 'out'}"]) == 2
-    assert "holds 1 class folder(s); 2 are needed" in one_error(capsys)
+    assert "holds 1 class folder(s); 2 are needed" in printed_error(capsys)
     write_noise(folder / "rare" / "1.png", 500)
     assert main(arguments) == 2
-    assert "too few images for 2 splits" in one_error(capsys)
+    assert "too few images for 2 splits" in printed_error(capsys)
     assert not out.exists()
     out.mkdir()
     assert main(arguments) == 2
-    assert "exists already" in one_error(capsys)
+    assert "exists already" in printed_error(capsys)
     assert list(out.iterdir()) == []
     inside = folder / "rare" / "split"
     assert main(["split", f"--dataset={folder}", f"--to={inside}"]) == 2
-    assert "is inside the data set" in one_error(capsys)
+    assert "is inside the data set" in printed_error(capsys)
     assert not inside.exists()
 
 

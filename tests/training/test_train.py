@@ -29,6 +29,8 @@ keras = pytest.importorskip("keras", reason="needs Keras: make test-training")
 
 from lambda_function import REPOSITORY  # noqa: E402
 from lambda_function.metadata import InputSpec  # noqa: E402
+from tests.support.colours import printed_error  # noqa: E402
+from tests.support.processes import hear_interrupts  # noqa: E402
 from tests.support.shapes import CLASSES, draw  # noqa: E402
 from training.commands import main  # noqa: E402
 from training.config import TrainConfig  # noqa: E402
@@ -411,9 +413,6 @@ def test_a_killed_run_loses_at_most_one_epoch_and_ends_as_if_nothing_had_been(
 
 
 def test_an_interrupt_says_how_to_go_on(tmp_path: Path, drawings: Path, weights: Path) -> None:
-    def hear_interrupts() -> None:  # a shell's background job is started deaf to them
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-
     arguments = command(drawings, weights, name="stopped", epochs=500)
     process = start(tmp_path, arguments, preexec_fn=hear_interrupts)
     wait_for_epochs(process, tmp_path / "runs" / "stopped" / "history.csv", 1)
@@ -435,12 +434,6 @@ def test_a_finished_run_is_not_trained_again(
 
 
 # --- bad input ---------------------------------------------------------------
-
-
-def one_sentence(capsys: pytest.CaptureFixture[str]) -> str:
-    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
-    assert len(errors) == 1
-    return errors[0]
 
 
 def test_another_configuration_does_not_go_on_with_a_run(
@@ -471,7 +464,7 @@ def test_weights_are_compared_until_a_run_is_finished(tmp_path: Path) -> None:
     check_settings(tmp_path, {"weights": "of another"})
 
 
-def test_many_different_settings_are_told_in_one_sentence(tmp_path: Path) -> None:
+def test_many_different_settings_are_told_in_printed_error(tmp_path: Path) -> None:
     record_settings(tmp_path, dict.fromkeys("abcdef", 0))
     with pytest.raises(ConfigError, match=r"a is 0, not None; .*d is 0, not None; and 2 more\)"):
         check_settings(tmp_path, {})
@@ -497,7 +490,7 @@ def test_an_empty_licence_is_refused(
 ) -> None:
     options = {"name": "x", "epochs": 2, "runs": tmp_path, "licence": ""}
     assert main(command(drawings, weights, **options)) == 2
-    assert "an SPDX identifier, such as MIT. Received: ''" in one_sentence(capsys)
+    assert "an SPDX identifier, such as MIT. Received: ''" in printed_error(capsys)
 
 
 def test_a_start_that_failed_does_not_take_the_name(
@@ -509,7 +502,7 @@ def test_a_start_that_failed_does_not_take_the_name(
 ) -> None:
     options = {"name": "x", "epochs": 1, "runs": tmp_path, "cache": cache}
     assert main(command(drawings, weights, start_from="nope", **options)) == 2
-    assert "start_from names no finished run" in one_sentence(capsys)
+    assert "start_from names no finished run" in printed_error(capsys)
     assert not (tmp_path / "x").exists()
     assert main(command(drawings, weights, **options)) == 0  # one epoch: half of it warms up
     assert f"wrote {tmp_path / 'x' / 'model.keras'}" in capsys.readouterr().out
@@ -528,10 +521,10 @@ def test_weights_that_do_not_fit_are_refused_in_one_line(
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
     model.save_weights(tmp_path / "other.weights.h5")
     assert main(command(drawings, tmp_path / "other.weights.h5", name="x", epochs=2)) == 2
-    assert "other.weights.h5 cannot be used" in one_sentence(capsys)
+    assert "other.weights.h5 cannot be used" in printed_error(capsys)
     (tmp_path / "text.weights.h5").write_text("no weights")
     assert main(command(drawings, tmp_path / "text.weights.h5", name="x", epochs=2)) == 2
-    assert "text.weights.h5 cannot be used" in one_sentence(capsys)
+    assert "text.weights.h5 cannot be used" in printed_error(capsys)
 
 
 def test_weights_that_are_not_there_are_named(tmp_path: Path) -> None:
@@ -552,7 +545,7 @@ def test_an_unreadable_image_amid_an_epoch_is_one_sentence_and_leaves_no_process
     options = {"first_trainable_block": 1, "augmentation": "strong", "batch_size": 2}
     assert main(command(tmp_path / "data", weights, name="x", epochs=1, **options)) == 2
 
-    assert "square/1.png cannot be used: The image is empty" in one_sentence(capsys)
+    assert "square/1.png cannot be used: The image is empty" in printed_error(capsys)
     assert multiprocessing.active_children() == []
 
 
@@ -572,7 +565,7 @@ def test_an_unreadable_image_is_named_and_what_was_finished_kept(
     broken.write_bytes(whole[: len(whole) // 2])
     arguments = command(tmp_path / "data", weights, name="x", epochs=2, batch_size=2)
     assert main(arguments) == 2
-    assert "square/1.png cannot be used" in one_sentence(capsys)
+    assert "square/1.png cannot be used" in printed_error(capsys)
     assert not (tmp_path / "runs" / "x" / "model.keras").exists()
     broken.write_bytes(whole)
     assert main(arguments) == 0
@@ -608,18 +601,18 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing_half_written(
     assert not list(tmp_path.rglob("*.keras"))
 
 
-def test_a_batch_that_cannot_be_shared_and_a_loss_without_bound_are_one_sentence(
+def test_a_batch_that_cannot_be_shared_and_a_loss_without_bound_are_printed_error(
     drawings: Path, weights: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     options = {"name": "x", "epochs": 2, "runs": tmp_path, "cache": cache}
     monkeypatch.setattr("training.fit.train.device_count", lambda: 3)
     assert main(command(drawings, weights, **options)) == 2
-    assert "a batch of 8 images does not divide among 3 devices" in one_sentence(capsys)
+    assert "a batch of 8 images does not divide among 3 devices" in printed_error(capsys)
     monkeypatch.undo()
     diverging = {"learning_rate": 1e38, "ema_momentum": 0.0, "views": 1}
     assert main(command(drawings, weights, **options | diverging)) == 2
-    assert "has diverged. Try a lower --learning-rate (now 1e+38)" in one_sentence(capsys)
+    assert "has diverged. Try a lower --learning-rate (now 1e+38)" in printed_error(capsys)
     assert not (tmp_path / "x" / "model.keras").exists()
 
 

@@ -35,11 +35,6 @@ def wilson_interval(correct: int, total: int) -> tuple[float, float]:
     return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
 
 
-def accuracy(probabilities: Probabilities, labels: Labels) -> float:
-    """Return the share of images whose most probable class is the label."""
-    return float(np.mean(probabilities.argmax(axis=1) == labels))
-
-
 def confusion_matrix(probabilities: Probabilities, labels: Labels) -> NDArray[np.int64]:
     """Return counts, int64, (classes, classes): row is the label, column the prediction."""
     classes = probabilities.shape[1]
