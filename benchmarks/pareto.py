@@ -57,9 +57,7 @@ def main(arguments: list[str]) -> None:
     environments = {LITERT: Path(sys.prefix), TFLITE_RUNTIME: COURSE.venv}
     rows = [describe(path) for path in options.artifacts]
     add_accuracy(rows, options.artifacts, load_split(find_dataset(options.dataset), "validation"))
-    for row, path in zip(
-        tqdm(rows, desc="measuring", disable=None), options.artifacts, strict=True
-    ):
+    for row, path in zip(tqdm(rows, disable=None), options.artifacts, strict=True):
         row["lanes"] = measure(path, measured_lanes, environments)
     mark_front(rows)
     result = {**record, "threads": list(THREADS), "seconds": SECONDS, "rows": rows}

@@ -14,7 +14,6 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before Keras: no start-up chatter
 
@@ -38,16 +37,12 @@ def main(arguments: list[str] | None = None) -> int:
         print(__doc__)
         return 0 if words else 2
     module = COMMANDS.get(words[0])
-    path = Path(words[0])
-    if not (module or path.suffix or path.exists() or words[0].startswith("-")):
-        print(
-            f"error: no command and no file {words[0]}. Name a .keras file of a run, or one of the "
-            f"commands {', '.join(COMMANDS)}",
-            file=sys.stderr,
-        )
-        return 2
     command = importlib.import_module(module or "converter.convert").main
     try:
+        if not module and words[0].isalpha():
+            raise ConverterError(
+                f"no command {words[0]}. Name one of {', '.join(COMMANDS)}, or a run's .keras file"
+            )
         return int(command(words[1:] if module else words))
     except (ConverterError, DatasetError, MetadataError, ArtifactError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -369,11 +369,7 @@ def _take_tflite(
 
 
 def _own_folder(metadata: ModelMetadata) -> Path:
-    """Return the folder of the model's name.
-
-    Raises:
-        SourceError: it holds what was made of another file.
-    """
+    """Return the folder of the model's name, unless it holds what was made of another file."""
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", metadata.name).strip(".-") or "model"
     folder = IMPORTED / name
     if name != metadata.name:

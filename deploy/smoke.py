@@ -259,11 +259,7 @@ def protection_checks(endpoint: Endpoint) -> Iterator[Check]:
 
 
 def run_checks(checked: Iterator[Check]) -> int:
-    """Run checks, print a line for each, and return how many failed.
-
-    Raises:
-        EndpointUnreachable: the first request got no response.
-    """
+    """Run checks, print a line for each, and return how many failed."""
     failures = 0
     for name, check in checked:
         try:

@@ -27,7 +27,6 @@ from lambda_function.errors import (
     BadRequestError,
     MethodNotAllowedError,
     NotFoundError,
-    shown,
     to_service_error,
 )
 from lambda_function.fetching.identity import is_own_request
@@ -200,10 +199,8 @@ def _respond_direct(event: Any, context: RequestContext) -> dict[str, Any]:
         if is_queue_event(event):
             raise QueueEventError
         if not isinstance(event, dict):
-            raise BadRequestError(
-                'The event must be a JSON object such as {"url": "https://..."}. '
-                f"Received: {shown(event)}."
-            )
+            rule = 'The event must be a JSON object such as {"url": "https://..."}.'
+            raise BadRequestError(rule, received=event)
         handler = next((DIRECT[key] for key in DIRECT if key in event), predict_direct)
         body = handler(event, context)
         context.log.fields.update(status=200)

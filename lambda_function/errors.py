@@ -30,16 +30,18 @@ class ServiceError(Exception):
         status: HTTP status code.
         code: stable machine-readable name. It is part of the API and never changes.
         title: short human-readable summary, the same for every occurrence.
-        detail: what was wrong with this request, with the value and what to do.
+        rule: what was wrong with this request and what to do, without the value received.
+        detail: the same with the value.
     """
 
     status: ClassVar[int]
     code: ClassVar[str]
     title: ClassVar[str]
 
-    def __init__(self, detail: str) -> None:
-        super().__init__(detail)
-        self.detail = detail
+    def __init__(self, rule: str, *, received: object = ...) -> None:
+        self.rule = rule
+        self.detail = rule if received is ... else f"{rule} Received: {shown(received)}."
+        super().__init__(self.detail)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the RFC 9457 problem object, without the request's id."""

@@ -299,8 +299,7 @@ def load_service(settings: Settings) -> Service:
     except OSError as error:
         name = settings.model_uri or SHIPPED_MODEL.name
         raise ArtifactError(
-            f"the model {name} cannot be read ({error.strerror}). MODEL_URI names another, and so "
-            "does MODEL= behind make."
+            f"the model {name} cannot be read ({error.strerror}). MODEL or MODEL_URI names another."
         ) from error
     return Service(settings, classifier)
 

@@ -21,7 +21,6 @@ from lambda_function.errors import (
     BadRequestError,
     FetchError,
     ServiceError,
-    shown,
 )
 from lambda_function.fetching.addresses import NO_PUBLIC_ADDRESS
 
@@ -45,6 +44,7 @@ _NUMERIC = re.compile(r"(?:.*\.)?(?:0x[0-9a-f]*|[0-9]+)")  # a URL's host that "
 _REFUSED_CHARACTERS = re.compile(r"[\x00-\x1f\x7f-\x9f\\\u2028\u2029]")
 # IDNA 2003, which Python has, and IDNA 2008 turn names with these into different hosts.
 _AMBIGUOUS_IN_HOSTS = re.compile("[\u00df\u03c2\u200c\u200d]")
+_NO_NAME = "The URL's host is not a valid name. Write an international one in its xn-- form."
 # What browsers encode (https://url.spec.whatwg.org/#path-percent-encode-set), and "|".
 _ENCODED_IN_PATH = re.compile(r'(?:[^\x21-\x7e]|["<>^`{|}])+')
 _ENCODED_IN_QUERY = re.compile(r'(?:[^\x21-\x7e]|["<>])+')
@@ -106,9 +106,7 @@ def parse_url(url: str) -> Target:
     match = _URL.fullmatch(url.strip(" "))
     scheme = match["scheme"].lower() if match else ""
     if match is None or scheme not in PORTS:
-        raise BadRequestError(
-            f"The URL must begin with http:// or https://. Received: {shown(url)}."
-        )
+        raise BadRequestError("The URL must begin with http:// or https://.", received=url)
     host, port = _host_and_port(match["authority"], scheme)
     path = _percent_encoded(match["path"] or "/", _ENCODED_IN_PATH)
     if match["query"]:
@@ -153,9 +151,7 @@ def parse_location(base: Target, location: str) -> Target:
         raise
     except (BadRequestError, ValueError) as error:
         # Without the value: a log has this reason, and a URL may be a key.
-        reason = (
-            error.detail.partition(" Received: ")[0] if isinstance(error, BadRequestError) else ""
-        )
+        reason = error.rule if isinstance(error, BadRequestError) else ""
         raise FetchError(
             f"The image's server redirects to a URL that is not fetched. {reason}".rstrip()
         ) from error
@@ -179,7 +175,7 @@ def parse_s3_uri(uri: str) -> tuple[str, str]:
             return match["bucket"], match["key"]
     except UnicodeEncodeError:
         pass
-    raise BadRequestError(f"An S3 address must read s3://bucket/key. Received: {shown(uri)}.")
+    raise BadRequestError("An S3 address must read s3://bucket/key.", received=uri)
 
 
 def loggable_url(url: str) -> str:
@@ -224,16 +220,13 @@ def _check_text(url: str) -> None:
     except UnicodeEncodeError as error:
         raise BadRequestError("The URL is not valid Unicode.") from error
     if found := _REFUSED_CHARACTERS.search(url):
-        raise BadRequestError(
-            "The URL holds a line break, control character or backslash. Received: "
-            f"{shown(found[0])}."
-        )
+        rule = "The URL holds a line break, control character or backslash."
+        raise BadRequestError(rule, received=found[0])
 
 
 def _too_long(text: str) -> BadRequestError:
-    return BadRequestError(
-        f"The URL is longer than {MAX_URL_LENGTH:,} characters. Received: {len(text):,}."
-    )
+    rule = f"The URL is longer than {MAX_URL_LENGTH:,} characters."
+    return BadRequestError(rule, received=len(text))
 
 
 def _host_and_port(authority: str, scheme: str) -> tuple[str, int]:
@@ -241,15 +234,11 @@ def _host_and_port(authority: str, scheme: str) -> tuple[str, int]:
         raise BadRequestError("The URL must not carry a user name or password.")
     match = _AUTHORITY.fullmatch(authority)
     if match is None:
-        raise BadRequestError(
-            "The URL is malformed: host and port are missing or do not parse. Received: "
-            f"{shown(authority)}."
-        )
+        rule = "The URL is malformed: host and port are missing or do not parse."
+        raise BadRequestError(rule, received=authority)
     port = int(match["port"] or PORTS[scheme])
     if not 0 < port < 65536:
-        raise BadRequestError(
-            f"The URL's port must be a number from 1 to 65535. Received: {shown(port)}."
-        )
+        raise BadRequestError("The URL's port must be a number from 1 to 65535.", received=port)
     return _address_v6(match["v6"]) if match["v6"] else _host_name(match["name"]), port
 
 
@@ -257,32 +246,23 @@ def _address_v6(text: str) -> str:
     try:
         return ipaddress.IPv6Address(text).compressed
     except ValueError as error:
-        raise BadRequestError(
-            f"The URL is malformed: its IPv6 address does not parse. Received: {shown(text)}."
-        ) from error
+        rule = "The URL is malformed: its IPv6 address does not parse."
+        raise BadRequestError(rule, received=text) from error
 
 
 def _host_name(text: str) -> str:
     if len(text) > MAX_HOST_LENGTH + 1:  # with a final dot. The work below is not linear
-        raise BadRequestError(
-            f"The URL's host is longer than {MAX_HOST_LENGTH} characters. Received: {len(text):,}."
-        )
+        rule = f"The URL's host is longer than {MAX_HOST_LENGTH} characters."
+        raise BadRequestError(rule, received=len(text))
     name = text.lower().removesuffix(".")
     if not name.isascii() and not _AMBIGUOUS_IN_HOSTS.search(name):
         try:
             name = name.encode("idna").decode("ascii").lower().removesuffix(".")
         except UnicodeError as error:
-            raise _no_host(text) from error
+            raise BadRequestError(_NO_NAME, received=text) from error
     if len(name) > MAX_HOST_LENGTH or not _HOST.fullmatch(name):
-        raise _no_host(text)
+        raise BadRequestError(_NO_NAME, received=text)
     return _address_v4(name) if _NUMERIC.fullmatch(name) else name
-
-
-def _no_host(text: str) -> BadRequestError:
-    return BadRequestError(
-        "The URL's host is not a valid name. Write an international one in its xn-- form. "
-        f"Received: {shown(text)}."
-    )
 
 
 def _address_v4(text: str) -> str:

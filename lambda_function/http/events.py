@@ -16,7 +16,7 @@ import json
 import urllib.parse
 from typing import Any, NamedTuple
 
-from lambda_function.errors import BadRequestError, shown
+from lambda_function.errors import BadRequestError
 
 _GATEWAY_KEYS = frozenset({"requestContext", "httpMethod", "rawPath", "routeKey"})
 # S3, SQS, SNS and Kinesis. Firehose and Kafka. ActiveMQ. RabbitMQ. EventBridge.
@@ -220,17 +220,13 @@ def _query(event: dict[str, Any]) -> tuple[tuple[str, str], ...]:
         # v2's queryStringParameters joins repeated values with commas, which URLs may hold too
         raw = _text(event["rawQueryString"])
         if len(raw) > MAX_QUERY_LENGTH:
-            raise BadRequestError(
-                f"The query string is longer than {MAX_QUERY_LENGTH:,} characters. "
-                f"Received: {len(raw):,}."
-            )
+            rule = f"The query string is longer than {MAX_QUERY_LENGTH:,} characters."
+            raise BadRequestError(rule, received=len(raw))
         try:
             pairs = urllib.parse.parse_qsl(raw, keep_blank_values=True, max_num_fields=MAX_FIELDS)
         except ValueError as error:
-            raise BadRequestError(
-                f"The query string has more than {MAX_FIELDS} fields. Received: "
-                f"{1 + raw.count('&')}."
-            ) from error
+            rule = f"The query string has more than {MAX_FIELDS} fields."
+            raise BadRequestError(rule, received=1 + raw.count("&")) from error
         return tuple(pairs)
     many = _mapping(event.get("multiValueQueryStringParameters"))
     if many:
@@ -247,7 +243,7 @@ def _body(event: dict[str, Any], content_type: str) -> bytes:
     if body is None:
         return b""
     if not isinstance(body, str):
-        raise BadRequestError(f"The event's body must be a string. Received: {shown(body)}.")
+        raise BadRequestError("The event's body must be a string.", received=body)
     flagged = event.get("isBase64Encoded") is True
     is_binary = content_type.startswith(_BINARY_TYPES)
     if flagged or (is_binary and not body.startswith("--")):  # "--" begins a form, as text

@@ -185,9 +185,8 @@ def _json_fields(body: bytes) -> dict[str, Any]:
         )
         raise BadRequestError(f"The body is not valid JSON{where}.") from error
     if not isinstance(fields, dict):
-        raise BadRequestError(
-            f"The body must be a JSON object. Example: {_EXAMPLE}. Received: {shown(fields)}."
-        )
+        rule = f"The body must be a JSON object. Example: {_EXAMPLE}."
+        raise BadRequestError(rule, received=fields)
     return fields
 
 
@@ -245,9 +244,7 @@ def _value(name: str, text: str) -> int | bool | str:
 
 def _top_k(value: Any, class_count: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= class_count:
-        raise BadRequestError(
-            f"top_k must be an integer, 1 to {class_count}. Received: {shown(value)}."
-        )
+        raise BadRequestError(f"top_k must be an integer, 1 to {class_count}.", received=value)
     return value
 
 
@@ -257,7 +254,8 @@ def _explain(value: Any, metadata: ModelMetadata) -> bool | str:
     if metadata.activation_map is None:
         raise BadRequestError(
             "The model has no activation map, so it cannot explain a prediction. Leave out "
-            f"explain, or set it to false. Received: {shown(value)}."
+            "explain, or set it to false.",
+            received=value,
         )
     if value is True or (isinstance(value, str) and value in metadata.labels):
         return value
@@ -266,13 +264,14 @@ def _explain(value: Any, metadata: ModelMetadata) -> bool | str:
     rest = f" and {more} more (GET /model)" if more > 0 else ""
     raise BadRequestError(
         f"explain must be true, or {_BEST_CLASS} in a query or form, or one of the labels "
-        f"{labels}{rest}. Received: {shown(value)}."
+        f"{labels}{rest}.",
+        received=value,
     )
 
 
 def _url(name: str, value: Any) -> str:
     if not isinstance(value, str) or not value or value.isspace():
-        raise BadRequestError(f"{name} must be an image's address. Received: {shown(value)}.")
+        raise BadRequestError(f"{name} must be an image's address.", received=value)
     return value
 
 
@@ -313,4 +312,4 @@ def _without_data_prefix(text: str) -> str:
 
 
 def _not_base64(value: Any) -> BadRequestError:
-    return BadRequestError(f"image must be the image's bytes in base64. Received: {shown(value)}.")
+    return BadRequestError("image must be the image's bytes in base64.", received=value)

@@ -167,7 +167,7 @@ def test_a_failed_gate_shows_why_and_leaves_the_old_file(source, dataset, tmp_pa
     ("words", "expected"),
     [
         (("nowhere.keras", "--recipe", "int8"), "no model at nowhere.keras"),
-        (("imprt", "course.h5"), "no command and no file imprt. Name a .keras file of a run, or"),
+        (("imprt", "course.h5"), "no command imprt. Name one of import, adopt, inspect"),
         ((TINY, "--recipe", "int3"), "Received: 'int3'"),
         ((TINY, "--recipe", "int8", "--output", TESTS), "--output must be a .tflite file"),
         (("inspect", __file__), "TFL3"),

@@ -425,7 +425,7 @@ def test_model_is_loaded_by_lambda_s_init_and_not_by_a_plain_import() -> None:
         (
             {"MODEL_URI": "/nowhere/m.tflite"},
             "ArtifactError: the model /nowhere/m.tflite cannot be read (No such file or "
-            "directory). MODEL_URI names another, and so does MODEL= behind make.",
+            "directory). MODEL or MODEL_URI names another.",
         ),
         ({"MODEL_URI": __file__}, "MetadataError: the artifact carries no metadata"),
     ],

@@ -79,12 +79,9 @@ def take_fingerprints(
 
     with ThreadPoolExecutor(2) as pool:  # Pillow releases the interpreter's lock while it works
         taken = tqdm(
-            pool.map(take, paths),
-            total=len(paths),
-            desc="check",
-            unit="image",
+            pool.map(take, paths), total=len(paths), desc="check", unit="image",
             disable=quiet or None,
-        )
+        )  # fmt: skip
         results = dict(zip(paths, taken, strict=True))
     fingerprints = {path: f for path, f in results.items() if isinstance(f, Fingerprint)}
     return fingerprints, {path: f for path, f in results.items() if isinstance(f, str)}

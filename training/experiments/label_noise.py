@@ -97,9 +97,7 @@ def cross_validate(features: PooledFeatures, config: HeadConfig, folds: int) -> 
     labels = np.concatenate([features.training_labels, features.validation_labels])
     assigned = assign_folds(labels, folds, config.seed)
     probabilities = np.empty((len(labels), len(features.class_names)))
-    with tqdm(
-        total=folds * config.epochs, desc="cross-validation", unit="epoch", disable=None
-    ) as bar:
+    with tqdm(total=folds * config.epochs, desc="folds", unit="epoch", disable=None) as bar:
         for fold in range(folds):
             inside = assigned == fold
             part = dataclasses.replace(

@@ -21,12 +21,9 @@ class EpochProgress(keras.callbacks.Callback):
         self._dataset, self._config = dataset, config
         images = len(dataset) * config.batch_size
         self._bar = tqdm(
-            total=images * config.epochs,
-            initial=images * done,
-            unit="image",
-            desc="training",
+            total=images * config.epochs, initial=images * done, unit="image", desc="training",
             disable=None,
-        )
+        )  # fmt: skip
         self._began_s = self._batch_began_s = self._batch_ended_s = self._waited_s = 0.0
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:  # noqa: ARG002 (Keras's name)
