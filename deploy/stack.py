@@ -28,8 +28,8 @@ from lambda_function import REPOSITORY
 TEMPLATE = REPOSITORY / "template.yaml"
 CONFIG = REPOSITORY / "samconfig.toml"
 STACK_FILES = REPOSITORY / "deploy" / "stacks"
-# A change set was made for the stack and never executed: nothing exists yet.
 NO_REGION = "No region is chosen. Set AWS_REGION, or run `aws configure`."
+# A change set was made for the stack and never executed: nothing exists yet.
 NEVER_CREATED = "REVIEW_IN_PROGRESS"
 # Of the stacks beside a service, after its name.
 SIDE_STACKS = ("-bulk", "-events")

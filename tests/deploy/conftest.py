@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 from typing import Any
 
 import boto3
@@ -35,8 +36,8 @@ class FakeSession:
     """A ``boto3.Session`` whose clients return what a test has prepared.
 
     Operations are named in boto3's spelling. A prepared exception is raised, a prepared function
-    is called with the operation's arguments, and another value is returned. What is not prepared
-    behaves as a new account does.
+    is called with the operation's arguments, and another value is returned. An iterator has one of
+    these for each call. What is not prepared behaves as a new account does.
     """
 
     def __init__(self, region: str | None = "eu-central-1", **prepared: Any) -> None:
@@ -86,6 +87,8 @@ class _FakeClient:
         def call(**arguments: Any) -> Any:
             self._session.calls.append((operation, arguments))
             result = self._session.prepared[operation]
+            if isinstance(result, Iterator):
+                result = next(result)
             if isinstance(result, Exception):
                 raise result
             return result(**arguments) if callable(result) else result

@@ -293,15 +293,7 @@ def test_a_call_that_fails_loses_its_batch_and_not_the_others(
     response: Any, said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     good = {"Payload": io.BytesIO(b'{"results": [{"key": "2.jpg"}]}')}
-    waiting = iter([response, good])
-
-    def invoke(**_: Any) -> Any:
-        found = next(waiting)
-        if isinstance(found, Exception):
-            raise found
-        return found
-
-    run = Run(batch("1.jpg"), batch("2.jpg"), invoke=invoke)
+    run = Run(batch("1.jpg"), batch("2.jpg"), invoke=iter([response, good]))
 
     assert retry("run-1", stack="s", session=run) == 1
 

@@ -26,12 +26,11 @@ def account(**descriptions: Any) -> FakeSession:
 
 
 def test_it_asks_and_then_removes_the_stack() -> None:
-    commands = FakeCommands("never")
-    commands.ran = ran = []
+    commands = FakeCommands()
 
     assert destroy("s", account(s=stack_description()), ask=answers("y"), run=commands) == 0
 
-    assert ran[0][1:] == [
+    assert commands.ran[0][1:] == [
         "-m", "samcli", "delete", "--stack-name", "s", "--region", "eu-central-1", "--no-prompts",
     ]  # fmt: skip
 

@@ -7,6 +7,7 @@ import json
 import subprocess
 from typing import TYPE_CHECKING, Any
 
+import boto3
 import pytest
 
 from deploy.ask import ask_parameters, ask_target
@@ -89,15 +90,8 @@ def answers(*lines: str) -> Any:
 
 def new_account() -> FakeSession:
     """Return an account whose stack exists once it was described for the third time."""
-    descriptions = iter([client_error("ValidationError", "s does not exist"), stack_description()])
-
-    def describe_stacks(**_: Any) -> Any:
-        found = next(descriptions)
-        if isinstance(found, Exception):
-            raise found
-        return found
-
-    return deployed_account(describe_stacks=describe_stacks)
+    missing = client_error("ValidationError", "s does not exist")
+    return deployed_account(describe_stacks=iter([missing, stack_description()]))
 
 
 # --- the order --------------------------------------------------------------------------------
@@ -283,34 +277,16 @@ def kept(account: FakeSession) -> Finding:
 
 
 def test_a_repository_without_a_policy_gets_one() -> None:
-    import boto3
-
     missing = boto3.client("ecr").exceptions.LifecyclePolicyNotFoundException(
         {"Error": {"Code": "LifecyclePolicyNotFoundException"}}, "GetLifecyclePolicy"
     )
     account = deployed_account(get_lifecycle_policy=missing, put_lifecycle_policy={})
-    account.client = lambda _: client  # type: ignore[method-assign]
-    client = _EcrClient(account)
 
     assert kept(account) == Finding("ok", "the repository repo keeps the newest 20 images")
     given = account.arguments("put_lifecycle_policy")
     assert given["repositoryName"] == "repo"
     (rule,) = json.loads(given["lifecyclePolicyText"])["rules"]
     assert (rule["selection"]["countNumber"], rule["action"]) == (20, {"type": "expire"})
-
-
-class _EcrClient:
-    """One client whose exception classes are those that the test raises."""
-
-    def __init__(self, session: FakeSession) -> None:
-        self._session = session
-        missing = type(session.prepared["get_lifecycle_policy"])
-        self.exceptions = type("", (), {"LifecyclePolicyNotFoundException": missing})
-
-    def __getattr__(self, operation: str) -> Any:
-        from tests.deploy.conftest import _FakeClient
-
-        return getattr(_FakeClient(self._session, "ecr"), operation)
 
 
 def test_a_policy_that_exists_stays() -> None:
