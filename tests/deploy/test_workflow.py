@@ -42,7 +42,7 @@ def test_it_runs_everything_that_ci_run_runs() -> None:
     assert local - needs_private_data <= targets("\n".join(commands()))
 
 
-def test_ci_run_refuses_an_argument(tmp_path: Path) -> None:
+def test_ci_run_refuses_an_option(tmp_path: Path) -> None:
     """An option of another script would otherwise start everything."""
     bash = shutil.which("bash")
     assert bash
@@ -55,7 +55,7 @@ def test_ci_run_refuses_an_argument(tmp_path: Path) -> None:
     )
     assert (ended.returncode, ended.stdout) == (2, "")
     assert ended.stderr.count("\n") == 1
-    assert "takes no arguments" in ended.stderr and "Received: --help" in ended.stderr
+    assert "takes no options" in ended.stderr and "Received: --help" in ended.stderr
 
 
 def test_the_image_is_scanned_its_sbom_kept_and_the_locks_audited() -> None:
