@@ -8,15 +8,14 @@ them. What only AWS can know (an ARN, an id) becomes a readable token such as ``
 from __future__ import annotations
 
 import copy
-import functools
 import re
 from typing import Any
 
 import boto3
 from samtranslator.parser.parser import Parser
 from samtranslator.translator.translator import Translator
-from samtranslator.yaml_helper import yaml_parse
 
+from deploy.stack import load_template
 from lambda_function import REPOSITORY
 
 PSEUDO = {
@@ -29,15 +28,9 @@ PSEUDO = {
 _NO_VALUE = object()
 
 
-@functools.cache
-def _parsed(name: str) -> dict[str, Any]:
-    template: dict[str, Any] = yaml_parse((REPOSITORY / name).read_text())
-    return template
-
-
 def load(name: str) -> dict[str, Any]:
     """Return a template of the repository as it is written."""
-    return copy.deepcopy(_parsed(name))
+    return copy.deepcopy(load_template(REPOSITORY / name))
 
 
 def translate(name: str, **parameters: str) -> dict[str, Any]:
