@@ -19,7 +19,7 @@ import pytest
 from lambda_function import REPOSITORY
 from lambda_function.http.events import read_request, read_route
 from tests.conftest import TINY_MODEL, Api, encode_image
-from tests.support.processes import run_python
+from tests.support.processes import hear_interrupts, run_python
 from tools import serve as local
 from tools.gateway import MAX_EVENT_BYTES, build_event
 
@@ -209,7 +209,7 @@ def test_serve_says_where_and_logs_briefly(server: ImageServer) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
-        preexec_fn=_heed_interrupts,
+        preexec_fn=hear_interrupts,
     ) as process:
         try:
             assert process.stdout
@@ -223,11 +223,6 @@ def test_serve_says_where_and_logs_briefly(server: ImageServer) -> None:
             assert process.wait(timeout=20) == 130
         finally:
             process.kill()
-
-
-def _heed_interrupts() -> None:
-    """Undo what a shell does to a test run in the background: there, Ctrl-C is ignored."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def test_context_counts_down() -> None:

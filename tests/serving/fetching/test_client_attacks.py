@@ -332,11 +332,7 @@ def test_a_response_without_end_ends_at_the_deadline(slow: Play) -> None:
 
 def test_a_slow_handshake_ends_at_the_deadline() -> None:
     tls_record = b"\x16\x03\x03\x3f\xff"  # announces 16 kB, which then drip
-
-    def handshake(stage: Stage) -> None:
-        drip(b"\x02\x00", first=tls_record)(stage)
-
-    with LoopbackServer({"": handshake}) as server:
+    with LoopbackServer({"": drip(b"\x02\x00", first=tls_record)}) as server:
         trusted = FetchLimits(1000, 0.3, trusted_hosts=frozenset({server.host}))
         start = time.monotonic()
         with pytest.raises(DeadlineError):

@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lambda_function.errors import FetchError, ServiceError, TooLargeError
-from lambda_function.fetching.client import FetchLimits, fetch_image
 from lambda_function.fetching.encodings import MAX_UNPACKED_BYTES, unpack_gzip
-from tests.support.servers import LoopbackServer, answer, raw
+from tests.serving.fetching.test_client import fetch
+from tests.support.servers import answer, raw
 
 if TYPE_CHECKING:
     from tests.support.servers import Play
@@ -25,12 +25,6 @@ RNG = random.Random(1)  # noqa: S311 (no secret)
 IMAGE = RNG.randbytes(300_000)
 PACKED = gzip.compress(IMAGE)
 OK = b"HTTP/1.1 200 OK\r\n"
-
-
-def fetch(play: Play, *, max_bytes: int = 10**6, timeout_s: float = 30.0) -> bytes:
-    with LoopbackServer({"/": play}) as server:
-        trusted = FetchLimits(max_bytes, timeout_s, trusted_hosts=frozenset({server.host}))
-        return fetch_image(server.url(), trusted)
 
 
 def encoded(body: bytes, encoding: str) -> Play:
