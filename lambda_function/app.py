@@ -30,7 +30,6 @@ from lambda_function.errors import (
     to_service_error,
 )
 from lambda_function.fetching.identity import is_own_request
-from lambda_function.http import pages
 from lambda_function.http.events import (
     VERSION_HEADER,
     QueueEventError,
@@ -128,6 +127,8 @@ def model(_: Request, context: RequestContext) -> Response:
 
 def static(request: Request, context: RequestContext) -> Response:
     """Serve one of the pages."""
+    from lambda_function.http import pages  # imported here: predictions do not need it
+
     return pages.serve(request.path, context.service.classifier.metadata)
 
 

@@ -24,9 +24,9 @@ def instruction_sets(cpu_info: Path = CPU_INFO) -> list[str]:
         cpu_info: file in the format of /proc/cpuinfo. Without it the list is empty.
     """
     try:
-        with cpu_info.open(encoding="ascii", errors="replace") as lines:
-            flags = next((line for line in lines if line.startswith(("flags", "Features"))), "")
+        with cpu_info.open("rb") as lines:
+            flags = next((line for line in lines if line.startswith((b"flags", b"Features"))), b"")
     except OSError:  # not Linux
         return []
-    present = set(flags.split())
+    present = set(flags.decode("latin-1").split())
     return [name for name in RELEVANT if name in present]

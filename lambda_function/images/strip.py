@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 from lambda_function.errors import TooLargeError, UndecodableImageError, UnsupportedImageError
 from lambda_function.images.bmp import strip_bmp
 from lambda_function.images.formats import FORMATS, advice, sniff
-from lambda_function.images.heif import strip_heif
 from lambda_function.images.profiles import MAX_PROFILE_BYTES, coded_profile, gamma_profile
 from lambda_function.images.stripped import (
     MAX_PARTS,
@@ -385,12 +384,18 @@ def _riff_chunk(name: bytes, content: bytes) -> list[bytes]:
     return [name, struct.pack("<I", len(content)), content, bytes(len(content) % 2)]
 
 
+def _strip_heif(data: bytes, kind: str, max_pixels: int) -> StrippedImage:
+    from lambda_function.images.heif import strip_heif  # imported here: few images need it
+
+    return strip_heif(data, kind, max_pixels)
+
+
 _STRIPPERS: dict[str, Callable[[bytes, str, int], StrippedImage]] = {
     "JPEG": _strip_jpeg,
     "PNG": _strip_png,
     "GIF": _strip_gif,
     "WebP": _strip_webp,
     "BMP": strip_bmp,
-    "AVIF": strip_heif,
-    "HEIC": strip_heif,
+    "AVIF": _strip_heif,
+    "HEIC": _strip_heif,
 }
