@@ -5,7 +5,6 @@ from __future__ import annotations
 import collections
 from typing import TYPE_CHECKING, Any
 
-from lambda_function.batches.batch import run_batch
 from lambda_function.batches.bulk import classify_objects, read_bulk_event
 from lambda_function.errors import to_service_error
 from lambda_function.fetching.urls import loggable_url
@@ -80,6 +79,8 @@ def _predict_one(
 
 
 def _predict_batch(request: PredictionRequest, context: RequestContext) -> dict[str, Any]:
+    from lambda_function.batches.batch import run_batch  # a cold start of one image needs none
+
     service = context.service
     sizes: list[int] = []
 

@@ -18,7 +18,6 @@ import numpy as np
 from lambda_function import SHIPPED_MODEL
 from lambda_function.classifier import ArtifactError, Classifier, are_probabilities
 from lambda_function.errors import BadRequestError, TooLargeError
-from lambda_function.explanation import Explanation, explain_class
 from lambda_function.fetching.client import FetchLimits, fetch_image
 from lambda_function.fetching.urls import S3_SCHEME
 from lambda_function.images.decode import decode_image, preprocess
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lambda_function.classifier import Outputs
+    from lambda_function.explanation import Explanation
     from lambda_function.metadata import ModelMetadata
     from lambda_function.settings import Settings
 
@@ -180,6 +180,8 @@ class Service:
         scores = _rank(metadata.labels, outputs.probabilities)
         explanation = None
         if explain and outputs.activation_map is not None:
+            from lambda_function.explanation import explain_class  # few requests need it
+
             label = scores[0][0] if explain is True else explain
             class_map = outputs.activation_map[..., metadata.labels.index(label)]
             explanation = explain_class(class_map, label, image.info["encoded_size"])

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from lambda_function.batches.batch import run_batch
 from lambda_function.errors import AddressNotAllowedError, FetchError
 from lambda_function.fetching.errors import ServerStatusError, UnusableResponseError
 
@@ -97,6 +96,8 @@ def classify_objects(
         RetryBatchError: S3 or the credentials failed. No object has a result.
         RefusedBatchError: the bucket is not allowed, or none of several objects was readable.
     """
+    from lambda_function.batches.batch import run_batch  # as in predictions
+
     guard = FatalErrorGuard(fetch)
 
     def on_item_error(error: Exception) -> dict[str, Any]:
