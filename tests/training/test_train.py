@@ -246,6 +246,7 @@ def test_unlabelled_images_are_a_part_of_every_epoch_and_of_what_identifies_a_ru
     weights: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     folders = [tmp_path / "one", tmp_path / "two"]
     for folder, count in zip(folders, (5, 6), strict=True):
@@ -256,6 +257,7 @@ def test_unlabelled_images_are_a_part_of_every_epoch_and_of_what_identifies_a_ru
     config = dataclasses.replace(WHOLE, name="unlabelled", teacher="head", unlabelled=one)
     options: dict[str, Any] = {"dataset": drawings, "weights": weights, "runs": finished.parent}
 
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)  # for the progress bar
     run = train(config, **options)
 
     report = json.loads((run / "report.json").read_text())
