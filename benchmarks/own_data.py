@@ -10,7 +10,7 @@ eight other settings with the first seed, and says how far the default is from t
 The best of eight single runs is partly luck, so the comparison is harder than a fair one.
 
 Every finished training is kept below ``--work``. An interrupted benchmark goes on with the missing
-ones. All models share the frozen blocks, so their activations are computed once.
+ones. ``--write`` keeps the rows of the data sets that were not asked for. A row names its commit.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from benchmarks.harness import at_least_one, command_line, origin, write_result
+from benchmarks.harness import RESULTS, at_least_one, command_line, origin, write_result
 from training.commands import main as run_training
 from training.data.dataset import RUN_IMAGES, Split, find_dataset, load_split
 from training.data.images import batches
@@ -100,13 +100,13 @@ def main(arguments: list[str]) -> None:
     more: dict[str, Any] = {}
     if options.quick:
         names, seeds, work, more = ["three"], 1, work / "quick", QUICK
-    rows = []
     for name in names:
         trials = Trials(SAMPLES[name], pool, work / name, more)
-        rows.append(measure(SAMPLES[name], trials, seeds, search=options.search))
-        print(to_line(rows[-1]), flush=True)
+        row = measure(SAMPLES[name], trials, seeds, search=options.search)
+        row["commit"] = record["provenance"]["commit"]
+        print(to_line(row), flush=True)
         if options.write and not options.quick:
-            write_result("own_data", {**record, "seeds": seeds, "rows": rows})
+            write_result("own_data", {**record, "rows": with_row(RESULTS / "own_data.json", row)})
 
 
 def measure(sample: Sample, trials: Trials, seeds: int, *, search: bool) -> dict[str, Any]:
@@ -134,6 +134,13 @@ def measure(sample: Sample, trials: Trials, seeds: int, *, search: bool) -> dict
         ],
         "best_of_search": max(others) if others else None,
     }
+
+
+def with_row(file: Path, row: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the rows of a result with one more or another one, in the order of ``SAMPLES``."""
+    old = json.loads(file.read_text())["rows"] if file.is_file() else []
+    rows = {one["title"]: one for one in [*old, row]}
+    return [rows[sample.title] for sample in SAMPLES.values() if sample.title in rows]
 
 
 class Trials:

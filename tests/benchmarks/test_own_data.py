@@ -14,7 +14,16 @@ import numpy as np
 import pytest
 
 from benchmarks import own_data
-from benchmarks.own_data import SAMPLES, TEN, Sample, Trials, choose_images, link_images, measure
+from benchmarks.own_data import (
+    SAMPLES,
+    TEN,
+    Sample,
+    Trials,
+    choose_images,
+    link_images,
+    measure,
+    with_row,
+)
 from training.data.dataset import Split
 from training.errors import DatasetError
 
@@ -123,3 +132,14 @@ def test_accuracy_is_that_of_the_judges_and_every_training_is_made_once(
     assert len(trainer.trained) == 3 + 8
     kept = json.loads((tmp_path / "work" / "two" / "seed0" / "default.json").read_text())
     assert kept == {"accuracy": pytest.approx(197 / 395)}
+
+
+def test_a_new_row_replaces_its_own_and_keeps_the_others(tmp_path: Path) -> None:
+    three, two, ten = (SAMPLES[name].title for name in ("three", "two", "ten"))
+    file = tmp_path / "own_data.json"
+    assert with_row(file, {"title": two, "mean": 0.8}) == [{"title": two, "mean": 0.8}]
+    file.write_text(json.dumps({"rows": [{"title": three}, {"title": two}, {"title": ten}]}))
+
+    rows = with_row(file, {"title": two, "mean": 0.9})
+
+    assert rows == [{"title": three}, {"title": two, "mean": 0.9}, {"title": ten}]
