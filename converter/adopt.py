@@ -34,7 +34,7 @@ from training.data.augment import encoded
 from training.data.dataset import find_dataset
 from training.evaluation.loaded_model import load_model
 from training.evaluation.model_card import MARKS, card_without_figures
-from training.files import markdown_table, replace_marked
+from training.files import file_name, markdown_table, replace_marked
 
 GOLDEN_IMAGES_PER_CLASS = 5
 EXAMPLE_WIDTH_PX = 240  # of the demo page's own copy
@@ -259,7 +259,7 @@ def _example(example: Path | None) -> tuple[str, bytes]:
     except ServiceError as error:
         raise AdoptionError(f"the example {path} cannot be used: {error}") from error
     suffix = path.suffix.lower() or ".jpg"
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).strip(".-") + suffix, data
+    return file_name(path.stem, "example") + suffix, data
 
 
 def _drawing() -> bytes:

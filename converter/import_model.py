@@ -48,7 +48,7 @@ from lambda_function.metadata import (
     read_metadata,
 )
 from training.data.dataset import SPLITS, Split, find_dataset, load_split
-from training.files import sha256_of
+from training.files import file_name, sha256_of
 
 IMPORTED = Path("runs") / "imported"
 GENERATED_IMAGES = 16
@@ -370,7 +370,7 @@ def _take_tflite(
 
 def _own_folder(metadata: ModelMetadata) -> Path:
     """Return the folder of the model's name, unless it holds what was made of another file."""
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", metadata.name).strip(".-") or "model"
+    name = file_name(metadata.name, "model")
     folder = IMPORTED / name
     if name != metadata.name:
         print(f"{metadata.name!r} gets the folder {folder}: only letters, digits, '.', '_', '-'")

@@ -23,10 +23,10 @@ from typing import Any
 from converter.errors import PublishError
 from lambda_function import SHIPPED_MODEL
 from lambda_function.classifier import Classifier
+from training.files import file_name
 
 LATEST = "latest.json"
 _DESTINATION = re.compile(r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:/(?P<prefix>.*))?")
-_UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 
 
 def main(arguments: list[str]) -> int:
@@ -62,7 +62,8 @@ def publish(path: Path, destination: str, *, client: Any = None) -> str:
     digest = hashlib.sha256(content).hexdigest()
     report = passed_gate(path, digest)
     metadata = Classifier(content).metadata
-    stem = f"{prefix}{_safe(metadata.name)}-{_safe(metadata.version)}-{digest}"
+    name, version = file_name(metadata.name, "model"), file_name(metadata.version, "0")
+    stem = f"{prefix}{name}-{version}-{digest}"
     uri = f"s3://{bucket}/{stem}.tflite"
     manifest = _encode(
         {
@@ -158,10 +159,6 @@ def _parse(destination: str) -> tuple[str, str]:
         raise PublishError(f"--to must read s3://bucket/prefix. Received: {destination!r}")
     prefix = (match["prefix"] or "").strip("/")
     return match["bucket"], f"{prefix}/" if prefix else ""
-
-
-def _safe(text: str) -> str:
-    return _UNSAFE.sub("-", text)
 
 
 def _default_client() -> Any:

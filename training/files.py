@@ -7,6 +7,7 @@ import csv
 import hashlib
 import io
 import json
+import re
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -67,6 +68,16 @@ def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str
     marks = ["---:" if title.endswith(":") else "---" for title in columns]
     lines = [titles, marks, *rows]
     return "".join(f"| {' | '.join(str(cell) for cell in line)} |\n" for line in lines)
+
+
+def file_name(text: str, otherwise: str) -> str:
+    """Return a text with each run of other characters than letters, digits, ._- as one hyphen.
+
+    Args:
+        text: any.
+        otherwise: what to return if nothing is left, as with a name in another script.
+    """
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip(".-") or otherwise
 
 
 def sha256_of(path: Path) -> str:

@@ -89,6 +89,15 @@ def test_a_new_model_brings_everything_that_belongs_to_it(checkout, screws, tmp_
     assert not list(checkout.root.rglob("unfinished-*"))
 
 
+def test_an_example_named_in_another_script_gets_a_plain_name(checkout, screws, tmp_path):
+    example = tmp_path / "照片.jpg"
+    example.write_bytes(encode(photo(40, 30), "JPEG"))
+
+    apply(plan(screws, example, checkout))
+
+    assert [path.name for path in checkout.examples.iterdir()] == ["example.jpg"]
+
+
 def test_no_figure_and_no_word_of_the_old_model_stays(checkout, screws):
     apply(plan(screws, None, checkout))
 

@@ -237,5 +237,5 @@ def test_unusual_characters_of_a_name_do_not_reach_the_key(client, tmp_path):
 
     uri = publish(gated(path), "s3://shelf/models")
 
-    assert uri.startswith("s3://shelf/models/my-model--1-beta-")
+    assert uri.startswith("s3://shelf/models/my-model-1-beta-")
     assert download_model(uri) == path.read_bytes()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from training.files import replacing, write_csv
+from training.files import file_name, replacing, write_csv
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
@@ -41,6 +41,21 @@ def test_the_temporary_name_keeps_the_ending(tmp_path: Path) -> None:
     with replacing(tmp_path / "model.keras") as unfinished:
         assert unfinished.suffix == ".keras"
         unfinished.touch()
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("my photo", "my-photo"),
+        ("screws_1.0", "screws_1.0"),
+        ("../../etc/passwd", "etc-passwd"),
+        ("..", "model"),
+        ("帽子", "model"),
+        ("", "model"),
+    ],
+)
+def test_any_text_gives_a_file_name(text: str, name: str) -> None:
+    assert file_name(text, "model") == name
 
 
 def test_a_table_is_written_with_its_columns_in_order(tmp_path: Path) -> None:
