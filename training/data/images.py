@@ -5,7 +5,6 @@ Scoring a ``.tflite`` needs no more than this, so it runs where Keras is not ins
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -68,17 +67,14 @@ def load_image(
 
 def vary_images(
     paths: list[Path], spec: InputSpec, rng: np.random.Generator, *, min_area: float
-) -> tuple[NDArray[np.uint8], np.random.Generator]:
-    """Return images varied at random.
+) -> NDArray[np.uint8]:
+    """Return images varied at random, uint8, (N, height, width, 3), RGB.
 
     Args:
         paths: of the images.
         spec: their size and resize filter.
-        rng: random generator.
+        rng: random generator, which is used on.
         min_area: see ``augment_strongly``.
-
-    Returns:
-        uint8, (N, height, width, 3), RGB, and the random generator as it is afterwards.
 
     Raises:
         DatasetError: a file cannot be read as an image. The message names it.
@@ -86,28 +82,7 @@ def vary_images(
     images = (
         augment_strongly(read_image(path, spec), spec, rng, min_area=min_area) for path in paths
     )
-    return np.stack([np.asarray(image) for image in images]), rng
-
-
-def save_varied_images(
-    folder: Path, paths: list[Path], spec: InputSpec, rng: np.random.Generator, *, min_area: float
-) -> tuple[Path, np.random.Generator]:
-    """Do ``vary_images`` in a worker process.
-
-    The images go through a file, because a pool's pipe takes a short result in one piece. If a
-    process were killed within a longer one, the pool would wait for the rest without end.
-
-    Args:
-        folder: takes the file. The caller removes it.
-        paths, spec, rng, min_area: see ``vary_images``.
-
-    Returns:
-        The ``.npy`` file of the images, and the random generator as it is afterwards.
-    """
-    images, rng = vary_images(paths, spec, rng, min_area=min_area)
-    with tempfile.NamedTemporaryFile(dir=folder, suffix=".npy", delete=False) as file:
-        np.save(file, images)
-    return Path(file.name), rng
+    return np.stack([np.asarray(image) for image in images])
 
 
 def batches(

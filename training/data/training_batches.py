@@ -10,7 +10,6 @@ ICML 2019, arXiv:1806.05236). Keras's own layers of these names act on images al
 
 from __future__ import annotations
 
-import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -26,8 +25,13 @@ from PIL import Image
 from lambda_function.images.decode import preprocess
 from training.config import TrainConfig
 from training.data.dataset import Split
-from training.data.images import load_image, save_varied_images, vary_images
-from training.data.workers import MAX_THREADED_CORES, block_interrupts, build_pool, usable_cores
+from training.data.images import load_image, vary_images
+from training.data.workers import (
+    MAX_THREADED_CORES,
+    ImageProcesses,
+    block_interrupts,
+    usable_cores,
+)
 from training.devices import padded_length, predict
 from training.errors import ConfigError
 
@@ -166,10 +170,7 @@ class AugmentedImages(TrainingBatches):
         self._teacher_lock = threading.Lock()
         self._cores = cores or usable_cores()
         self._threads = ThreadPoolExecutor(self._cores, initializer=block_interrupts)
-        self._processes = build_pool(self._cores) if self._cores > MAX_THREADED_CORES else None
-        self._folder = (  # what the processes hand over
-            tempfile.TemporaryDirectory(prefix="batches-") if self._processes else None
-        )
+        self._processes = ImageProcesses(self._cores) if self._cores > MAX_THREADED_CORES else None
         self._ahead: dict[tuple[int, int], Future[Batch]] = {}  # by epoch and index
         self.served_s: dict[int, tuple[float, float]] = {}  # batch -> asked for, and there
 
@@ -182,11 +183,9 @@ class AugmentedImages(TrainingBatches):
 
     def close(self) -> None:
         """End all threads and processes. No batch can be had afterwards."""
-        for pool in (self._processes, self._threads):  # threads wait for processes
-            if pool:
-                pool.shutdown(cancel_futures=True)
-        if self._folder:
-            self._folder.cleanup()
+        if self._processes:  # first, because threads wait for processes
+            self._processes.close()
+        self._threads.shutdown(cancel_futures=True)
 
     def __getitem__(self, index: int) -> Batch:
         """Return images, targets and the weight of each image in the loss."""
@@ -216,16 +215,8 @@ class AugmentedImages(TrainingBatches):
     ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
         spec, area = self._config.training_input, self._config.crop_area
         paths = [self._paths[row] for row in rows]
-        if self._processes and self._folder:
-            task = self._processes.submit(
-                save_varied_images, Path(self._folder.name), paths, spec, rng, min_area=area
-            )
-            file, used = task.result()
-            pixels = np.load(file)
-            file.unlink()
-            rng.bit_generator.state = used.bit_generator.state
-        else:
-            pixels, _ = vary_images(paths, spec, rng, min_area=area)
+        vary = self._processes.vary if self._processes else vary_images
+        pixels = vary(paths, spec, rng, min_area=area)
         batch = np.concatenate([preprocess(Image.fromarray(image), spec) for image in pixels])
         if self._teacher is None:
             return batch, None
