@@ -37,7 +37,7 @@ def describe(path: Path) -> str:
         f"{path.name}  {len(content):,} bytes",
         f"SHA-256  {hashlib.sha256(content).hexdigest()}",
         "",
-        *_metadata_lines(read_metadata(content)),
+        *_metadata_lines(read_metadata(path)),
         "",
         *_tensor_lines("input", graph.inputs),
         *_tensor_lines("output", graph.outputs),

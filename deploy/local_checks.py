@@ -36,12 +36,12 @@ def check_model(path: Path = SHIPPED_MODEL) -> str:
     if not path.is_file():
         raise CheckFailed(
             f"There is no model at {path}. `git checkout -- lambda_function/model.tflite` brings "
-            "back the released one. `make model OUTPUT=lambda_function/model.tflite` trains one."
+            "back the released one. `make adopt MODEL=...` puts yours there."
         )
     try:
         metadata = read_metadata(path)
     except (MetadataError, OSError) as error:
-        raise CheckFailed(f"The model {path} cannot be served: {error}.") from error
+        raise CheckFailed(f"The model cannot be served: {error}.") from error
     if path.read_bytes()[4:8] != b"TFL3":
         raise CheckFailed(f"The model {path} is no TFLite file.")
     size_mb = path.stat().st_size / 1e6

@@ -17,6 +17,7 @@ from lambda_function.metadata import (
     MAP_OUTPUT,
     SECOND_LABEL_OUTPUTS,
     ModelMetadata,
+    naming,
     read_metadata,
 )
 
@@ -72,10 +73,11 @@ class Classifier:
         """
         self.metadata: ModelMetadata = read_metadata(artifact)
         self._lock = threading.Lock()
-        self._interpreter = _load_interpreter(artifact, num_threads)
-        self._input, self._outputs = _checked_tensors(self._interpreter, self.metadata)
-        if run_once:
-            self._run_once()
+        with naming(artifact, ArtifactError):
+            self._interpreter = _load_interpreter(artifact, num_threads)
+            self._input, self._outputs = _checked_tensors(self._interpreter, self.metadata)
+            if run_once:
+                self._run_once()
 
     def predict(self, tensor: NDArray[np.float32]) -> NDArray[np.float32]:
         """Classify one preprocessed image.

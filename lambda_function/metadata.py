@@ -10,6 +10,7 @@ Timestamps in the archive are fixed, so equal input gives equal bytes.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import io
 import json
@@ -20,6 +21,7 @@ import zlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 FORMAT_VERSION = 2
@@ -315,12 +317,29 @@ def read_metadata(artifact: bytes | Path) -> ModelMetadata:
         MetadataError: there is none, or it cannot be used. The message says why.
         OSError: the file cannot be read.
     """
+    with naming(artifact, MetadataError):
+        return _read_metadata(artifact)
+
+
+@contextlib.contextmanager
+def naming(artifact: bytes | Path, kind: type[Exception]) -> Iterator[None]:
+    """Put the path of an artifact, if it has one, in front of the message of an error."""
+    try:
+        yield
+    except kind as error:
+        if isinstance(artifact, bytes):
+            raise
+        raise kind(f"{artifact}: {error}") from error
+
+
+def _read_metadata(artifact: bytes | Path) -> ModelMetadata:
     try:
         archive = zipfile.ZipFile(io.BytesIO(_end_of(artifact)))
     except (zipfile.BadZipFile, NotImplementedError) as error:
         raise MetadataError(
-            "the artifact carries no metadata: it is cut short, or not from `python -m converter`. "
-            "`make import` takes in a file from elsewhere"
+            "the file holds no labels and no input size: it was not written by this project, or "
+            "it is cut short. `make import MODEL=<file> LABELS=a,b,c NORMALISATION=... RESIZE=...` "
+            "makes a file that can be served"
         ) from error
     try:
         with archive:

@@ -21,13 +21,12 @@ def check_model(path: Path) -> str:
     if not path.is_file():
         raise SystemExit(
             f"There is no model at {path.name}. `git checkout -- lambda_function/{path.name}` "
-            "brings back the released one. `make model OUTPUT=lambda_function/model.tflite` trains "
-            "one."
+            "brings back the released one. `make adopt MODEL=...` puts yours there."
         )
     try:
         metadata = Classifier(path).metadata
     except (ArtifactError, MetadataError, OSError) as error:
-        raise SystemExit(f"{path.name} cannot be served: {error}") from error
+        raise SystemExit(f"The model cannot be served: {error}") from error
     size = f"{metadata.input.height}x{metadata.input.width}"
     return (
         f"model {metadata.name} {metadata.version}: {len(metadata.labels)} classes, {size} pixels, "

@@ -53,7 +53,10 @@ def test_an_unknown_command_prints_the_list(arguments, capsys):
     [
         (["own-data", "--dataset", "nowhere"], "no data set at nowhere."),
         (["no-garment", str(TESTS), "--archives", "nowhere"], "[Errno 21] Is a directory"),
-        (["no-garment", __file__, "--archives", "nowhere"], "the artifact carries no metadata"),
+        (
+            ["no-garment", __file__, "--archives", "nowhere"],
+            f"{__file__}: the file holds no labels",
+        ),
     ],
 )
 def test_an_expected_error_is_one_line(arguments, message, capsys):

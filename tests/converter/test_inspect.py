@@ -9,6 +9,7 @@ from converter.errors import InspectionError
 from converter.inspect import describe
 from converter.sources.tflite_file import read_graph
 from lambda_function.metadata import MetadataError
+from tests.support.converter import without_metadata
 from tests.support.paths import TESTS
 
 TINY = TESTS / "data" / "tiny.tflite"
@@ -54,6 +55,14 @@ def test_a_truncated_file_is_refused_with_one_sentence(tmp_path, share):
     with pytest.raises((InspectionError, MetadataError)) as caught:
         describe(cut)
     assert "\n" not in str(caught.value)
+
+
+def test_a_file_from_elsewhere_is_named_with_the_command_that_takes_it_in(tmp_path):
+    plain = tmp_path / "plain.tflite"
+    plain.write_bytes(without_metadata(TINY.read_bytes()))
+
+    with pytest.raises(MetadataError, match=rf"^{plain}: the file holds no labels.*make import"):
+        describe(plain)
 
 
 def test_a_file_that_is_no_model_is_refused():

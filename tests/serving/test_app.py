@@ -427,7 +427,7 @@ def test_model_is_loaded_by_lambda_s_init_and_not_by_a_plain_import() -> None:
             "ArtifactError: the model /nowhere/m.tflite cannot be read (No such file or "
             "directory). MODEL or MODEL_URI names another.",
         ),
-        ({"MODEL_URI": __file__}, "MetadataError: the artifact carries no metadata"),
+        ({"MODEL_URI": __file__}, f"MetadataError: {__file__}: the file holds no labels"),
     ],
 )
 def test_a_start_that_fails_names_the_reason(environment: dict[str, str], said: str) -> None:

@@ -280,8 +280,26 @@ def test_what_is_no_model_is_refused_although_it_has_metadata():
 def test_a_model_without_metadata_is_refused():
     content = TINY.read_bytes()
 
-    with pytest.raises(MetadataError, match="carries no metadata"):
+    with pytest.raises(MetadataError, match="holds no labels"):
         Classifier(content[: content.index(b"PK\x03\x04")])
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        (TINY.read_bytes()[:900], MetadataError),
+        (embed_metadata(b"not a flatbuffer" * 100, read_metadata(TINY)), ArtifactError),
+    ],
+)
+def test_an_error_names_the_file(tmp_path, content, kind):
+    path = tmp_path / "model.tflite"
+    path.write_bytes(content)
+
+    with pytest.raises(kind) as of_bytes:
+        Classifier(content)
+    with pytest.raises(kind) as of_file:
+        Classifier(path)
+    assert str(of_file.value).startswith(f"{path}: {str(of_bytes.value)[:30]}")
 
 
 def test_a_missing_file_is_an_os_error(tmp_path):

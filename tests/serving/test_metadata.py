@@ -214,8 +214,8 @@ def test_a_field_that_does_not_fit_is_named(changes, message):
 @pytest.mark.parametrize(
     ("artifact", "message"),
     [
-        (b"", "carries no metadata"),
-        (MODEL, "carries no metadata"),
+        (b"", "holds no labels"),
+        (MODEL, "holds no labels"),
         (with_text("{}", name="other.json"), "metadata cannot be read: .*metadata.json"),
         (with_text("{"), "metadata cannot be read"),
         (with_text("[]"), "has format version None"),
@@ -306,5 +306,5 @@ def test_a_deflated_archive_is_read_as_tflite_s_own_tools_write_it():
 def test_an_archive_of_many_entries_is_not_listed():
     artifact = zipped(b"{}", zipfile.ZIP_STORED, entries=30_000)
 
-    with pytest.raises(MetadataError, match="carries no metadata"):
+    with pytest.raises(MetadataError, match="holds no labels"):
         read_metadata(artifact)

@@ -137,7 +137,7 @@ def test_a_broken_model_fails_the_init_with_its_reason(tmp_path):
     with Emulator(env={"MODEL_URI": str(broken)}) as emulator:
         answer = emulator.invoke({}).body
     assert "errorType" in answer
-    assert "carries no metadata" in json.dumps(answer)
+    assert "holds no labels" in json.dumps(answer)
 
 
 def assert_nothing_leaks(*answers):

@@ -217,7 +217,7 @@ def test_a_reader_that_has_enough_ends_the_command_quietly(tmp_path: Path) -> No
         ([__file__], {}, "unsupported_image"),
         ([], {"MIN_SCORE": "high"}, "Cannot start: MIN_SCORE must be number, 0 to 1. Received"),
         ([], {"MODEL_URI": "/nowhere.tflite"}, "the model /nowhere.tflite cannot be read (No such"),
-        ([], {"MODEL_URI": __file__}, "Cannot start: the artifact carries no metadata"),
+        ([], {"MODEL_URI": __file__}, f"Cannot start: {__file__}: the file holds no labels"),
     ],
 )
 def test_what_goes_wrong_is_one_sentence_and_status_1(

@@ -290,7 +290,7 @@ def test_a_damaged_artifact_is_refused(
 
     assert main(["evaluate", str(tmp_path / "cut.tflite"), *options]) == 2
 
-    assert "carries no metadata" in printed_error(capsys)
+    assert f"{tmp_path}/cut.tflite: the file holds no labels" in printed_error(capsys)
 
 
 # --- the test log ------------------------------------------------------------

@@ -123,7 +123,7 @@ def predict_split(model: LoadedModel, split: Split, *, quiet: bool = False) -> N
 
 def _load_tflite(file: Path) -> LoadedModel:
     # Threads share the output between them and change no sum.
-    classifier = Classifier(file.read_bytes(), num_threads=os.cpu_count() or 1)
+    classifier = Classifier(file, num_threads=os.cpu_count() or 1)
     metadata = classifier.metadata
 
     def predict_proba(images: NDArray[np.float32]) -> NDArray[np.floating[Any]]:
