@@ -18,7 +18,7 @@ from training.config import TrainConfig  # noqa: E402
 from training.data.training_batches import CachedFeatures, weigh_images  # noqa: E402
 from training.errors import ConfigError  # noqa: E402
 from training.fit.backbone import named_weights  # noqa: E402
-from training.fit.checkpoints import best_checkpoint  # noqa: E402
+from training.fit.checkpoints import SaveCheckpoint, last_checkpoint  # noqa: E402
 from training.fit.loop import fit  # noqa: E402
 from training.fit.optimizer import build_optimizer  # noqa: E402
 
@@ -44,13 +44,15 @@ def build(precision: str) -> keras.Model:
     return model
 
 
-def run(folder: Path, precision: str = "float32", **changes: Any) -> keras.Model:
+def run(
+    folder: Path, precision: str = "float32", *, validation_images: int = 1000, **changes: Any
+) -> keras.Model:
     config = dataclasses.replace(CONFIG, precision=precision, **changes)
     folder.mkdir(exist_ok=True)
     model = build(precision)
     dataset = CachedFeatures([FEATURES], LABELS, 2, config)
     held_out = weigh_images(FEATURES.astype(np.float32), np.eye(2, dtype=np.float32)[LABELS])
-    fit(model, config, dataset, held_out, folder)
+    fit(model, config, dataset, held_out, folder, validation_images=validation_images)
     return model
 
 
@@ -70,7 +72,7 @@ def kill_in_epoch(
     monkeypatch: pytest.MonkeyPatch, folder: Path, epoch: int, before: str, precision: str
 ) -> None:
     """Run until one epoch is about to write its state, its row or its best checkpoint."""
-    target = {"state": "WriteState", "checkpoint": "BestCheckpoint"}[before]
+    target = {"state": "WriteState", "checkpoint": "SaveCheckpoint"}[before]
     with monkeypatch.context() as patched:
         original = getattr(__import__("training.fit.loop", fromlist=[target]), target)
 
@@ -109,7 +111,7 @@ def test_a_killed_run_repeats_the_epoch_that_was_running_and_ends_as_if_it_had_n
     assert history(tmp_path) == history(folder)
     for name, value in named_weights(resumed).items():
         assert np.array_equal(value, expected[name]), name
-    assert best_checkpoint(tmp_path).name == best_checkpoint(folder).name
+    assert last_checkpoint(tmp_path).name == last_checkpoint(folder).name
 
 
 def test_a_kill_in_the_first_epoch_begins_anew(
@@ -139,12 +141,48 @@ def test_the_state_of_another_network_is_refused(tmp_path: Path) -> None:
         run(tmp_path)
 
 
-def test_of_equal_epochs_the_later_checkpoint_counts(tmp_path: Path) -> None:
-    (tmp_path / "checkpoints").mkdir()
-    for name in ("xception_01_0.9000", "xception_02_0.9500", "xception_10_0.9500"):
-        (tmp_path / "checkpoints" / f"{name}.keras").touch()
+def save(folder: Path, accuracies: list[float], *, validation_images: int) -> list[str]:
+    """Return the checkpoints of a run that had these accuracies."""
+    callback = SaveCheckpoint(folder, validation_images)
+    callback.set_model(build("float32"))
+    for epoch, accuracy in enumerate(accuracies):
+        callback.on_epoch_end(epoch, {"val_accuracy": accuracy})
+    return sorted(file.name for file in (folder / "checkpoints").iterdir())
 
-    assert best_checkpoint(tmp_path).name == "xception_10_0.9500.keras"
+
+def test_of_equal_epochs_the_later_checkpoint_counts(tmp_path: Path) -> None:
+    save(tmp_path, [0.9, 0.95, 0.92, 0.95, 0.94], validation_images=100)
+
+    assert last_checkpoint(tmp_path).name == "xception_04_0.9500.keras"
+
+
+def test_a_resumed_run_knows_its_best_accuracy(tmp_path: Path) -> None:
+    save(tmp_path, [0.9, 0.95], validation_images=100)
+
+    kept = save(tmp_path, [0.94], validation_images=100)
+
+    assert kept == ["xception_01_0.9000.keras", "xception_02_0.9500.keras"]
+
+
+def test_few_validation_images_do_not_choose_the_epoch(tmp_path: Path) -> None:
+    save(tmp_path, [1.0, 0.9], validation_images=99)
+
+    assert last_checkpoint(tmp_path).name == "xception_02_0.9000.keras"
+
+
+def test_the_last_epoch_of_few_validation_images_is_announced(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(tmp_path, validation_images=32)
+
+    assert "32 validation images cannot tell which epoch is best" in capsys.readouterr().out
+    assert last_checkpoint(tmp_path).name.startswith("xception_04_")
+
+
+def test_one_checkpoint_is_kept(tmp_path: Path) -> None:
+    run(tmp_path, validation_images=32)
+
+    assert len(list((tmp_path / "checkpoints").iterdir())) == 1
 
 
 def test_the_average_of_the_weights_warms_up() -> None:
@@ -172,4 +210,4 @@ def test_a_checkpoint_of_an_unfinished_epoch_does_not_count(tmp_path: Path) -> N
 
     run(tmp_path, epochs=1, warmup_epochs=0.0)
 
-    assert best_checkpoint(tmp_path).name.startswith("xception_01_")
+    assert last_checkpoint(tmp_path).name.startswith("xception_01_")

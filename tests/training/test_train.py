@@ -124,14 +124,14 @@ def test_the_saved_model_answers_as_the_report_says(finished: Path, drawings: Pa
     assert found["negative_log_likelihood"] == pytest.approx(expected, abs=1e-4)
 
 
-def test_the_saved_model_is_the_best_epoch_by_validation(finished: Path) -> None:
+def test_the_saved_model_is_the_last_epoch_of_few_validation_images(finished: Path) -> None:
     lines = (finished / "history.csv").read_text().splitlines()
     column = lines[0].split(",").index("val_accuracy")
-    best = max(float(line.split(",")[column]) for line in lines[1:])
+    last = float(lines[-1].split(",")[column])
     found = json.loads((finished / "report.json").read_text())
-    assert float(found["checkpoint"].removesuffix(".keras").split("_")[2]) == round(best, 4)
+    assert found["checkpoint"] == f"xception_0{HEAD.epochs}_{last:.4f}.keras"
     # Scored again in float32 from pixels, not from half-precision activations: 1 image may move.
-    assert found["metrics"]["validation"]["accuracy"] == pytest.approx(best, abs=1.5 / 27)
+    assert found["metrics"]["validation"]["accuracy"] == pytest.approx(last, abs=1.5 / 27)
 
 
 def test_the_temperature_is_in_the_graph(finished: Path) -> None:

@@ -255,16 +255,12 @@ def checkpoint(parsed: argparse.Namespace, folder: Path) -> dict[str, Any]:
         raise ConfigError("the resumed training failed; its own message, above, says why")
     rows = [line.split(",") for line in (folder / "history.csv").read_text().splitlines()[1:]]
     resumed_with = int(rows[killed_after][0]) + 1
-    kept = sorted(file.name for file in (folder / "checkpoints").glob("*.keras"))
-    text = f"Killed after epoch {killed_after}, resumed with epoch {resumed_with}.\n" + "".join(
-        f"- {name}\n" for name in kept
-    )
-    print(text)
-    write_text(folder / "checkpoints.md", text)
+    (kept,) = (file.name for file in (folder / "checkpoints").glob("*.keras"))
+    print(f"Killed after epoch {killed_after}, resumed with epoch {resumed_with}. Kept: {kept}")
     return {
         "killed_after_epoch": killed_after,
         "resumed_with_epoch": resumed_with,
-        "checkpoints": kept,
+        "checkpoint": kept,
         "ours": f"killed after epoch {killed_after}, resumed with {resumed_with}; best epoch kept",
     }
 

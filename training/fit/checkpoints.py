@@ -1,4 +1,4 @@
-"""What a training writes after every epoch: the best model so far, and the state to resume from.
+"""What a training writes after every epoch: the model that counts, and the state to resume from.
 
 The state file holds the weights, the optimizer and the number of finished epochs in one file,
 which is written whole and last. So a kill or a full disk costs at most the epoch that was running.
@@ -18,25 +18,29 @@ from training.errors import ConfigError
 from training.files import replacing, write_text
 
 FOLDER, STATE, HISTORY = "checkpoints", "state.npz", "history.csv"
+# Fewer validation images cannot tell which epoch is best. Of 12 images one or two lucky ones chose
+# the first of 60 epochs.
+MIN_JUDGES = 100
 
 
-class BestCheckpoint(keras.callbacks.Callback):
-    """Save the model with the best validation accuracy. Of equal epochs the later one counts.
+class SaveCheckpoint(keras.callbacks.Callback):
+    """Save the model with the best validation accuracy, or that of the last epoch.
 
-    The later epoch has a lower learning rate and a longer average. Keras's ModelCheckpoint writes
-    in place, and forgets the best accuracy when a run is resumed.
+    Of equal epochs the later one counts: it has a lower learning rate and a longer average. With
+    fewer than ``MIN_JUDGES`` validation images the last epoch counts for the same reason. Keras's
+    ModelCheckpoint writes in place, and forgets the best accuracy when a run is resumed.
     """
 
-    def __init__(self, folder: Path) -> None:
-        """Take the folder of the run."""
+    def __init__(self, folder: Path, validation_images: int) -> None:
+        """Take the folder of the run and the number of images that judge."""
         super().__init__()
-        self._folder = folder / FOLDER
+        self._folder, self._by_accuracy = folder / FOLDER, validation_images >= MIN_JUDGES
         self._best = max((_epoch_and_accuracy(f)[1] for f in _checkpoints(folder)), default=-1.0)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """Save the model if it is at least as good as the best one."""
+        """Save the model if it counts."""
         accuracy = float(logs["val_accuracy"])
-        if accuracy < self._best:
+        if self._by_accuracy and accuracy < self._best:
             return
         self._best = accuracy
         with replacing(self._folder / f"xception_{epoch + 1:02d}_{accuracy:.4f}.keras") as file:
@@ -56,18 +60,25 @@ class CaptureState(keras.callbacks.Callback):
 
 
 class WriteState(keras.callbacks.Callback):
-    """Write the captured state after everything else of the epoch was written."""
+    """Write the captured state after everything else of the epoch, and remove old checkpoints.
+
+    Until the state is written, a resumed run needs the checkpoint before.
+    """
 
     def __init__(self, captured: CaptureState, folder: Path) -> None:
         """Take the state of ``captured`` and the folder of the run."""
         super().__init__()
-        self._captured, self._file = captured, folder / STATE
+        self._captured, self._folder = captured, folder
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:  # noqa: ARG002 (Keras's name)
         """Write the state."""
         values = {f"v{index}": value for index, value in enumerate(self._captured.values)}
-        with replacing(self._file) as unfinished:
+        with replacing(self._folder / STATE) as unfinished:
             np.savez(unfinished, allow_pickle=False, epochs=epoch + 1, **values)
+        kept = last_checkpoint(self._folder)
+        for file in _checkpoints(self._folder):
+            if file != kept:
+                file.unlink()
 
 
 def resume(model: keras.Model, folder: Path) -> int:
@@ -101,9 +112,9 @@ def resume(model: keras.Model, folder: Path) -> int:
     return epochs
 
 
-def best_checkpoint(folder: Path) -> Path:
-    """Return the checkpoint with the best accuracy, of equal ones the latest."""
-    return max(_checkpoints(folder), key=lambda file: _epoch_and_accuracy(file)[::-1])
+def last_checkpoint(folder: Path) -> Path:
+    """Return the checkpoint that counts. One is saved only if it does."""
+    return max(_checkpoints(folder), key=_epoch_and_accuracy)
 
 
 def _variables(model: keras.Model) -> list[Any]:

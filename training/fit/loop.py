@@ -15,10 +15,11 @@ from training.data.training_batches import Batch, PlainImages, TrainingBatches
 from training.errors import ConfigError, DatasetError
 from training.fit.checkpoints import (
     HISTORY,
-    BestCheckpoint,
+    MIN_JUDGES,
     CaptureState,
+    SaveCheckpoint,
     WriteState,
-    best_checkpoint,
+    last_checkpoint,
     resume,
 )
 from training.fit.optimizer import build_optimizer
@@ -31,6 +32,8 @@ def fit(
     dataset: TrainingBatches,
     validation: Batch | PlainImages,
     folder: Path,
+    *,
+    validation_images: int,
 ) -> Path:
     """Train on batches. Resume after the last finished epoch of ``folder``.
 
@@ -40,9 +43,10 @@ def fit(
         dataset: what the model learns from.
         validation: inputs, targets and weights, see ``weigh_images``.
         folder: of the run.
+        validation_images: their number. ``MIN_JUDGES`` or more choose the best epoch.
 
     Returns:
-        The checkpoint with the best validation accuracy.
+        The checkpoint of the best epoch, or of the last one.
 
     Raises:
         ConfigError: the loss became NaN or infinite, the saved state is damaged, or memory ran out.
@@ -58,6 +62,11 @@ def fit(
     done = resume(model, folder)
     if done:
         print(f"resuming after epoch {done} of {config.epochs}")
+    if validation_images < MIN_JUDGES:
+        print(
+            f"{validation_images} validation images cannot tell which epoch is best, so the last "
+            f"one counts. {MIN_JUDGES} can"
+        )
     history = keras.callbacks.CSVLogger(str(folder / HISTORY), append=True)
     state, progress = CaptureState(), EpochProgress(dataset, config, done)
     averaging = [keras.callbacks.SwapEMAWeights(swap_on_epoch=True)] if config.ema_momentum else []
@@ -78,7 +87,7 @@ def fit(
                     _StopAtNaN(config),
                     state,
                     *averaging,
-                    BestCheckpoint(folder),
+                    SaveCheckpoint(folder, validation_images),
                     history,
                     WriteState(state, folder),
                     progress,
@@ -99,7 +108,7 @@ def fit(
         progress.close()  # an error or an interrupt has the last word
         if history.csv_file:  # still open if something was raised
             history.csv_file.close()
-    return best_checkpoint(folder)
+    return last_checkpoint(folder)
 
 
 class _InterruptBetweenBatches(keras.callbacks.Callback):

@@ -5,7 +5,7 @@ runs/<name>/started.json    everything that decides the result, written before t
             config.json     the configuration, and what the model says about itself
             history.csv     loss and accuracy of every epoch
             report.json     figures on validation, temperature, versions, hardware
-            checkpoints/    best epoch so far by validation, named by epoch and accuracy
+            checkpoints/    the epoch that counts so far, named by epoch and accuracy
             state.npz       the state after the last epoch, to resume from. Removed at the end
 """
 

@@ -165,7 +165,10 @@ def train(
     batches, held_out = _batches(network, teacher, config, training, validation, cache, unlabelled)
     with contextlib.closing(batches):
         run_folder.record_settings(folder, settings)  # after everything that bad input can stop
-        best = fit(_learning_part(network, config), config, batches, held_out, folder)
+        best = fit(
+            _learning_part(network, config), config, batches, held_out, folder,
+            validation_images=len(validation.rows),
+        )  # fmt: skip
 
     print(f"calibrating and scoring {best.name} in float32 on {len(validation.rows)} images")
     model, report = _finish(best, config, validation.split, weights, runs, fold)
