@@ -23,6 +23,7 @@ from typing import Any
 from converter.errors import PublishError
 from lambda_function import SHIPPED_MODEL
 from lambda_function.classifier import Classifier
+from lambda_function.fetching.s3 import NO_CREDENTIALS
 from training.files import file_name
 
 LATEST = "latest.json"
@@ -93,7 +94,7 @@ class _Store:
         self._bucket = bucket
 
     def put(self, key: str, body: bytes, content_type: str) -> None:
-        from botocore.exceptions import BotoCoreError, ClientError
+        from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
         checksum = base64.b64encode(hashlib.sha256(body).digest()).decode()
         place = f"s3://{self._bucket}/{key}"
@@ -107,6 +108,8 @@ class _Store:
                 ChecksumSHA256=checksum,  # S3 refuses the object if it arrives changed
             )
             found = self._client.head_object(Bucket=self._bucket, Key=key, ChecksumMode="ENABLED")
+        except NoCredentialsError as error:
+            raise PublishError(NO_CREDENTIALS) from error
         except (BotoCoreError, ClientError) as error:
             raise PublishError(
                 f"{place} could not be written: {error}. `latest` {pointer}; publish again."

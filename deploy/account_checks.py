@@ -13,6 +13,7 @@ from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, 
 
 from deploy.findings import CheckFailed, Finding, short_reason
 from deploy.stack import NO_REGION, DeployedStack
+from lambda_function.fetching.s3 import NO_CREDENTIALS
 
 # An account keeps 10, 50 or 100 for functions without a reservation. No API tells which. Accounts
 # with the usual quota of 1,000 and more keep 100.
@@ -68,10 +69,7 @@ def check_credentials(session: Any) -> str:
     try:
         identity = session.client("sts").get_caller_identity()
     except NoCredentialsError as error:
-        raise CheckFailed(
-            "No AWS credentials were found. Run `aws configure` or `aws sso login`, or set "
-            "AWS_PROFILE."
-        ) from error
+        raise CheckFailed(NO_CREDENTIALS) from error
     except ClientError as error:
         raise CheckFailed(f"AWS refused the credentials ({short_reason(error)}).") from error
     except (BotoCoreError, ValueError) as error:

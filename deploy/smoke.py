@@ -37,6 +37,7 @@ from botocore.exceptions import BotoCoreError
 from deploy.findings import CheckFailed, run_command
 from deploy.stack import DeployedStack, command_line, describe, open_session, read_target
 from lambda_function import example_image
+from lambda_function.fetching.s3 import NO_CREDENTIALS
 from lambda_function.http.events import VERSION_HEADER
 
 EXAMPLE = example_image()
@@ -313,9 +314,16 @@ def _open_checks(endpoint: Endpoint) -> Iterator[Check]:
 
 
 def signer(token: str, *, iam: bool, session: Any = None) -> Sign:
-    """Return what authorises a request: a token, an AWS signature, or nothing."""
+    """Return what authorises a request: a token, an AWS signature, or nothing.
+
+    Raises:
+        CheckFailed: there are no credentials to sign with.
+    """
     if iam:
-        return lambda request: _sign_for_iam(request, session or boto3.Session())
+        session = session or boto3.Session()
+        if session.get_credentials() is None:
+            raise CheckFailed(NO_CREDENTIALS)
+        return lambda request: _sign_for_iam(request, session)
     if token:
         return lambda request: request.add_header("authorization", f"Bearer {token}")
     return lambda _: None

@@ -18,12 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import boto3
-from botocore.exceptions import BotoCoreError, ClientError, ProfileNotFound
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, ProfileNotFound
 from samtranslator.yaml_helper import yaml_parse
 
 from deploy.findings import CheckFailed, short_reason
 from deploy.image.names import default_name
 from lambda_function import REPOSITORY
+from lambda_function.fetching.s3 import NO_CREDENTIALS
 
 TEMPLATE = REPOSITORY / "template.yaml"
 CONFIG = REPOSITORY / "samconfig.toml"
@@ -237,7 +238,7 @@ def describe(session: Any, stack: str) -> DeployedStack | None:
     """Return the stack, or None if nothing of it exists.
 
     Raises:
-        CheckFailed: no region is chosen, or AWS did not say. Carries the reason.
+        CheckFailed: no region or no credentials, or AWS did not say. Carries the reason.
     """
     if not session.region_name:
         raise CheckFailed(NO_REGION)
@@ -252,6 +253,8 @@ def describe(session: Any, stack: str) -> DeployedStack | None:
         raise CheckFailed(
             f"The stack {stack} cannot be read: {short_reason(error)}.{rights}"
         ) from error
+    except NoCredentialsError as error:
+        raise CheckFailed(NO_CREDENTIALS) from error
     except (BotoCoreError, ValueError) as error:
         raise CheckFailed(f"CloudFormation cannot be reached: {short_reason(error)}.") from error
     if found["StackStatus"] == NEVER_CREATED:

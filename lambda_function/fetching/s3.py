@@ -30,6 +30,9 @@ from lambda_function.fetching.urls import parse_s3_uri, parse_url
 IMAGE_TIMEOUT_S = 10.0  # where the caller has no deadline
 MODEL_TIMEOUT_S = 20.0  # of a cold start. Lambda allows init 10 s, then repeats it
 MAX_MODEL_BYTES = 512 * 1024**2  # 512 MiB. This project's models have 22 to 84 MB
+NO_CREDENTIALS = (
+    "No AWS credentials were found. Run `aws configure` or `aws sso login`, or set AWS_PROFILE."
+)
 RETRY_PAUSES_S = (0.2, 0.4)  # S3 asks clients to retry after 500 and 503
 
 _SHA256 = re.compile(r"(?<![0-9a-fA-F])[0-9a-fA-F]{64}(?![0-9a-fA-F])")
@@ -61,7 +64,8 @@ def read_object(
         AddressNotAllowedError: the bucket is not in the list.
         TooLargeError: more than ``max_bytes``.
         UnsupportedImageError: the object is a web page.
-        FetchError: the object does not exist, this function may not read it, or S3 failed.
+        FetchError: the object does not exist, this function may not read it, S3 failed, or there
+            are no credentials.
         DeadlineError: the object did not arrive in time.
     """
     bucket, key = parse_s3_uri(uri)
@@ -155,13 +159,15 @@ def _get(bucket: str, key: str, region: str | None, max_bytes: int, deadline: fl
 
 
 def _signed_url(bucket: str, key: str, region: str | None, *, expires_s: int) -> str:
-    from botocore.exceptions import BotoCoreError
+    from botocore.exceptions import BotoCoreError, NoCredentialsError
 
     try:
         url: str = _client(region).generate_presigned_url(
             "get_object", Params={"Bucket": bucket, "Key": key}, ExpiresIn=expires_s
         )
-    except (BotoCoreError, ValueError) as error:  # no credentials, or an invalid name or region
+    except NoCredentialsError as error:
+        raise FetchError(NO_CREDENTIALS) from error
+    except (BotoCoreError, ValueError) as error:  # an invalid name or region
         raise _not_found() from error
     return url
 

@@ -15,7 +15,7 @@ from converter.errors import PublishError
 from converter.publish import passed_gate, publish
 from lambda_function import SHIPPED_MODEL
 from lambda_function.classifier import Classifier
-from lambda_function.fetching.s3 import download_model
+from lambda_function.fetching.s3 import NO_CREDENTIALS, download_model
 from lambda_function.metadata import MetadataError
 from tests.support.aws import invent_account, moto_server
 from tests.support.converter import with_metadata
@@ -214,6 +214,15 @@ def test_the_shipped_model_may_be_published():
 def test_a_missing_bucket_is_one_sentence(client, tiny):
     with pytest.raises(PublishError, match="NoSuchBucket"):
         publish(tiny, "s3://nobody-has-this/models")
+
+
+def test_without_credentials_the_sentence_says_how_to_get_some(client, tiny, monkeypatch):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
+
+    with pytest.raises(PublishError, match=f"^{NO_CREDENTIALS}$"):
+        publish(tiny, "s3://shelf/models")
 
 
 @pytest.mark.parametrize("destination", ["models", "s3://", "https://shelf/models", "s3://UP/x"])

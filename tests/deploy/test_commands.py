@@ -10,6 +10,7 @@ import subprocess
 import pytest
 
 from lambda_function import REPOSITORY
+from lambda_function.fetching.s3 import NO_CREDENTIALS
 from tests.support.processes import run_python
 
 COMMANDS = sorted(set(re.findall(r"-m (deploy\.[a-z.]+)", (REPOSITORY / "Makefile").read_text())))
@@ -51,15 +52,20 @@ def test_a_command_that_cannot_reach_aws_ends_with_a_sentence(name: str) -> None
     [
         ("AWS_PROFILE", "typo", "There is no AWS profile 'typo'"),
         ("AWS_DEFAULT_REGION", "not a region", "not a region"),
+        ("AWS_ACCESS_KEY_ID", None, f" {NO_CREDENTIALS}\n"),
     ],
 )
 def test_a_wrong_environment_ends_every_command_with_a_sentence(
-    name: str, variable: str, value: str, said: str,
+    name: str, variable: str, value: str | None, said: str,
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     for known, nowhere in NOWHERE.items():
         monkeypatch.setenv(known, nowhere)
-    monkeypatch.setenv(variable, value)
+    if value is None:
+        monkeypatch.delenv(variable)
+        monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    else:
+        monkeypatch.setenv(variable, value)
 
     assert importlib.import_module(name).main(["--stack", "s"]) == 1
     assert said in capsys.readouterr().out

@@ -13,6 +13,7 @@ from deploy import smoke as smoking
 from deploy.smoke import Endpoint, signer, smoke
 from deploy.stack import DeployedStack
 from lambda_function import app
+from lambda_function.fetching.s3 import NO_CREDENTIALS
 from lambda_function.service import Service
 from lambda_function.settings import Settings
 from tests.deploy.conftest import FakeSession
@@ -271,14 +272,14 @@ def test_json_of_another_form_fails_and_never_ends_the_test(
     assert capsys.readouterr().out.count("FAIL") == 12
 
 
-def test_a_signature_without_credentials_fails_and_never_ends_the_test(
-    serve: Any, handler: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_without_credentials_no_request_is_signed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
 
-    assert smoke(Endpoint(serve(handler), sign=signer("", iam=True))) == 12
-    assert "NoCredentialsError" in capsys.readouterr().out
+    assert smoking.main(["--iam", "https://api.example"]) == 1
+    assert capsys.readouterr().out == f" STOP  {NO_CREDENTIALS}\n"
 
 
 def test_a_stack_without_an_endpoint_fails(capsys: pytest.CaptureFixture[str]) -> None:

@@ -177,7 +177,8 @@ def test_missing_and_forbidden_objects_return_the_same_error(
 def test_without_credentials_nothing_is_read(aws: pytest.MonkeyPatch) -> None:
     aws.delenv("AWS_ACCESS_KEY_ID")
     aws.delenv("AWS_SECRET_ACCESS_KEY")
-    with S3(aws, answer(b"image")) as server, pytest.raises(FetchError):
+    sentence = "No AWS credentials were found. Run `aws configure`"
+    with S3(aws, answer(b"image")) as server, pytest.raises(FetchError, match=sentence):
         read("s3://pics/a.jpg")
     assert server.paths == []
 
