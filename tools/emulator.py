@@ -43,7 +43,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lambda_function import REPOSITORY, example_image
-from tools.gateway import MAX_EVENT_BYTES, http_event
+from tools.gateway import MAX_EVENT_BYTES, describe_port_error, http_event
 from tools.image_server import ImageServer, Resource
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ class Emulator:
             env: added to a small clean environment. Other variables do not reach the handler.
             timeout_s: of one invoke. The RIE enforces it.
             memory_mb: ``AWS_LAMBDA_FUNCTION_MEMORY_SIZE`` of the handler. Nothing enforces it.
-            port: to listen on. 0 picks a free one.
+            port: to listen on, 0 to 65535. 0 picks a free one.
             core: the processor core that all processes may use. The default is any.
         """
         self.log: collections.deque[str] = collections.deque(maxlen=LOG_LINES)
@@ -128,14 +128,12 @@ class Emulator:
 
     def __enter__(self) -> Emulator:
         binary = emulator_binary()
-        if self._chosen_port and _taken(self._chosen_port):
-            raise EmulatorError(f"port {self._chosen_port} is in use. 0 picks a free one")
         for _ in range(3):  # a port found free may be taken before the RIE binds it
             self._start(binary)
             if self._listening():
                 return self
             self.close()
-        raise EmulatorError("the emulator did not start:\n" + "\n".join(self.log))
+        raise EmulatorError("The emulator did not start:\n" + "\n".join(self.log))
 
     def __exit__(self, *_: object) -> None:
         self.close()
@@ -158,7 +156,7 @@ class Emulator:
         payload = json.dumps(event).encode()
         if len(payload) > MAX_EVENT_BYTES:
             raise EmulatorError(
-                f"the event has {len(payload):,} bytes. Lambda accepts {MAX_EVENT_BYTES:,}"
+                f"The event has {len(payload):,} bytes. Lambda accepts {MAX_EVENT_BYTES:,}"
             )
         wait_s = timeout_s or self._timeout_s + 15  # the init phase may take 10 s before it
         with self._lock:
@@ -168,7 +166,7 @@ class Emulator:
                 connection.request("POST", INVOKE_PATH, payload)
                 reply = connection.getresponse().read()
             except (OSError, http.client.HTTPException) as error:
-                raise EmulatorError(f"no reply from the emulator: {error!r}") from error
+                raise EmulatorError(f"No reply from the emulator: {error!r}") from error
             finally:
                 connection.close()
             elapsed_s = time.perf_counter() - start
@@ -184,7 +182,7 @@ class Emulator:
             for pid in _descendants(self._process.pid):
                 if b"awslambdaric" in _read_bytes(f"/proc/{pid}/cmdline"):
                     return pid
-        raise EmulatorError("the handler's process is not running: invoke it first")
+        raise EmulatorError("The handler's process is not running: invoke it first")
 
     def resident_bytes(self) -> int:
         """Return the memory that the handler's process holds now."""
@@ -220,7 +218,7 @@ class Emulator:
             process.stdout.close()
 
     def _start(self, binary: Path) -> None:
-        self.port = self._chosen_port or _free_port()
+        self.port = _free_port(self._chosen_port)
         with _only_core(self._core):
             self.started_at = time.perf_counter()
             self._process = subprocess.Popen(
@@ -261,7 +259,7 @@ class Emulator:
         for line in Path(f"/proc/{self.handler_pid()}/status").read_text().splitlines():
             if line.startswith(field + ":"):
                 return int(line.split()[1])
-        raise EmulatorError(f"this kernel does not report {field}")
+        raise EmulatorError(f"This kernel does not report {field}")
 
 
 def emulator_binary(cache: Path = CACHE) -> Path:
@@ -273,7 +271,7 @@ def emulator_binary(cache: Path = CACHE) -> Path:
     """
     architecture = {"aarch64": "arm64", "arm64": "arm64"}.get(platform.machine(), "x86_64")
     if sys.platform != "linux":
-        raise EmulatorError(f"the emulator is a Linux program. This is {sys.platform}")
+        raise EmulatorError(f"The emulator is a Linux program. This is {sys.platform}")
     binary = cache / f"aws-lambda-rie-{architecture}"
     if not binary.exists():
         _unpack(binary)
@@ -318,7 +316,7 @@ def _unpack(binary: Path) -> None:
         wheels = list(Path(folder).glob("*.whl"))
         if reply.returncode or not wheels:
             raise EmulatorError(
-                "the Lambda emulator is not here yet and could not be fetched from PyPI (once, "
+                "The Lambda emulator is not here yet and could not be fetched from PyPI (once, "
                 f"inside the aws-sam-cli wheel). Is there a network? Or put the file at {binary}. "
                 f"pip said: {(reply.stderr.strip().splitlines() or ['nothing'])[-1]}"
             )
@@ -365,17 +363,17 @@ def _decoded(reply: bytes) -> Any:
         return text
 
 
-def _free_port() -> int:
+def _free_port(chosen: int = 0) -> int:
+    """Return the chosen port, or a free one for 0. The RIE answers a port in use with a panic."""
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        # As the RIE does, so that the port of an emulator that has just ended can be used again.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", chosen))
+        except (OSError, OverflowError) as error:
+            raise EmulatorError(describe_port_error("127.0.0.1", chosen, error)) from error
         port: int = probe.getsockname()[1]
         return port
-
-
-def _taken(port: int) -> bool:
-    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-        return True
-    return False
 
 
 def _descendants(pid: int) -> Iterator[int]:
@@ -404,23 +402,28 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     image = ImageServer({EXAMPLE_PATH: Resource(EXAMPLE.read_bytes())})
     with image, contextlib.suppress(KeyboardInterrupt):
-        env = {"TRUSTED_IMAGE_HOSTS": image.host, **_model_setting()}
+        env = {"TRUSTED_IMAGE_HOSTS": image.host, "MODEL_URI": os.environ.get("MODEL_URI", "")}
+        _check_start(env)
         with Emulator(env=env, port=arguments.port) as emulator:
             _explain(emulator.url, image.url(EXAMPLE_PATH))
             _print_log(emulator)
 
 
-def _model_setting() -> dict[str, str]:
-    """Return the setting MODEL_URI of this process, which names the model to serve.
+def _check_start(env: Mapping[str, str]) -> None:
+    """Load the model once. Otherwise the handler would only say to its first request what is wrong.
 
     Raises:
-        EmulatorError: it names a file that is not there. The handler would only say so to its
-            first request.
+        EmulatorError: no model can be served.
     """
-    uri = os.environ.get("MODEL_URI", "")
-    if uri and not uri.startswith("s3://") and not Path(uri).is_file():
-        raise EmulatorError(f"there is no model {uri}. MODEL names another")
-    return {"MODEL_URI": uri} if uri else {}
+    # Imported here: other handlers are started without our model.
+    from lambda_function.service import load_service
+    from lambda_function.settings import Settings
+    from tools.serve import START_ERRORS
+
+    try:
+        load_service(Settings.from_environment(env))
+    except START_ERRORS as error:
+        raise EmulatorError(f"Cannot start: {error}") from error
 
 
 def _explain(url: str, image_url: str) -> None:

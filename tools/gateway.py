@@ -1,4 +1,4 @@
-"""The events that API Gateway makes of HTTP requests (payload format 2.0)."""
+"""What stands in for API Gateway here: its events (payload format 2.0), and a port for them."""
 
 from __future__ import annotations
 
@@ -13,6 +13,12 @@ if TYPE_CHECKING:
 
 MAX_EVENT_BYTES = 6 * 1024**2  # Lambda's limit for a synchronous invoke. base64 adds a third
 _TEXT_TYPES = ("text/", "application/json", "application/javascript", "application/xml")
+
+
+def describe_port_error(host: str, port: int, error: OSError | OverflowError) -> str:
+    """Return why nothing can listen on a port, and how to name another one."""
+    reason = error.strerror if isinstance(error, OSError) else "ports are 0 to 65535"
+    return f"Cannot listen on {host}:{port}: {reason}. PORT=... (or --port) names another."
 
 
 def build_event(

@@ -29,13 +29,9 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from lambda_function import app, example_image
-from lambda_function.classifier import ArtifactError
-from lambda_function.fetching.s3 import ModelDownloadError
 from lambda_function.images.formats import FORMATS, SNIFF_BYTES, sniff
-from lambda_function.metadata import MetadataError
-from lambda_function.settings import SettingsError
 from tools.overlay import draw_overlay
-from tools.serve import LocalContext
+from tools.serve import START_ERRORS, LocalContext
 
 EXAMPLE_IMAGE = example_image()
 # Those that the handler does not read get a line that says so.
@@ -43,7 +39,6 @@ IMAGE_TYPES = {*FORMATS, "HEIC", "JPEG 2000", "JPEG XL", "SVG", "TIFF"}
 BAR_WIDTH = 30
 INTERRUPTED = 130
 OVERLAY_TYPES = (".png", ".jpg")
-START_ERRORS = (SettingsError, ArtifactError, MetadataError, ModelDownloadError)
 
 
 class InputError(Exception):

@@ -26,9 +26,11 @@ from lambda_function.classifier import ArtifactError
 from lambda_function.fetching.s3 import ModelDownloadError
 from lambda_function.metadata import MetadataError
 from lambda_function.settings import SettingsError
-from tools.gateway import MAX_EVENT_BYTES, build_event
+from tools.gateway import MAX_EVENT_BYTES, build_event, describe_port_error
 
 TIMEOUT_S = 30.0  # an HTTP API waits as long for its function
+# No model can be served.
+START_ERRORS = (SettingsError, ArtifactError, MetadataError, ModelDownloadError)
 Handler = Callable[[Any, Any], dict[str, Any]]
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
@@ -129,11 +131,7 @@ def serve(host: str, port: int) -> None:
     try:
         server = LocalServer((host, port), handler)
     except (OSError, OverflowError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "ports are 0 to 65535"
-        raise SystemExit(
-            f"Cannot listen on {host}:{port}: {reason}. "
-            "--port (or make run PORT=...) names another."
-        ) from error
+        raise SystemExit(describe_port_error(host, port, error)) from error
     with server:
         print(f"Listening on http://{host}:{server.server_port}  (Ctrl-C ends it)", flush=True)
         server.serve_forever()
@@ -169,7 +167,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     try:
         serve(options.host, options.port)
-    except (SettingsError, ArtifactError, MetadataError, ModelDownloadError) as error:
+    except START_ERRORS as error:
         raise SystemExit(f"Cannot start: {error}") from error
     except KeyboardInterrupt:
         sys.exit(130)

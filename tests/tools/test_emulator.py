@@ -208,7 +208,7 @@ def test_the_emulator_and_all_that_it_started_end_with_the_block(own):
     while any(alive(pid) for pid in pids) and time.monotonic() < until:
         time.sleep(0.02)
     assert not any(alive(pid) for pid in pids)
-    with pytest.raises(EmulatorError, match="no reply"):
+    with pytest.raises(EmulatorError, match="No reply"):
         emulator.invoke({})
 
 
@@ -230,8 +230,15 @@ def test_a_port_in_use_is_named(own):
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        with pytest.raises(EmulatorError, match=f"port {port} is in use"), own(port=port):
+        said = f"Cannot listen on 127.0.0.1:{port}: Address already in use"
+        with pytest.raises(EmulatorError, match=said), own(port=port):
             pass
+
+
+def test_a_number_that_is_no_port_is_named_before_anything_starts(own):
+    said = r"127\.0\.0\.1:99999: ports are 0 to 65535\. PORT=\.\.\. \(or --port\) names another"
+    with pytest.raises(EmulatorError, match=said), own(port=99999):
+        pass
 
 
 def test_a_changed_binary_is_refused(tmp_path):
@@ -248,10 +255,18 @@ def test_without_a_network_the_sentence_says_so(tmp_path, monkeypatch):
         emulator_binary(tmp_path / "empty")
 
 
-def test_make_emulate_names_a_model_that_is_not_there(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        ("/nowhere.tflite", r"^Cannot start: the model /nowhere\.tflite cannot be read"),
+        (str(EXAMPLE), r"^Cannot start: .*: the file holds no labels"),
+        ("s3://models/latest.tflite", "^Cannot start: MODEL_URI=s3://models/latest.tflite must"),
+    ],
+)
+def test_make_emulate_checks_the_model_before_it_starts(model, said, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["emulator", "--port", "0"])
-    monkeypatch.setenv("MODEL_URI", str(tmp_path / "nowhere.tflite"))
-    with pytest.raises(EmulatorError, match=r"there is no model .*nowhere\.tflite"):
+    monkeypatch.setenv("MODEL_URI", model)
+    with pytest.raises(EmulatorError, match=said):
         main()
 
 

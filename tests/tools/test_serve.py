@@ -174,7 +174,7 @@ def test_a_port_that_is_taken_is_said_so(listening: local.LocalServer) -> None:
     ended = command("--port", str(listening.server_port))
     assert ended.returncode == 1
     said = f"Cannot listen on 127.0.0.1:{listening.server_port}: Address already in use. "
-    assert ended.stderr.endswith(f"{said}--port (or make run PORT=...) names another.\n")
+    assert ended.stderr.endswith(f"{said}PORT=... (or --port) names another.\n")
 
 
 def test_serve_says_what_a_port_is() -> None:
