@@ -26,19 +26,29 @@ def addresses() -> Iterator[dict[str, str]]:
         settings = {"TRUSTED_IMAGE_HOSTS": images.host}
         with Emulator(HANDLER, env=settings) as emulator:
             base = emulator.url.partition("/2015-03-31")[0]
-            yield {PAGE_ADDRESS: base, PAGE_IMAGE: images.url("/pants.jpg")}
+            yield {PAGE_ADDRESS: base, PAGE_IMAGE: images.url("")}
+
+
+def run(client: str, addresses: dict[str, str], image: str) -> str:
+    """Run a client of the page with an image of the server, and return what it printed."""
+    for printed, real in {**addresses, PAGE_IMAGE: addresses[PAGE_IMAGE] + image}.items():
+        assert printed in client
+        client = client.replace(printed, real)
+    shown = io.StringIO()
+    with contextlib.redirect_stdout(shown):
+        exec(client, {})  # noqa: S102 (our own page)
+    return shown.getvalue()
 
 
 @pytest.mark.release
 @pytest.mark.emulator
 @pytest.mark.parametrize("client", CLIENTS, ids=["requests", "boto3"])
 def test_a_client_prints_the_label_of_the_image(client: str, addresses: dict[str, str]) -> None:
-    for printed, real in addresses.items():
-        assert printed in client
-        client = client.replace(printed, real)
-    shown = io.StringIO()
+    assert run(client, addresses, "/pants.jpg") == "pants\n"
 
-    with contextlib.redirect_stdout(shown):
-        exec(client, {})  # noqa: S102 (our own page)
 
-    assert shown.getvalue() == "pants\n"
+@pytest.mark.emulator
+@pytest.mark.parametrize("client", CLIENTS, ids=["requests", "boto3"])
+def test_a_client_says_why_there_is_no_prediction(client: str, addresses: dict[str, str]) -> None:
+    with pytest.raises(SystemExit, match="server answered 404"):
+        run(client, addresses, "/missing.jpg")
