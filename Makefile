@@ -165,7 +165,7 @@ steps: $(VENVS)/training/.ok ## the course, step by step (each some minutes): ST
 	@$(call python,training) -m training steps "$${STEP:-all}" $(SOURCES) $(ARGS)
 
 convert: $(VENVS)/training/.ok ## convert and check a model (5 min): MODEL=runs/mine/model.keras RECIPE=... OUTPUT=...
-	@model="$${MODEL:-runs/$${RUN:-rebuilt}/model.keras}"; $(call python,training) -m converter "$$model" --recipe "$${RECIPE:-int8_float_head}" --output "$${OUTPUT:-$${model%.*}.tflite}" $(WORDS) $(DATA) $(ARGS)
+	@$(call python,training) -m converter "$${MODEL:-runs/$${RUN:-rebuilt}/model.keras}" --recipe "$${RECIPE:-int8_float_head}" $(call OPTION,OUTPUT) $(WORDS) $(DATA) $(ARGS)
 
 # A TFLite file needs no TensorFlow.
 IMPORT_WITH := $(if $(filter %.tflite,$(lastword $(MODEL))),test,training)

@@ -25,6 +25,7 @@ from PIL import Image
 
 from converter.errors import AdoptionError, PublishError
 from converter.publish import passed_gate
+from converter.reference import output_in_words
 from lambda_function import REPOSITORY, SHIPPED_MODEL, example_image
 from lambda_function.classifier import Classifier
 from lambda_function.errors import ServiceError
@@ -289,7 +290,7 @@ def model_card(classifier: Classifier, model: Path, report: dict[str, Any]) -> s
         ["Classes, in model order", ", ".join(metadata.labels)],
         ["Artifact", f"{model.stat().st_size / 1e6:.1f} MB, recipe `{metadata.recipe}`"],
         ["Input", f"{spec.height}x{spec.width} px, {spec.resize_filter}, {spec.normalisation}"],
-        ["Output of the graph", metadata.output.replace("_", " ")],
+        ["Output of the graph", output_in_words(metadata.output)],
         ["Training data", metadata.dataset],
         ["Licence", metadata.licence],
         ["Imported from", metadata.conversion.get("imported_from", "trained with this project")],

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import shlex
 import sys
 from pathlib import Path
 
@@ -54,7 +55,8 @@ def main(arguments: list[str]) -> int:
     """Convert the model of a run folder."""
     options = _parse(arguments)
     recipe = find_recipe(options.recipe)
-    require_tflite_name(options.output)
+    output = options.output or options.model.with_suffix(".tflite")
+    require_tflite_name(output)
     if options.uncertain and options.images:
         raise ConversionError(
             "--uncertain is fitted on images that were trained on, and --images replaces them. "
@@ -77,7 +79,10 @@ def main(arguments: list[str]) -> int:
     artifact = quantise(source, float_model, recipe, CalibrationRanges(float_model, calibration))
     if source.distance:
         artifact = with_served_threshold(artifact, images.split.paths[: images.held_out])
-    return finish(options.output, artifact, parity.compare(artifact, reference, images))
+    status = finish(output, artifact, parity.compare(artifact, reference, images))
+    if status == 0:
+        print(next_command(output))
+    return status
 
 
 def predict_reference(
@@ -134,14 +139,23 @@ def finish(output: Path, artifact: bytes, report: parity.ParityReport) -> int:
     return 0
 
 
+def next_command(output: Path) -> str:
+    """Return the line that says how to serve an artifact."""
+    return f"Next: make adopt MODEL={shlex.quote(str(output))}"
+
+
 def require_tflite_name(output: Path) -> None:
     """Check that a path can name an artifact.
 
     Raises:
-        ConversionError: it is a folder, or does not end in ``.tflite``.
+        ConversionError: it is a folder, the served model, or does not end in ``.tflite``.
     """
     if output.suffix != ".tflite" or output.is_dir():
         raise ConversionError(f"--output must be a .tflite file. Received: {output}")
+    if output.resolve() == SHIPPED_MODEL:
+        raise ConversionError(
+            f"only make adopt replaces {output}, with all that belongs to it. Name another --output"
+        )
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
@@ -157,7 +171,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--activation-map", action="store_true", help=MAP_HELP)
     parser.add_argument("--uncertain", action="store_true", help=UNCERTAIN_HELP)
     parser.add_argument(
-        "--output", type=Path, default=SHIPPED_MODEL, help="default: the shipped model"
+        "--output", type=Path, help="default: the model's file, with .tflite at its end"
     )
     add_options(parser, "dataset")
     parser.add_argument("--images", type=Path, help="folder of class folders for the gate instead")

@@ -1,13 +1,14 @@
 """`python -m converter import FILE`: take in a Keras or TFLite model from elsewhere.
 
 Reads .keras and .h5 files of Keras 2 and 3, and plain .tflite files. Finds out what the file
-says, asks for the rest in one sentence, and writes a self-describing artifact after the parity
+says, asks for the rest, and writes a self-describing artifact after the parity
 gate. A model file is code: import only files whose origin you know.
 """
 
 from __future__ import annotations
 
 import argparse
+import collections
 import dataclasses
 import re
 import shlex
@@ -25,12 +26,13 @@ from converter.convert import (
     MAP_HELP,
     UNCERTAIN_HELP,
     finish,
+    next_command,
     predict_reference,
     require_tflite_name,
 )
 from converter.errors import SourceError
 from converter.recipes import RECIPES, find_recipe
-from converter.reference import complete, read_tensor
+from converter.reference import complete, output_in_words, read_tensor
 from converter.sources.feature_distance import with_served_threshold
 from converter.sources.keras_file import check_size, load_keras
 from converter.sources.pooled_head import describe_map
@@ -67,6 +69,13 @@ NOT_CHECKED = (
     "conversion was not checked: the TFLite file itself is the reference for decoding, resizing "
     "and scaling"
 )
+OF_THE_COURSE = {  # an example, in the order in which variables are asked for
+    "labels": "a,b,c",
+    "size": "299",
+    "normalisation": "xception",
+    "resize": "nearest",
+}
+ANY_SIZE = "of any size"
 RECIPE = "float32"
 OF_CONVERSION = ("recipe", "activation_map", "uncertain")  # options without effect on TFLite files
 SMOKE_TEST = (
@@ -90,9 +99,12 @@ class Findings:
     output: str
 
     def __str__(self) -> str:
-        size = "x".join("any" if side is None else str(side) for side in self.size)
         values = f"{self.outputs} output{'s' if self.outputs > 1 else ''}"
-        return f"found: input {size}, {values}: {self.output.replace('_', ' ')}"
+        return f"found: input {self.size_in_words()}, {values}: {output_in_words(self.output)}"
+
+    def size_in_words(self) -> str:
+        """Return ``299x299``, or what it is where a side may have any length."""
+        return "x".join(str(side or "any") for side in self.size) if any(self.size) else ANY_SIZE
 
 
 def main(arguments: list[str]) -> int:
@@ -133,9 +145,13 @@ def main(arguments: list[str]) -> int:
             artifact = _convert(source, recipe.name, calibration)
             if source.distance:
                 artifact = with_served_threshold(artifact, images.split.paths[: images.held_out])
-        status = finish(output, artifact, parity.compare(artifact, reference, images))
+        report = parity.compare(artifact, reference, images)
+        status = finish(output, artifact, report)
     if status == 0:
-        print(f"Next: make adopt MODEL={shlex.quote(str(output))}")
+        if images.held_out:
+            labels = images.split.labels[: images.held_out]
+            print(accuracy_in_words(report.figures["accuracy_served"], labels))
+        print(next_command(output))
     return status
 
 
@@ -191,11 +207,43 @@ def kind_of_output(values: NDArray[np.float64]) -> str:
     )
 
 
+def accuracy_in_words(served: dict[str, Any], labels: NDArray[np.int64]) -> str:
+    """Return how many of the user's images are right, or a warning that chance explains it.
+
+    Args:
+        served: the gate's ``accuracy_served``.
+        labels: int64, (images,), of the same images.
+    """
+    right, total = served["correct"], len(labels)
+    largest = int(np.bincount(labels).max())
+    if served["interval_95"][0] > largest / total:
+        return f"{right} of {total} of your images are right"
+    better = "not clearly" if right > largest else "no"
+    return (
+        f"warning: {right} of {total} images are right, {better} better than chance. Check the "
+        "order of LABELS, then NORMALISATION and RESIZE, and import again"
+    )
+
+
 def read_labels(text: str) -> tuple[str, ...]:
-    """Return class names from ``a,b,c`` or from a text file with one name a line."""
-    path = Path(text).expanduser()
-    names = path.read_text(encoding="utf-8").splitlines() if path.is_file() else text.split(",")
-    return tuple(name.strip() for name in names if name.strip())
+    """Return class names from ``a,b,c`` or from a text file with one name a line.
+
+    Raises:
+        SourceError: the file cannot be read, or a name stands twice.
+    """
+    try:
+        lines = Path(text).expanduser().read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise SourceError(f"{text} must be text in UTF-8, one label a line: {error}") from error
+    except OSError as error:  # no file, or more labels than a file's name may be long
+        if "," not in text and (text.endswith(".txt") or "/" in text):
+            raise SourceError(f"there is no file {text} that can be read") from error
+        lines = text.split(",")
+    names = tuple(name.strip() for name in lines if name.strip())
+    for name, count in collections.Counter(names).items():
+        if count > 1:
+            raise SourceError(f"LABELS names {name} {'twice' if count == 2 else f'{count} times'}")
+    return names
 
 
 def read_size(text: str) -> tuple[int, int]:
@@ -270,25 +318,13 @@ def _refuse_conversion(options: argparse.Namespace) -> None:
 
 
 def _describe(options: argparse.Namespace, findings: Findings) -> ModelMetadata:
-    """Return the metadata, or ask in one sentence for all that is missing."""
+    """Return the metadata, or ask for all that is missing."""
     size: tuple[int | None, int | None] = read_size(options.size) if options.size else findings.size
-    given = {
-        "labels": options.labels,
-        "size": all(size),
-        "normalisation": options.normalisation,
-        "resize": options.resize,
-    }
-    if missing := [name for name, value in given.items() if not value]:
-        verb = "is" if len(missing) == 1 else "are"
-        raise SourceError(
-            f"{' and '.join(name.upper() for name in missing)} {verb} missing: "
-            f"{', '.join(HELP[name] for name in missing)}."
-        )
+    _require_variables(options, needs_size=not all(size))
     for side, found in zip(size, findings.size, strict=True):
         if found not in (None, side):
             raise SourceError(
-                f"SIZE must be the model's {findings.size[0]}x{findings.size[1]}. "
-                f"Received: {options.size}"
+                f"SIZE must be the model's {findings.size_in_words()}. Received: {options.size}"
             )
     labels = read_labels(options.labels)
     expected = 2 if findings.output in SECOND_LABEL_OUTPUTS else findings.outputs
@@ -303,7 +339,9 @@ def _describe(options: argparse.Namespace, findings: Findings) -> ModelMetadata:
         name=options.name or options.model.stem,
         version="1",
         labels=labels,
-        input=InputSpec(int(size[0] or 0), int(size[1] or 0), options.resize, _known(options)),
+        input=InputSpec(
+            int(size[0] or 0), int(size[1] or 0), options.resize, options.normalisation
+        ),
         recipe="imported",
         temperature=1.0,
         source_sha256=digest,
@@ -315,10 +353,31 @@ def _describe(options: argparse.Namespace, findings: Findings) -> ModelMetadata:
     )
 
 
-def _known(options: argparse.Namespace) -> str:
-    if options.normalisation not in NORMALISATIONS:
-        raise MetadataError(f"{HELP['normalisation']}. Received: {options.normalisation!r}")
-    return str(options.normalisation)
+def _require_variables(options: argparse.Namespace, *, needs_size: bool) -> None:
+    """Raise SourceError for a value that is not known, or for all variables that are missing."""
+    for name, known in (("normalisation", NORMALISATIONS), ("resize", RESIZE_FILTERS)):
+        value = getattr(options, name)
+        if value and value not in known:
+            raise SourceError(
+                f"{name.upper()} must be one of {', '.join(known)}. Received: {value!r}"
+            )
+    needed = [name for name in OF_THE_COURSE if name != "size" or needs_size]
+    if missing := [HELP[name] for name in needed if not getattr(options, name)]:
+        words = [
+            f"{name.upper()}={shlex.quote(getattr(options, name) or example)}"
+            for name, example in OF_THE_COURSE.items()
+            if name in needed or getattr(options, name)
+        ]
+        raise SourceError(
+            "\n".join(
+                [
+                    "the model file does not say everything. Missing:",
+                    *(f"  {line}" for line in missing),
+                    "For a model of the course:",
+                    f"  make import MODEL={shlex.quote(str(options.model))} {' '.join(words)}",
+                ]
+            )
+        )
 
 
 def _gate_images(
@@ -382,7 +441,8 @@ def _own_folder(metadata: ModelMetadata) -> Path:
         held = ""
     if held != metadata.source_sha256:
         raise SourceError(
-            f"{folder}/model.tflite was made of another file than "
-            f"{metadata.conversion['imported_from']}. Choose another NAME=..., or remove {folder}"
+            f"{folder} holds the import of another or older "
+            f"{metadata.conversion['imported_from']} (its content differs). Choose NAME=..., or "
+            "remove the folder"
         )
     return folder

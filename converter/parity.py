@@ -81,6 +81,7 @@ THRESHOLDS = {
 }
 
 
+UNSEEN = ", not trained on"  # said of the held-out images, where that is known
 DISTANCE_ERROR = "feature distance, mean error"
 DISTANCE_REMEDY = (
     "The graph rounds the constants of the distance. A network of few features, or with features "
@@ -268,7 +269,8 @@ def compare(
             images,
             float(np.max(served.input_differences)),
         )
-        checks += _checks(figures, limits)
+        unseen = "" if "imported_from" in metadata.conversion else UNSEEN
+        checks += _checks(figures, limits, unseen)
         worst = _worst(reference, served.probabilities, images.split)
         if reference.maps and _has_maps_like(metadata, reference.maps):
             best = reference.probabilities.argmax(axis=1)
@@ -292,7 +294,7 @@ def compare(
                 images.held_out,
                 metadata.feature_distance.farthest,
             )
-            checks += _distance_checks(figures, limits)
+            checks += _distance_checks(figures, limits, unseen)
     return ParityReport(
         metadata.recipe,
         hashlib.sha256(artifact).hexdigest(),
@@ -438,7 +440,7 @@ def _accuracy(right: NDArray[np.bool_]) -> dict[str, Any]:
     return {"accuracy": correct / total, "interval_95": interval, "correct": correct}
 
 
-def _checks(figures: dict[str, Any], limits: Thresholds) -> tuple[Check, ...]:
+def _checks(figures: dict[str, Any], limits: Thresholds, unseen: str = UNSEEN) -> tuple[Check, ...]:
     """Compare each figure with its limit. A NaN fails every comparison."""
 
     def at_most(name: str, key: str, limit: float) -> Check:
@@ -468,7 +470,7 @@ def _checks(figures: dict[str, Any], limits: Thresholds) -> tuple[Check, ...]:
     low, high = figures["accuracy_loss_interval_95"]
     note = f" [{low:.3f}, {high:.3f}] ({_percent(before)} -> {_percent(after)})"
     loss = share(
-        "accuracy loss, not trained on",
+        f"accuracy loss{unseen}",
         figures["accuracy_loss"],
         figures["held_out_images"],
         limits.max_accuracy_loss,
@@ -492,11 +494,13 @@ def _map_checks(figures: dict[str, Any], limits: Thresholds) -> tuple[Check, ...
     )
 
 
-def _distance_checks(figures: dict[str, Any], limits: Thresholds) -> tuple[Check, ...]:
+def _distance_checks(
+    figures: dict[str, Any], limits: Thresholds, unseen: str = UNSEEN
+) -> tuple[Check, ...]:
     """Compare the figures of the feature distance with their limits. A NaN fails."""
     names = {
         DISTANCE_ERROR: ("distance_error", limits.max_distance_error),
-        "uncertain, not trained on": ("uncertain", limits.max_uncertain),
+        f"uncertain{unseen}": ("uncertain", limits.max_uncertain),
     }
     return tuple(
         Check(name, f"{figures[key]:.5f}", f"<= {limit:g}", bool(figures[key] <= limit))

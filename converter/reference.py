@@ -110,6 +110,15 @@ def keras_predictions(
     return KerasPredictions(load(""), maps, load(".pooled") if pooled else None)
 
 
+def output_in_words(output: str) -> str:
+    """Return one of ``metadata.OUTPUTS`` as people read it, such as ``logit of the second label``.
+
+    >>> output_in_words("logit_of_second")
+    'logit of the second label'
+    """
+    return output.replace("_of_second", " of the second label")
+
+
 def complete(values: NDArray[Any], output: str) -> NDArray[np.float32]:
     """Turn a model's outputs into probabilities, in float64 inside.
 

@@ -3,22 +3,34 @@
 from __future__ import annotations
 
 import json
+import re
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from converter import import_model
 from converter.errors import ConversionError, SourceError
-from converter.import_model import kind_of_output, look_at, main, read_labels, read_size
+from converter.import_model import (
+    Findings,
+    accuracy_in_words,
+    kind_of_output,
+    look_at,
+    main,
+    read_labels,
+    read_size,
+)
 from converter.sources import tflite_file
 from converter.sources.keras_file import MAX_FILE_BYTES
+from lambda_function import SHIPPED_MODEL
 from lambda_function.classifier import Classifier
-from lambda_function.metadata import NOT_STATED, MetadataError, read_metadata
+from lambda_function.metadata import NOT_STATED, read_metadata
 from tests.support import converter as support
 from tests.support.paths import TESTS
 from tests.support.processes import run_python
 from training.errors import DatasetError
+from training.evaluation.metrics import wilson_interval
 
 TINY = TESTS / "data" / "tiny.tflite"
 LABELS = ("--labels", "red,green,blue,dark")
@@ -51,6 +63,21 @@ def words(path, *more) -> list[str]:
 )
 def test_the_kind_of_output_is_found_out(values, expected):
     assert kind_of_output(np.array(values)) == expected
+
+
+@pytest.mark.parametrize(
+    ("findings", "said"),
+    [
+        (((299, 200), 3, "logits"), "found: input 299x200, 3 outputs: logits"),
+        (
+            ((None, None), 1, "probability_of_second"),
+            "found: input of any size, 1 output: probability of the second label",
+        ),
+        (((None, 48), 1, "logit_of_second"), "found: input anyx48, 1 output: logit of the second"),
+    ],
+)
+def test_what_was_found_is_said_in_words(findings, said):
+    assert str(Findings(*findings)).startswith(said)
 
 
 @pytest.mark.parametrize(
@@ -88,6 +115,8 @@ def test_labels_come_from_text_or_from_a_file(tmp_path):
 
     assert read_labels("a, b,c") == ("a", "b", "c")
     assert read_labels(str(file)) == ("T-shirt, grün", "帽子")
+    many = tuple(f"class number {number}" for number in range(500))  # too long for a file's name
+    assert read_labels(",".join(many)) == many
 
 
 def test_a_size_is_one_number_or_height_and_width():
@@ -105,7 +134,7 @@ def test_a_tflite_file_becomes_a_self_describing_artifact(plain, capsys):
 
     assert status == 0
     printed = capsys.readouterr().out
-    assert "found: input 32x48, 4 outputs: probabilities" in printed
+    assert "found: input 32x48, 4 outputs: probabilities\n" in printed
     output = plain.with_name("out.tflite")
     assert support.without_metadata(output.read_bytes()) == plain.read_bytes()
     metadata = read_metadata(output)
@@ -146,7 +175,7 @@ def test_a_folder_that_holds_another_import_is_left_as_it_is(plain, tmp_path, mo
     other.write_bytes(TINY.read_bytes())
     for content in (written.read_bytes(), b"no artifact"):
         written.write_bytes(content)
-        with pytest.raises(SourceError, match=r"another file than colours.tflite.* NAME=.* remove"):
+        with pytest.raises(SourceError, match=r"another or older colours.tflite.* NAME=.* remove"):
             main([str(other), *LABELS, *SCALING])
         assert written.read_bytes() == content
 
@@ -163,17 +192,64 @@ def test_a_users_images_measure_the_accuracy(plain, tmp_path, capsys):
     assert report["images"] == "6 images of images"
     assert report["figures"]["accuracy_served"]["correct"] == 5
     assert "smoke test" not in json.dumps(report)
+    assert "not trained on" not in json.dumps(report)  # nobody knows that of an import
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[-2] == "5 of 6 of your images are right"
+    assert shown[-1].startswith("Next: make adopt")
 
 
-def test_everything_that_is_missing_is_asked_for_in_one_sentence(plain):
+@pytest.mark.parametrize("suffix", ["tflite", pytest.param("keras", marks=pytest.mark.training)])
+def test_an_import_says_how_many_images_are_right(plain, tmp_path, capsys, suffix):
+    images = support.write_images(tmp_path / "images", 4)
+    path, order = plain, ("red", "green", "blue", "dark")
+    if suffix == "keras":
+        path, order = tmp_path / "colours.keras", ("blue", "green", "red")
+        support.colour_model().save(path)
+    else:
+        (images / "dark").mkdir()
+        for number in range(4):
+            Image.new("RGB", (70, 90)).save(images / "dark" / f"{number}.png")
+    total = 4 * len(order)
+    for labels, said in (
+        (order, f"{total} of {total} of your images are right"),
+        ((*order[1:], order[0]), f"warning: 0 of {total} images are right, no better than chance."),
+    ):
+        assert main(words(path, "--labels", ",".join(labels), *SCALING, "--dataset", images)) == 0
+
+        shown = capsys.readouterr().out.splitlines()
+        assert shown[-2].startswith(said)
+        assert shown[-1].startswith("Next: make adopt")
+
+
+@pytest.mark.parametrize(
+    ("right", "labels", "said"),
+    [
+        (72, [0, 1, 2] * 24, "72 of 72 of your images are right"),
+        (35, [0] * 80 + [1] * 20, "warning: 35 of 100 images are right, no better than chance. "),
+        (85, [0] * 80 + [1] * 20, "warning: 85 of 100 .* not clearly better than chance"),
+        (88, [0] * 80 + [1] * 20, "88 of 100 of your images are right"),  # from 0.802 on
+    ],
+)
+def test_the_largest_class_is_what_chance_gets_right(right, labels, said):
+    served = {"correct": right, "interval_95": wilson_interval(right, len(labels))}
+
+    told = accuracy_in_words(served, np.array(labels))
+
+    assert re.match(said, told)
+    assert ("the order of LABELS, then NORMALISATION and RESIZE" in told) == ("warning" in told)
+
+
+def test_everything_that_is_missing_is_asked_for_at_once(plain):
     with pytest.raises(SourceError) as caught:
-        main(words(plain))
+        main(words(plain, "--resize", "bicubic"))
 
-    message = str(caught.value)
-    assert message.startswith("LABELS and NORMALISATION and RESIZE are missing: ")
-    for allowed in ("caffe", "0..255", "nearest", "lanczos", "a,b,c"):
-        assert allowed in message
-    assert "SIZE" not in message.replace("RESIZE", "")
+    missing = str(caught.value).splitlines()
+    assert missing[1].startswith("  LABELS are the class names in the order of the outputs, as a,b")
+    assert missing[2].startswith("  NORMALISATION is what training did to pixels, one of xception")
+    assert missing[-1] == (
+        f"  make import MODEL={plain} LABELS=a,b,c NORMALISATION=xception RESIZE=bicubic"
+    )
+    assert len(missing) == 5
     assert not plain.with_name("out.tflite").exists()
 
 
@@ -181,23 +257,35 @@ def test_everything_that_is_missing_is_asked_for_in_one_sentence(plain):
     ("more", "kind", "message"),
     [
         (("--labels", "a,b,c", *SCALING), SourceError, "LABELS must be 4 names.*Received: 3"),
-        (("--labels", "a,b,c,c", *SCALING), MetadataError, "two or more different names"),
+        (("--labels", "a,b,c,c", *SCALING), SourceError, "^LABELS names c twice$"),
+        (
+            ("--labels", "nolabels.txt", *SCALING),
+            SourceError,
+            "^there is no file nolabels.txt that can be read$",
+        ),
+        (("--labels", "my/labels", *SCALING), SourceError, "^there is no file my/labels that"),
+        (("--labels", str(TINY), *SCALING), SourceError, "tiny.tflite must be text in UTF-8"),
         ((*LABELS, *SCALING, "--size", "48x32"), SourceError, "SIZE must be the model's 32x48"),
         (
             (*LABELS, "--normalisation", "imagenet", "--resize", "nearest"),
-            MetadataError,
-            "NORMALISATION is .* Received: 'imagenet'",
+            SourceError,
+            "^NORMALISATION must be one of xception, .*0..255. Received: 'imagenet'$",
         ),
         (
             (*LABELS, "--normalisation", "tf", "--resize", "area"),
-            MetadataError,
-            "resize_filter must be one of .* Received: 'area'",
+            SourceError,
+            "^RESIZE must be one of nearest, bilinear, bicubic, lanczos. Received: 'area'$",
         ),
         ((*LABELS, *SCALING, "--dataset", "/nowhere"), DatasetError, "/nowhere"),
         (
             (*LABELS, *SCALING, "--output", "/nowhere/a.bin"),
             ConversionError,
             r"Received: /nowhere/a\.bin",
+        ),
+        (
+            (*LABELS, *SCALING, "--output", SHIPPED_MODEL),
+            ConversionError,
+            "^only make adopt replaces .*lambda_function/model.tflite",
         ),
         (
             ("--recipe", "float32"),
@@ -275,7 +363,7 @@ def test_importing_a_tflite_file_needs_no_tensorflow(plain):
 
 
 @pytest.mark.training
-def test_a_model_of_any_size_asks_for_one(tmp_path):
+def test_a_model_of_any_size_asks_for_one(tmp_path, capsys):
     import keras
 
     path = tmp_path / "any.keras"
@@ -283,8 +371,9 @@ def test_a_model_of_any_size_asks_for_one(tmp_path):
     keras.Sequential([*layers, keras.layers.Dense(2)]).save(path)
     labels = ("--labels", "a,b")
 
-    with pytest.raises(SourceError, match=r"^SIZE is missing: SIZE is N or HEIGHTxWIDTH"):
+    with pytest.raises(SourceError, match=r"(?s)\n  SIZE is N or .* in pixels\n.* SIZE=299 "):
         main(words(path, *labels, *SCALING))
+    assert "found: input of any size, 2 outputs: logits" in capsys.readouterr().out
     assert main(words(path, *labels, *SCALING, "--size", "20x30")) == 0
     assert read_metadata(path.with_name("out.tflite")).input.height == 20
 

@@ -12,12 +12,13 @@ import pytest
 from PIL import Image
 
 from converter.__main__ import main
+from lambda_function import SHIPPED_MODEL
 from lambda_function.classifier import Classifier
 from lambda_function.metadata import read_metadata
 from lambda_function.service import Service
 from lambda_function.settings import Settings
 from tests.conftest import Api
-from tests.support.converter import HEIGHT, LABELS, WIDTH, write_run
+from tests.support.converter import HEIGHT, LABELS, WIDTH, colour_model, write_run
 from tests.support.paths import TESTS
 from tests.support.processes import run_python
 
@@ -29,19 +30,29 @@ def run(*words: str | Path) -> int:
 
 
 @pytest.mark.training
-def test_a_passed_gate_writes_artifact_and_report(source, dataset, tmp_path):
-    output = tmp_path / "out" / "model.tflite"
+def test_a_passed_gate_writes_artifact_and_report_beside_the_model(
+    dataset, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    model = write_run(Path("my runs/a.b"), colour_model())
+    output = model.with_name("model.tflite")
+    shipped = SHIPPED_MODEL.read_bytes()
 
     words = ("--recipe", "float32", "--version", "9.1.0", "--dataset", dataset)
-    assert run(source.path, *words, "--output", output) == 0
+    assert run(model, *words) == 0
+
+    assert SHIPPED_MODEL.read_bytes() == shipped
+    shown = capsys.readouterr().out
+    assert shown.endswith("Next: make adopt MODEL='my runs/a.b/model.tflite'\n")
+    assert "accuracy loss, not trained on" in shown
 
     metadata = read_metadata(output)
     assert (metadata.recipe, metadata.version) == ("float32", "9.1.0")
     report = json.loads(output.with_name("model.parity.json").read_text())
     assert report["passed"] is True
     assert report["figures"]["images"] == 9 + 12
-    files = sorted(path.name for path in output.parent.iterdir())
-    assert files == ["model.parity.json", "model.tflite"]
+    files = {path.name for path in output.parent.iterdir() if path.stem.startswith("model")}
+    assert files == {"model.keras", "model.parity.json", "model.tflite"}
 
 
 def network():
@@ -170,6 +181,7 @@ def test_a_failed_gate_shows_why_and_leaves_the_old_file(source, dataset, tmp_pa
         (("imprt", "course.h5"), "no command imprt. Name one of import, adopt, inspect"),
         ((TINY, "--recipe", "int3"), "Received: 'int3'"),
         ((TINY, "--recipe", "int8", "--output", TESTS), "--output must be a .tflite file"),
+        ((TINY, "--recipe", "int8", "--output", SHIPPED_MODEL), "only make adopt replaces"),
         (("inspect", __file__), "TFL3"),
         (
             (TINY, "--recipe", "int8", "--output", "a.tflite", "--uncertain", "--images", TESTS),

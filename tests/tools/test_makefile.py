@@ -86,12 +86,6 @@ def test_model_names_the_model_to_serve(environments: Path, target: str) -> None
     assert printed(environments, target, f"MODEL={ODD}")[-1] == ODD
 
 
-def test_convert_writes_beside_the_model(environments: Path) -> None:
-    lines = printed(environments, "convert", "MODEL=my runs/a.b/model.keras")
-
-    assert lines[lines.index("--output") + 1] == "my runs/a.b/model.tflite"
-
-
 @pytest.mark.parametrize("target", ["run", "emulate"])
 def test_a_variable_of_the_system_does_not_count(environments: Path, target: str) -> None:
     lines = printed(environments, target, PORT="99", MODEL="other.tflite")
