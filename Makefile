@@ -60,7 +60,7 @@ READS_train := DATASET WEIGHTS ARGS
 READS_steps := STEP DATASET WEIGHTS ARGS
 READS_convert := MODEL RUN RECIPE OUTPUT DATASET ARGS $(WORD_NAMES)
 READS_import := MODEL LABELS SIZE NORMALISATION RESIZE DATASET RECIPE OUTPUT ARGS $(WORD_NAMES)
-READS_adopt := MODEL EXAMPLE YES
+READS_adopt := MODEL EXAMPLE DATASET YES
 READS_score := DATASET GROUPS ARGS
 READS_check := FIX
 READS_preflight := STACK PARAMS
@@ -173,7 +173,7 @@ import: $(VENVS)/$(IMPORT_WITH)/.ok ## take in a Keras or TFLite model from else
 	@$(call python,$(IMPORT_WITH)) -m converter import "$$MODEL" $(foreach name,LABELS SIZE NORMALISATION RESIZE $(WORD_NAMES) DATASET RECIPE OUTPUT,$(call OPTION,$(name))) $(ARGS)
 
 adopt: $(VENVS)/test/.ok ## make a converted or imported model the one that is served: MODEL=model.tflite EXAMPLE=photo.jpg YES=1
-	@$(call python,test) -m converter adopt "$$MODEL" $(call OPTION,EXAMPLE) $${YES:+--yes}
+	@$(call python,test) -m converter adopt "$$MODEL" $(call OPTION,EXAMPLE) $(DATA) $${YES:+--yes}
 
 score: $(VENVS)/test/.ok ## score the shipped model on the test split again; it must repeat the record (1 min): GROUPS=file.csv
 	@$(call python,test) -m training evaluate lambda_function/model.tflite --split test --must-be-recorded --no-gallery $(DATA) $(GROUP) $(ARGS)

@@ -14,9 +14,10 @@ import hashlib
 import json
 import re
 import secrets
+import shlex
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +33,18 @@ from lambda_function.errors import ServiceError
 from lambda_function.images.decode import decode_image, preprocess
 from lambda_function.metadata import ModelMetadata, read_metadata
 from training.data.augment import encoded
-from training.data.dataset import find_dataset
+from training.data.dataset import find_dataset, load_split
 from training.evaluation.loaded_model import load_model
 from training.evaluation.model_card import MARKS, card_without_figures
 from training.files import file_name, markdown_table, replace_marked
+from training.options import add_options
 
 GOLDEN_IMAGES_PER_CLASS = 5
+MEASURE = (
+    ".venv/test/bin/python -m training evaluate lambda_function/model.tflite --folder photos "
+    "--out runs/mine-report",
+    ".venv/test/bin/python -m training card runs/mine-report/report.json --into MODEL_CARD.md",
+)
 EXAMPLE_WIDTH_PX = 240  # of the demo page's own copy
 _PAGE_EXAMPLE = re.compile(r"// examples/[^\n]*\nconst EXAMPLE_WEBP = '[^']*';")
 _README_SCREENSHOT = re.compile(r"(?ms)^<picture>.*?^</picture>\n\n")
@@ -93,10 +100,11 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m converter adopt", description=__doc__)
     parser.add_argument("model", type=Path, help="a .tflite with its .parity.json beside it")
     parser.add_argument("--example", type=Path, help="image for make predict and the demo page")
+    add_options(parser, "dataset")
     parser.add_argument("--yes", action="store_true", help="replace uncommitted files unasked")
     options = parser.parse_args(arguments)
     checkout = Checkout()
-    changes = plan(options.model.expanduser(), options.example, checkout)
+    changes = plan(options.model.expanduser(), options.example, checkout, options.dataset)
     if not options.yes and not _may_replace(changes, checkout):
         print("nothing was changed", file=sys.stderr)
         return 2
@@ -104,17 +112,37 @@ def main(arguments: list[str]) -> int:
     for path, content in sorted(changes.items()):
         print(f"  {'removed' if content is None else 'wrote  '} {checkout.shown(path)}")
     metadata = read_metadata(checkout.model)
-    print(f"the function serves {metadata.name} {metadata.version}. Next: make test, make predict")
+    print(f"To undo: {_way_back(changes, checkout)}")
+    print(f"The function serves {metadata.name} {metadata.version}.")
+    print("Next: make test, make run (demo page), make deploy")
     return 0
 
 
-def plan(model: Path, example: Path | None, checkout: Checkout) -> Changes:
+def _way_back(changes: Changes, checkout: Checkout) -> str:
+    """Return the commands that bring back what the last commit holds.
+
+    Examples and golden predictions are named by their folders: an adoption before this one may
+    have removed some of their files.
+    """
+    folders = (checkout.examples, checkout.golden)
+    places = {path.parent if path.parent in folders else path for path in changes}
+    new = [path for path, content in changes.items() if content and path.parent == folders[0]]
+    commands = [["rm", "--", *map(checkout.shown, new)]] if new else []
+    commands += [["git", "restore", "--", *sorted(map(checkout.shown, places))]]
+    return " && ".join(map(shlex.join, commands))
+
+
+def plan(
+    model: Path, example: Path | None, checkout: Checkout, dataset: Path | None = None
+) -> Changes:
     """Return all files that change with the shipped model. Nothing is written.
 
     Args:
         model: the artifact.
         example: image that stands for it. Default: the examples of the same model, or a drawing.
         checkout: to change.
+        dataset: where golden predictions of a data set are recorded again. Default: of
+            ``find_dataset``.
 
     Raises:
         AdoptionError: a file is missing, no gate has passed it, or the example cannot be read.
@@ -137,7 +165,7 @@ def plan(model: Path, example: Path | None, checkout: Checkout) -> Changes:
         checkout.model.with_suffix(".parity.json"): model.with_suffix(".parity.json").read_bytes(),
     }
     if is_same:
-        return changes | _new_version(classifier, model, checkout)
+        return changes | _new_version(classifier, model, checkout, dataset)
     return changes | _new_model(classifier, model, example, report, checkout)
 
 
@@ -192,31 +220,31 @@ def _name_of(model: Path) -> str | None:
     return read_metadata(model).name if model.is_file() else None
 
 
-def _new_version(classifier: Classifier, model: Path, checkout: Checkout) -> Changes:
+def _new_version(
+    classifier: Classifier, model: Path, checkout: Checkout, dataset: Path | None
+) -> Changes:
     """Keep examples and texts, record the predictions again, and clear the card's figures."""
     paths = sorted(path for path in checkout.examples.iterdir() if path.is_file())
     images = {path.name: path.read_bytes() for path in paths}
     changes: Changes = {checkout.golden / "examples.json": golden(classifier, images)}
     record = checkout.golden / "dataset.json"
     if record.is_file():
-        validation = find_dataset() / "validation"
-        files = list(_dataset_images(validation, classifier.metadata.labels))
-        chosen = {
-            path.relative_to(validation.parent).as_posix(): path.read_bytes() for path in files
-        }
-        changes[record] = golden(classifier, chosen)
+        root = find_dataset(dataset)
+        split = load_split(root, "validation", classifier.metadata.labels)
+        first = [
+            np.flatnonzero(split.labels == label)[:GOLDEN_IMAGES_PER_CLASS]
+            for label in range(len(split.class_names))
+        ]
+        chosen = split.subset(np.concatenate(first)).paths
+        changes[record] = golden(
+            classifier, {path.relative_to(root).as_posix(): path.read_bytes() for path in chosen}
+        )
     card = checkout.root / "MODEL_CARD.md"
     try:
         text = replace_marked(card.read_text(), MARKS, _figures(model))
     except ValueError as error:
         raise AdoptionError(f"{checkout.shown(card)} cannot be filled: {error}") from error
     return {**changes, card: text.encode()}
-
-
-def _dataset_images(validation: Path, labels: Iterable[str]) -> Iterable[Path]:
-    """Return the first validation images of every class, by file name."""
-    for label in labels:
-        yield from sorted((validation / label).iterdir())[:GOLDEN_IMAGES_PER_CLASS]
 
 
 def _new_model(
@@ -307,8 +335,11 @@ def model_card(classifier: Classifier, model: Path, report: dict[str, Any]) -> s
             _figures(model),
             MARKS[1],
             "",
-            "`python -m training evaluate` measures it, and `python -m training card REPORT --into "
-            "MODEL_CARD.md` puts the figures here.",
+            "`photos` holds one folder of images per class. The second line fills this card:",
+            "",
+            "```console",
+            *(f"$ {line}" for line in MEASURE),
+            "```",
             "",
             "## What was checked",
             "",

@@ -20,8 +20,11 @@ from lambda_function.metadata import MetadataError, read_metadata
 from tests.support.converter import with_metadata, without_metadata
 from tests.support.images import encode, photo
 from tests.support.paths import TESTS
+from training.commands import main as training
+from training.errors import DatasetError
 
 TINY = TESTS / "data" / "tiny.tflite"
+LABELS = ("M3", "M4", "wood", "dry wall")
 PAGE = Path("lambda_function/http/page.html")
 COPIED = (
     *("README.md", "MODEL_CARD.md", "template.yaml", PAGE),
@@ -52,7 +55,7 @@ def screws(tmp_path_factory):
     plain = folder / "screws.tflite"
     plain.write_bytes(without_metadata(TINY.read_bytes()))
     words = ("--title", "Which screw is it?", "--subject", "screw", "--normalisation", "tf")
-    labels = ("--labels", "M3,M4,wood,dry wall", "--resize", "nearest")
+    labels = ("--labels", ",".join(LABELS), "--resize", "nearest")
     output = folder / "model.tflite"
     assert import_model([str(plain), *words, *labels, "--output", str(output)]) == 0
     return output
@@ -110,7 +113,10 @@ def test_no_figure_and_no_word_of_the_old_model_stays(checkout, screws):
     readme = (checkout.root / "README.md").read_text()
     start = readme[: readme.index("## How it works")]
     assert "screws" in start
-    ours = r"0\.938|99\.18|pants|clothing-xception|ten kinds|USD\*\*|269 ms"
+    ours = (
+        r"0\.938|99\.18|pants|clothing-xception|ten kinds|USD\*\*|269 ms|calibrated|garment|"
+        r"\d of \d|shipped (?!one, screws, knows 4 classes)|the released model"
+    )
     assert not re.search(ours, start + (checkout.root / "docs" / "deploy.md").read_text())
     assert readme.rstrip().endswith("The model's licence: not stated.")
 
@@ -121,14 +127,62 @@ def test_an_own_example_is_drawn_if_none_is_given(checkout, screws):
     assert [path.name for path in checkout.examples.iterdir()] == ["drawing.png"]
 
 
-def test_a_new_version_keeps_examples_and_words(checkout, screws, tmp_path):
+def write_photos(folder: Path, per_class: int) -> Path:
+    for label in LABELS:
+        (folder / label).mkdir(parents=True)
+        for number in range(per_class):
+            (folder / label / f"{number}.png").write_bytes(encode(photo(30, 40), "PNG"))
+    return folder
+
+
+def test_the_lines_of_the_card_measure_the_model(checkout, screws, tmp_path, monkeypatch):
+    apply(plan(screws, None, checkout))
+    card = checkout.root / "MODEL_CARD.md"
+    lines = re.findall(r"(?m)^\$ (.*)$", card.read_text())
+    write_photos(checkout.root / "photos", 2)
+    monkeypatch.chdir(checkout.root)
+
+    for line in lines:
+        python, *words = line.split()
+        assert (python, *words[:2]) == (".venv/test/bin/python", "-m", "training")
+        assert training(words[2:]) == 0
+
+    assert "| accuracy | not measured" not in card.read_text()
+    assert "on 8 images (photos)" in card.read_text()
+    assert (checkout.root / "runs" / "mine-report" / "report.html").is_file()
+    page = (checkout.root / "docs" / "own-model.md").read_text()
+    assert len(lines) == 2
+    assert "\n".join(f"$ {line}" for line in lines) in page
+
+
+@pytest.fixture
+def newer(screws, tmp_path):
+    """A second version of the imported model."""
+    path = tmp_path / "newer.tflite"
+    path.write_bytes(with_metadata(screws.read_bytes(), version="2"))
+    report = json.loads(screws.with_suffix(".parity.json").read_text())
+    report["artifact_sha256"] = adopt.hashlib.sha256(path.read_bytes()).hexdigest()
+    path.with_suffix(".parity.json").write_text(json.dumps(report))
+    return path
+
+
+def test_a_new_version_records_the_named_data_set_again(checkout, screws, newer, tmp_path):
+    apply(plan(screws, None, checkout))
+    record = checkout.golden / "dataset.json"
+    record.write_text("{}")
+    write_photos(tmp_path / "data" / "validation", 6)
+
+    with pytest.raises(DatasetError, match=r"no data set at .*nowhere\. Name one with DATASET="):
+        plan(newer, None, checkout, tmp_path / "nowhere")
+    apply(plan(newer, None, checkout, tmp_path / "data"))
+
+    names = {f"validation/{label}/{n}.png" for label in LABELS for n in range(5)}
+    assert set(json.loads(record.read_text())) == names
+
+
+def test_a_new_version_keeps_examples_and_words(checkout, screws, newer):
     apply(plan(screws, None, checkout))
     before = contents(checkout.root)
-    newer = tmp_path / "newer.tflite"
-    newer.write_bytes(with_metadata(screws.read_bytes(), version="2"))
-    report = json.loads(screws.with_suffix(".parity.json").read_text())
-    report["artifact_sha256"] = adopt.hashlib.sha256(newer.read_bytes()).hexdigest()
-    newer.with_suffix(".parity.json").write_text(json.dumps(report))
 
     apply(plan(newer, None, checkout))
 
@@ -242,6 +296,29 @@ def test_the_answer_decides_whether_files_are_replaced(
     assert adopt.main([str(screws)]) == status
 
     assert (contents(checkout.root) == before) == (status == 2)
+
+
+def test_the_printed_command_brings_back_what_was_committed(
+    checkout, screws, newer, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(adopt, "Checkout", lambda: checkout)
+    git(checkout.root, "init", "-q")
+    git(checkout.root, "add", ".")
+    git(checkout.root, "commit", "-qm", "all")
+    example = tmp_path / "a photo.png"
+    example.write_bytes(encode(photo(40, 30), "PNG"))
+    (checkout.root / "Makefile").write_text("my own work")
+
+    assert adopt.main([str(screws), "--yes"]) == 0
+    assert adopt.main([str(newer), "--yes", "--example", str(example)]) == 0
+
+    *_, undo, _, last = capsys.readouterr().out.splitlines()
+    assert last == "Next: make test, make run (demo page), make deploy"
+    command = undo.removeprefix("To undo: ")
+    subprocess.run(["sh", "-c", command], cwd=checkout.root, check=True)
+    status = ["git", "-C", str(checkout.root), "status", "--porcelain", "--untracked-files=all"]
+    changed = subprocess.run(status, check=True, capture_output=True, text=True).stdout
+    assert changed == "?? Makefile\n"
 
 
 @pytest.mark.release

@@ -68,6 +68,7 @@ def printed(environments: Path, *arguments: str, **environment: str) -> list[str
         ("train", "WEIGHTS", "--backbone-weights"),
         ("preflight", "STACK", "--stack"),
         ("convert", "OUTPUT", "--output"),
+        ("adopt", "DATASET", "--dataset"),
         ("run", "PORT", "--port"),
         ("emulate", "PORT", "--port"),
     ],
@@ -75,7 +76,7 @@ def printed(environments: Path, *arguments: str, **environment: str) -> list[str
 def test_a_value_reaches_the_program_as_it_is(
     environments: Path, target: str, variable: str, option: str
 ) -> None:
-    required = ["TO=out"] if target == "split" else []
+    required = {"split": ["TO=out"], "adopt": ["MODEL=a.tflite"]}.get(target, [])
     lines = printed(environments, target, *required, f"{variable}={ODD}")
 
     assert lines[lines.index(option) + 1] == ODD

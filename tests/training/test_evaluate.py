@@ -249,6 +249,13 @@ def test_a_model_that_is_not_there_is_named_before_the_images(
     assert "no model at nope" in capsys.readouterr().err
 
 
+def test_a_folder_that_is_not_there_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", str(TINY), "--folder=nowhere"]) == 2
+    assert printed_error(capsys) == (
+        "error: there is no folder nowhere. Name one that holds a folder of images per class"
+    )
+
+
 def test_a_report_does_not_replace_the_report_of_a_run(
     tmp_path: Path, options: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:

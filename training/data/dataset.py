@@ -145,6 +145,10 @@ def load_split(root: Path, split: str, class_names: tuple[str, ...] | None = Non
 
 def load_folder(folder: Path, class_names: tuple[str, ...] | None = None) -> Split:
     """List the images of a folder of class folders, as ``load_split`` does."""
+    if not folder.is_dir():
+        raise DatasetError(
+            f"there is no folder {folder}. Name one that holds a folder of images per class"
+        )
     listing = list_images(folder)
     names = sorted(listing.images)
     expected = names if class_names is None else list(class_names)
