@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import re
+import shutil
 import unicodedata
 from pathlib import Path
 
@@ -12,6 +14,9 @@ from PIL import Image
 from tests.training.test_split import write_noise
 from training.commands import main
 from training.data.check import list_splits
+from training.data.dataset import is_split
+from training.data.folds import load_parts
+from training.data.split import split_for_run
 from training.errors import DatasetError
 
 
@@ -43,7 +48,7 @@ def test_a_clean_data_set_is_a_table_and_an_empty_report(
     lines = shown.splitlines()
     assert lines[0].split() == ["class", "train", "validation"]
     assert lines[1].split() == ["hat", "6", "3"]
-    assert lines[3].split() == ["12", "6"]
+    assert lines[3].split() == ["all", "12", "6"]
     assert "small classes, below 20 images: hat, skirt" in shown
     assert lines[-1] == f"Next: make model DATASET={split_folder}"
 
@@ -120,6 +125,101 @@ def test_an_unsplit_folder_is_one_column(
     assert rows == []
     assert shown.splitlines()[0].split() == ["class", "all"]
     assert "uneven classes: many has 30 images, few 1" in shown
+
+
+def layout(root: Path, *folders: str, images: int = 3) -> Path:
+    """Write images into each folder. A name that ends in a slash gets none."""
+    for number, name in enumerate(folders):
+        (root / name).mkdir(parents=True, exist_ok=True)
+        for index in range(images if not name.endswith("/") else 0):
+            write_noise(root / name / f"{index}.png", 100 * number + index)
+    return root
+
+
+@pytest.mark.parametrize(
+    ("folders", "obstacle"),
+    [
+        (("hat",), "2 class folders are needed, and in {root} hat is the only one"),
+        (
+            ("photos/hat", "photos/skirt"),
+            "2 class folders are needed, and in {root} photos is the only one. If the classes are "
+            "inside it: make data-check DATASET={root}/photos",
+        ),
+        (("hat", "skirt", "sock/"), "class folders of {root} hold no image: sock. Remove them, or"),
+        (("train/hat", "train/skirt", "train/sock/"), "class folders of {root}/train hold no"),
+        (
+            ("train/hat", "train/skirt", "val/hat", "val/skirt"),
+            "{root}/val is not read under this name. Rename it to {root}/validation",
+        ),
+        (
+            ("Training/hat", "Training/skirt", "Testing/hat", "Testing/skirt"),
+            "{root}/Testing is not read under this name. Rename it to {root}/test",
+        ),
+        (
+            ("validation/hat", "validation/skirt", "test/hat"),
+            "{root} holds validation and no",
+        ),
+        (
+            ("train/hat", "train/skirt", "validation/hat"),
+            "the class folders of {root}/validation are not the expected ones. Missing: ['skirt']",
+        ),
+        (
+            ("train/hat", "train/sock", "validation/hat", "validation/sock/"),
+            "class folders of {root}/validation hold no image: sock.",
+        ),
+    ],
+)
+def test_what_training_refuses_is_named_and_training_refuses_it(
+    folders: tuple[str, ...], obstacle: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = layout(tmp_path / "mine", *folders)
+    obstacle = obstacle.format(root=root)
+
+    shown, _ = check(root, tmp_path, capsys)
+
+    assert shown.splitlines()[-1].startswith(f"Training would stop: {obstacle}")
+    with pytest.raises(DatasetError, match=re.escape(obstacle)):
+        load_parts(root if is_split(root) else split_for_run(root, tmp_path / "run"))
+
+
+@pytest.mark.parametrize(
+    "folders",
+    [
+        ("hat", "skirt"),
+        ("train/hat", "train/skirt"),
+        ("train/hat", "train/skirt", "test/hat", "test/skirt"),
+        ("train/hat", "train/skirt", "validation/hat", "validation/skirt", "test/hat"),
+    ],
+)
+def test_what_training_takes_is_named_with_the_command(
+    folders: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = layout(tmp_path / "mine", *folders)
+
+    shown, _ = check(root, tmp_path, capsys)
+
+    assert shown.splitlines()[-1] == f"Next: make model DATASET={root}"
+    training, validation = load_parts(
+        root if is_split(root) else split_for_run(root, tmp_path / "run")
+    )
+    assert training.split.class_names == validation.split.class_names == ("hat", "skirt")
+
+
+def test_a_class_too_small_to_split_and_an_unreadable_image_stop_training(
+    split_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cut = split_folder / "train" / "hat" / "0.png"
+    cut.write_bytes(cut.read_bytes()[:80])
+    shown, _ = check(split_folder, tmp_path, capsys)
+    assert shown.endswith("Training would stop: 1 images cannot be read. Remove them\n")
+
+    cut.unlink()
+    shutil.rmtree(split_folder / "validation")
+    for path in list((split_folder / "train" / "hat").iterdir())[1:]:
+        path.unlink()
+    shown, _ = check(split_folder, tmp_path, capsys)
+    assert "Training would stop: classes of " in shown
+    assert "have too few images for 2 splits" in shown
 
 
 def test_images_are_recognised_by_content_in_sub_folders_too(tmp_path: Path) -> None:

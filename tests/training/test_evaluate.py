@@ -367,3 +367,20 @@ def test_another_team_s_model_has_its_test_log_beside_it(tmp_path: Path, dataset
     (row,) = test_log.read(tmp_path / "model.test_log.csv")
     assert row["correct"] == "11"
     assert test_log.RELEASE_LOG.read_bytes() == before
+
+
+def test_validation_is_the_run_s_own_and_test_the_data_set_s(tmp_path: Path, dataset: Path) -> None:
+    (dataset / "validation").rename(dataset / "train")
+    (tmp_path / "run").mkdir()
+    model = rename_tiny(tmp_path / "run" / "model.tflite", "screws")
+    for split in ("train", "validation"):
+        write_colours(tmp_path / "run" / "images" / split)
+    command = ["evaluate", str(model), f"--dataset={dataset}", f"--out={tmp_path}", "--no-gallery"]
+
+    correct = []
+    for split in ("validation", "test"):
+        assert main([*command, f"--split={split}"]) == 0
+        report = json.loads((tmp_path / "report.json").read_text())
+        correct.append(report["models"][0]["metrics"]["correct"])
+
+    assert correct == [12, 11]  # one image of the data set's test is mislabelled

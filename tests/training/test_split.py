@@ -12,7 +12,7 @@ from PIL import Image
 
 from tests.support.colours import printed_error
 from training.commands import main
-from training.data.dataset import is_split, load_split
+from training.data.dataset import find_dataset, is_split, load_split
 from training.data.split import (
     RUN_SPLIT,
     assign_bundles,
@@ -341,7 +341,7 @@ def test_bad_input_is_one_sentence_and_nothing_is_written(
     assert main([*arguments, f"--groups={tmp_path / 'groups.csv'}"]) == 2
     assert "no image of the groups is in" in printed_error(capsys)
     assert main(["split", f"--dataset={folder.parent}", f"--to={tmp_path.parent / 'out'}"]) == 2
-    assert "holds 1 class folder(s); 2 are needed" in printed_error(capsys)
+    assert "2 class folders are needed, and in" in printed_error(capsys)
     write_noise(folder / "rare" / "1.png", 500)
     assert main(arguments) == 2
     assert "too few images for 2 splits" in printed_error(capsys)
@@ -356,7 +356,27 @@ def test_bad_input_is_one_sentence_and_nothing_is_written(
     assert not inside.exists()
 
 
-def test_a_split_data_set_is_not_split_again(folder: Path) -> None:
-    folder.rename(folder.parent / "train")
-    with pytest.raises(DatasetError, match="is split already"):
-        plan_split(folder.parent)
+def test_a_split_data_set_is_not_split_again(folder: Path, tmp_path: Path) -> None:
+    write_split(plan_split(folder), tmp_path / "out")
+
+    with pytest.raises(DatasetError, match=r"is split already: .* make model DATASET=.*out$"):
+        plan_split(tmp_path / "out")
+
+
+def test_train_without_validation_is_split_and_test_stays_out(folder: Path, tmp_path: Path) -> None:
+    root = tmp_path / "theirs"
+    folder.rename(tmp_path / "train")
+    root.mkdir()
+    (tmp_path / "train").rename(root / "train")
+    write_noise(root / "test" / "wood screw" / "unseen.png", 900)
+    groups = {f"train/wood screw/{index}.png": f"lot {index % 2}" for index in range(20)}
+
+    images = split_for_run(root, tmp_path / "run", groups)
+
+    found = names_of(images, "train") | names_of(images, "validation")
+    assert len(found) == 30
+    assert "wood screw/unseen.png" not in found
+    screws = {Path(name).stem for name in names_of(images, "validation") if "screw" in name}
+    assert screws in ({str(i) for i in range(0, 20, 2)}, {str(i) for i in range(1, 20, 2)})
+    assert split_for_run(root, tmp_path / "run", groups) == images
+    assert find_dataset(root, run=tmp_path / "run") == images

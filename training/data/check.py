@@ -13,8 +13,18 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from training.data.dataset import SPLITS, LeftOut, Listing, find_dataset, is_split, list_images
-from training.data.duplicates import find_pairs, take_fingerprints
+from training.data.dataset import (
+    SPLITS,
+    LeftOut,
+    Listing,
+    find_dataset,
+    has_train,
+    is_split,
+    list_images,
+)
+from training.data.duplicates import Fingerprint, find_pairs, take_fingerprints
+from training.data.folds import load_parts
+from training.data.split import plan_split
 from training.errors import DatasetError
 from training.files import write_csv
 from training.options import add_options
@@ -71,7 +81,8 @@ def run(parsed: argparse.Namespace) -> None:
     """Check the data set, print the table and write the CSV."""
     root = find_dataset(parsed.dataset)
     listings = list_splits(root)
-    problems = find_problems(root, listings)
+    fingerprints, unreadable = take_fingerprints([*_places(listings)])
+    problems = find_problems(root, listings, fingerprints, unreadable)
     file = parsed.out / f"{root.resolve().name}.csv"
     rows = [
         dict(zip(COLUMNS, (p.kind, p.file, p.split, p.class_name, p.detail), strict=True))
@@ -80,7 +91,7 @@ def run(parsed: argparse.Namespace) -> None:
     write_csv(file, COLUMNS, rows)
     print(to_text(listings, problems))
     print(f"wrote {file} ({len(problems)} problems)")
-    print(f"Next: {_next_command(root, listings)}")
+    print(_next_step(root, listings, fingerprints, unreadable))
 
 
 def list_splits(root: Path) -> dict[str, Listing]:
@@ -89,7 +100,7 @@ def list_splits(root: Path) -> dict[str, Listing]:
     Raises:
         DatasetError: the folder holds no class folder with an image.
     """
-    if is_split(root):
+    if has_train(root):
         splits = [name for name in SPLITS if (root / name).is_dir()]
         listings = {name: list_images(root / name) for name in splits}
     else:
@@ -102,25 +113,26 @@ def list_splits(root: Path) -> dict[str, Listing]:
     return listings
 
 
-def find_problems(root: Path, listings: dict[str, Listing]) -> list[Problem]:
+def find_problems(
+    root: Path,
+    listings: dict[str, Listing],
+    fingerprints: dict[Path, Fingerprint],
+    unreadable: dict[Path, str],
+) -> list[Problem]:
     """Return every problem of a data set, the worst kinds first.
 
     Args:
         root: of the data set.
         listings: see ``list_splits``.
+        fingerprints: of the readable images.
+        unreadable: the other images, and why each cannot be read.
     """
-    places = {
-        path: (split, name)
-        for split, listing in listings.items()
-        for name, images in listing.images.items()
-        for path in images
-    }
-    fingerprints, unreadable = take_fingerprints(list(places))
+    places = _places(listings)
     equal, near = find_pairs(fingerprints)
     problems = [
         _left_out(root, entry, split) for split in listings for entry in listings[split].left_out
     ]
-    if is_split(root):
+    if has_train(root):
         problems += [
             Problem("left out", entry.name, "", "", "a folder that is no split")
             for entry in sorted(root.iterdir())
@@ -153,7 +165,7 @@ def to_text(listings: dict[str, Listing], problems: list[Problem]) -> str:
         counts = [len(listing.images.get(name, [])) for listing in listings.values()]
         lines.append(f"{name:<{width}}" + "".join(f"{count:>12}" for count in counts))
     totals = [sum(map(len, listing.images.values())) for listing in listings.values()]
-    lines.append(f"{'':<{width}}" + "".join(f"{total:>12}" for total in totals))
+    lines.append(f"{'all':<{width}}" + "".join(f"{total:>12}" for total in totals))
     for kind in KINDS:
         of_kind = [problem for problem in problems if problem.kind == kind]
         if of_kind:
@@ -195,7 +207,32 @@ def _where(one: tuple[str, str], other: tuple[str, str]) -> str:
     return " in two classes" if one[1] != other[1] else ""
 
 
-def _next_command(root: Path, listings: dict[str, Listing]) -> str:
-    if UNSPLIT in listings or "validation" in listings:
-        return f"make model DATASET={shlex.quote(str(root))}"
-    return f"rename the folder of validation images to {root / 'validation'}"
+def _places(listings: dict[str, Listing]) -> dict[Path, tuple[str, str]]:
+    """Return the split and the class of every image."""
+    return {
+        path: (split, name)
+        for split, listing in listings.items()
+        for name, images in listing.images.items()
+        for path in images
+    }
+
+
+def _next_step(
+    root: Path,
+    listings: dict[str, Listing],
+    fingerprints: dict[Path, Fingerprint],
+    unreadable: dict[Path, str],
+) -> str:
+    """Do what training does before its first epoch. Return what would stop it, or the command."""
+    try:
+        if is_split(root):
+            load_parts(root)
+            if unreadable:
+                raise DatasetError(f"{len(unreadable)} images cannot be read. Remove them")
+        else:
+            first = next(iter(listings))
+            own = {path for path, (split, _) in _places(listings).items() if split == first}
+            plan_split(root, fingerprints={p: f for p, f in fingerprints.items() if p in own})
+    except DatasetError as error:
+        return f"Training would stop: {error}"
+    return f"Next: make model DATASET={shlex.quote(str(root))}"

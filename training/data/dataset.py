@@ -1,7 +1,8 @@
 """A data set on disk: one folder of images per class, split or not.
 
     <root>/{train,validation,test}/<class>/...    split
-    <root>/<class>/...                            not split: ``training.data.split`` splits it
+    <root>/{train,test}/<class>/...               ``training.data.split`` splits train
+    <root>/<class>/...                            ``training.data.split`` splits it
 
 Images are recognised by content, as the serving code does, whatever their names are. They may lie
 in sub-folders of a class. A file that is named as an image and holds something else is damaged, not
@@ -14,6 +15,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import os
+import shlex
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +29,11 @@ from training.config import check_range
 from training.errors import ConfigError, DatasetError
 
 SPLITS = ("train", "validation", "test")
+OTHER_NAMES = {
+    **{split: split for split in SPLITS},  # in capitals
+    **{"training": "train", "val": "validation", "valid": "validation", "dev": "validation"},
+    "testing": "test",
+}
 ENVIRONMENT_VARIABLE = "CLOTHING_DATASET"
 FETCHED_ROOT = REPOSITORY / "data" / "clothing-dataset-small"
 DEFAULT_ROOT = REPOSITORY.parent / "shared" / "clothing-dataset-small"
@@ -113,10 +120,35 @@ def find_dataset(path: Path | None = None, *, run: Path | None = None) -> Path:
     return root
 
 
-def is_split(root: Path) -> bool:
+def has_train(root: Path) -> bool:
     """Tell whether a data set has a folder ``train`` of class folders. A class may be a train."""
-    train = root / "train"
-    return train.is_dir() and any(entry.is_dir() and _is_shown(entry) for entry in train.iterdir())
+    return _holds_folders(root / "train")
+
+
+def is_split(root: Path) -> bool:
+    """Tell whether a data set has training and validation images apart."""
+    return has_train(root) and (root / "validation").is_dir()
+
+
+def folder_to_split(root: Path) -> Path:
+    """Return the class folders' folder of a data set without validation images.
+
+    Raises:
+        DatasetError: a split has another name than ``SPLITS``, or there is no train beside it.
+    """
+    for entry in sorted(root.iterdir()):
+        split = OTHER_NAMES.get(entry.name.lower(), entry.name)
+        if split != entry.name and _holds_folders(entry):
+            raise DatasetError(f"{entry} is not read under this name. Rename it to {root / split}")
+    if has_train(root):
+        return root / "train"
+    for name in SPLITS[1:]:
+        if _holds_folders(root / name):
+            raise DatasetError(
+                f"{root} holds {name} and no train. Put the training images into {root / 'train'}, "
+                "one folder per class"
+            )
+    return root
 
 
 def load_split(root: Path, split: str, class_names: tuple[str, ...] | None = None) -> Split:
@@ -134,12 +166,7 @@ def load_split(root: Path, split: str, class_names: tuple[str, ...] | None = Non
         raise DatasetError(f"split must be one of {SPLITS}. Received: {split!r}")
     folder = root / split
     if not folder.is_dir():
-        others = sorted(e.name for e in root.iterdir() if e.is_dir() and _is_shown(e))
-        raise DatasetError(
-            f"the data set has no split {split!r}: {folder} is not a folder. {root} holds: "
-            f"{', '.join(others) or 'no folder'}. `make split DATASET={root} TO=...` splits a "
-            "folder of class folders."
-        )
+        raise DatasetError(f"the data set {root} has no split {split!r}. {_remedy(root, split)}")
     return load_folder(folder, class_names)
 
 
@@ -158,17 +185,39 @@ def load_folder(folder: Path, class_names: tuple[str, ...] | None = None) -> Spl
             f"the class folders of {folder} are not the expected ones. "
             f"Missing: {missing or 'none'}. Unknown: {unknown or 'none'}. Expected: {expected}"
         )
-    if len(names) < 2:
-        raise DatasetError(f"{folder} holds {len(names)} class folder(s); at least 2 are needed")
-    for name in names:
-        if not listing.images[name]:
-            raise DatasetError(
-                f"the class folder {folder / name} holds no image. "
-                f"{describe_left_out(listing.left_out)}Supported: {', '.join(FORMATS)}."
-            )
+    check_classes(folder, listing)
     paths = [path for name in expected for path in listing.images[name]]
     labels = np.repeat(np.arange(len(expected)), [len(listing.images[name]) for name in expected])
     return Split(tuple(paths), labels.astype(np.int64), tuple(expected))
+
+
+def check_classes(folder: Path, listing: Listing) -> None:
+    """Check that a folder holds two classes or more, each with an image.
+
+    Args:
+        folder: of the class folders.
+        listing: what ``list_images`` returned for it.
+
+    Raises:
+        DatasetError: it does not. Names the classes and the remedy.
+    """
+    names = list(listing.images)
+    if len(names) < 2:
+        only = f"{names[0]} is the only one" if names else "there is none"
+        inside = [
+            f". If the classes are inside it: make data-check DATASET={_quoted(entry)}"
+            for entry in folder.iterdir() if _is_shown(entry) and _holds_folders(entry)
+        ]  # fmt: skip
+        raise DatasetError(
+            "".join([f"2 class folders are needed, and in {folder} {only}", *inside])
+        )
+    empty = [name for name, images in listing.images.items() if not images]
+    if empty:
+        raise DatasetError(
+            f"class folders of {folder} hold no image: {', '.join(empty)}. "
+            f"{describe_left_out(listing.left_out)}Remove them, or put images into them "
+            f"({', '.join(FORMATS)})"
+        )
 
 
 def list_images(folder: Path) -> Listing:
@@ -222,6 +271,25 @@ def _files_below(folder: Path) -> Iterator[Path]:
         seen.add(real)
         folders[:] = [name for name in folders if not name.startswith(".")]
         yield from (Path(parent, name) for name in files if not name.startswith("."))
+
+
+def _remedy(root: Path, missing: str) -> str:
+    """Return how a data set gets the split that it does not have."""
+    if missing == "test" and has_train(root):
+        return f"Put images that no model has seen into {root / missing}, one folder per class"
+    command = f"make split DATASET={_quoted(folder_to_split(root))} TO=new-folder"
+    if missing == "test":
+        return f"Next: {command} ARGS='--test 0.2', then train on the new folder"
+    return f"Next: {command}"
+
+
+def _holds_folders(folder: Path) -> bool:
+    return folder.is_dir() and any(e.is_dir() and _is_shown(e) for e in folder.iterdir())
+
+
+def _quoted(path: Path) -> str:
+    """Return a path as a command line needs it."""
+    return shlex.quote(str(path))
 
 
 def _is_shown(entry: Path) -> bool:

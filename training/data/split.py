@@ -24,8 +24,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.config import check_range, fingerprint
-from training.data.dataset import RUN_IMAGES, LeftOut, find_dataset, is_split, list_images
-from training.data.duplicates import find_pairs, group_images, take_fingerprints
+from training.data.dataset import (
+    RUN_IMAGES,
+    LeftOut,
+    check_classes,
+    find_dataset,
+    folder_to_split,
+    is_split,
+    list_images,
+)
+from training.data.duplicates import Fingerprint, find_pairs, group_images, take_fingerprints
 from training.errors import ConfigError, DatasetError
 from training.files import write_json
 from training.options import add_options
@@ -115,15 +123,17 @@ def plan_split(
     test: float = TEST_SHARE,
     seed: int = 0,
     groups: dict[str, str] | None = None,
+    fingerprints: dict[Path, Fingerprint] | None = None,
 ) -> SplitPlan:
     """Decide which image of a folder of class folders goes to which split.
 
     Args:
-        root: holds one folder of images per class.
+        root: holds one folder of images per class, or holds them in ``train``.
         validation: share of the images, 0..1, without either end.
         test: share of the images, 0..1. With 0 there is no test split.
         seed: of the assignment.
         groups: image, as file name or path below ``root`` -> name of its group.
+        fingerprints: of the readable images. Default: they are taken here.
 
     Raises:
         ConfigError: a share is out of range.
@@ -137,12 +147,17 @@ def plan_split(
             f"Received: validation {validation}, test {test}"
         )
     if is_split(root):
-        raise DatasetError(f"{root} is split already: it holds a folder train. Use it as it is")
-    listing = list_images(root)
-    if len(listing.images) < 2:
-        raise DatasetError(f"{root} holds {len(listing.images)} class folder(s); 2 are needed")
+        raise DatasetError(
+            f"{root} is split already: it holds train and validation. "
+            f"Next: make model DATASET={shlex.quote(str(root))}"
+        )
+    folder = folder_to_split(root)
+    listing = list_images(folder)
+    check_classes(folder, listing)
     paths = [path for images in listing.images.values() for path in images]
-    fingerprints, unreadable = take_fingerprints(paths)
+    unreadable: dict[Path, str] = {}
+    if fingerprints is None:
+        fingerprints, unreadable = take_fingerprints(paths)
     left_out = [*listing.left_out, *(LeftOut(path, why) for path, why in unreadable.items())]
     equal, near = find_pairs(fingerprints)
     pairs = [*equal, *near, *_pairs_of_groups(fingerprints, groups or {}, root)]
@@ -154,7 +169,7 @@ def plan_split(
     counts = np.array(
         [np.bincount([label_of[p] for p in bundle], minlength=len(names)) for bundle in bundles]
     ).reshape(len(bundles), len(names))
-    _check_separable(counts, names, len(shares), root)
+    _check_separable(counts, names, len(shares), folder)
     assigned = assign_bundles(counts, list(shares.values()), seed)
     for split, label in _missing(counts, assigned, len(shares)):
         raise DatasetError(
@@ -208,7 +223,7 @@ def split_for_run(root: Path, folder: Path, groups: dict[str, str] | None = None
     """Split a folder of class folders into a run's folder, once, and return the split data set.
 
     Args:
-        root: holds one folder of images per class.
+        root: see ``plan_split``.
         folder: of the run.
         groups: see ``plan_split``.
 
@@ -217,7 +232,8 @@ def split_for_run(root: Path, folder: Path, groups: dict[str, str] | None = None
         DatasetError: the folder cannot be split.
     """
     images, record = folder / RUN_IMAGES, folder / RUN_SPLIT
-    listing = list_images(root)
+    class_folders = folder_to_split(root)
+    listing = list_images(class_folders)
     files: list[Any] = [
         [name, path.relative_to(root).as_posix(), path.stat().st_size]
         for name, paths in listing.images.items() for path in paths
@@ -231,7 +247,7 @@ def split_for_run(root: Path, folder: Path, groups: dict[str, str] | None = None
                 "Choose another --name, or remove the folder"
             )
         return images
-    print(f"{root} is not split: {VALIDATION_SHARE:.0%} of its images become validation")
+    print(f"{class_folders} is not split: {VALIDATION_SHARE:.0%} of its images become validation")
     plan = plan_split(root, groups=groups)
     print(plan.to_text())
     write_json(record, {"dataset": root.resolve().name, "source": source})

@@ -241,7 +241,9 @@ def _find_images(parsed: argparse.Namespace) -> tuple[Split, Path, str, bool]:
     """Return the images, their root, their name, and whether they are the data set's test split."""
     if parsed.folder is None:
         model = parsed.model
-        root = find_dataset(parsed.dataset, run=model if model.is_dir() else model.parent)
+        run = model if model.is_dir() else model.parent
+        # A run makes validation images of its own, and never test images.
+        root = find_dataset(parsed.dataset, run=None if parsed.split == "test" else run)
         return load_split(root, parsed.split), root, parsed.split, parsed.split == "test"
     split = load_folder(parsed.folder)
     is_test = _is_test_split(parsed.folder, parsed.dataset)
