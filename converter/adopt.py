@@ -47,6 +47,9 @@ MEASURE = (
 )
 EXAMPLE_WIDTH_PX = 240  # of the demo page's own copy
 _PAGE_EXAMPLE = re.compile(r"// examples/[^\n]*\nconst EXAMPLE_WEBP = '[^']*';")
+# As the project words it, or as an adoption before this one does.
+_README_KNOWS = re.compile(r"the shipped one( knows ten kinds of clothing|, .*, knows \d+ classes)")
+_README_LICENCE = re.compile(r"(?m)^MIT licence( for the code\. .*|\. The data set is CC0\.)$")
 _README_SCREENSHOT = re.compile(r"(?ms)^<picture>.*?^</picture>\n\n")
 _README_FIGURES = re.compile(r"(?<=^## How good it is\n).*?(?=^## )", re.DOTALL | re.MULTILINE)
 _README_PREDICTION = re.compile(r"(?<=^\$ make predict\n).*?(?=^```)", re.DOTALL | re.MULTILINE)
@@ -387,9 +390,9 @@ def _readme(text: str, classifier: Classifier, name: str, data: bytes) -> str:
         "<!-- benchmark:begin -->\nNot measured for this model.\n<!-- benchmark:end -->\n\n"
     )
     knows = f"the shipped one, {metadata.name}, knows {len(metadata.labels)} classes"
-    text = text.replace("the shipped one knows ten kinds of clothing", knows)
     licence = f"MIT licence for the code. The model's licence: {metadata.licence}."
-    text = _without_costs(text.replace("MIT licence. The data set is CC0.", licence))
+    text = _README_KNOWS.sub(lambda _: knows, text)
+    text = _without_costs(_README_LICENCE.sub(lambda _: licence, text))
     text = _README_SCREENSHOT.sub("", text)
     text = _README_PREDICTION.sub(lambda _: shown, text)
     text = _README_FIGURES.sub(lambda _: figures, text)
