@@ -61,6 +61,15 @@ def screws(tmp_path_factory):
     return output
 
 
+def with_report(model: Path, copy: Path, **changes) -> Path:
+    """Write a copy with other metadata, and a parity report that fits it."""
+    copy.write_bytes(with_metadata(model.read_bytes(), **changes))
+    report = json.loads(model.with_suffix(".parity.json").read_text())
+    report["artifact_sha256"] = adopt.hashlib.sha256(copy.read_bytes()).hexdigest()
+    copy.with_suffix(".parity.json").write_text(json.dumps(report))
+    return copy
+
+
 def contents(root: Path) -> dict[str, bytes]:
     return {
         path.relative_to(root).as_posix(): path.read_bytes()
@@ -121,6 +130,17 @@ def test_no_figure_and_no_word_of_the_old_model_stays(checkout, screws):
     assert readme.rstrip().endswith("The model's licence: not stated.")
 
 
+def test_no_word_of_an_adopted_model_stays_after_the_next(checkout, screws, tmp_path):
+    words = {"name": "bolts", "title": "Which bolt is it?", "licence": "X-1.0"}
+    apply(plan(with_report(screws, tmp_path / "old.tflite", **words), None, checkout))
+    assert "bolts" in (checkout.root / "README.md").read_text()
+
+    apply(plan(screws, None, checkout))
+
+    for name in ("README.md", "MODEL_CARD.md", "template.yaml", "docs/deploy.md"):
+        assert not re.search(r"bolt|X-1\.0", (checkout.root / name).read_text()), name
+
+
 def test_an_own_example_is_drawn_if_none_is_given(checkout, screws):
     apply(plan(screws, None, checkout))
 
@@ -158,12 +178,7 @@ def test_the_lines_of_the_card_measure_the_model(checkout, screws, tmp_path, mon
 @pytest.fixture
 def newer(screws, tmp_path):
     """A second version of the imported model."""
-    path = tmp_path / "newer.tflite"
-    path.write_bytes(with_metadata(screws.read_bytes(), version="2"))
-    report = json.loads(screws.with_suffix(".parity.json").read_text())
-    report["artifact_sha256"] = adopt.hashlib.sha256(path.read_bytes()).hexdigest()
-    path.with_suffix(".parity.json").write_text(json.dumps(report))
-    return path
+    return with_report(screws, tmp_path / "newer.tflite", version="2")
 
 
 def test_a_new_version_records_the_named_data_set_again(checkout, screws, newer, tmp_path):
