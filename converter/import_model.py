@@ -345,7 +345,7 @@ def _describe(options: argparse.Namespace, findings: Findings) -> ModelMetadata:
         recipe="imported",
         temperature=1.0,
         source_sha256=digest,
-        dataset=options.dataset.name if options.dataset else NOT_STATED,
+        dataset=NOT_STATED,  # DATASET holds images for the gate
         licence=options.licence,
         conversion={"imported_from": options.model.name, "file_sha256": digest},
         output=findings.output,

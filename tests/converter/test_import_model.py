@@ -193,6 +193,7 @@ def test_a_users_images_measure_the_accuracy(plain, tmp_path, capsys):
     assert report["figures"]["accuracy_served"]["correct"] == 5
     assert "smoke test" not in json.dumps(report)
     assert "not trained on" not in json.dumps(report)  # nobody knows that of an import
+    assert read_metadata(plain.with_name("out.tflite")).dataset == NOT_STATED  # nor this
     shown = capsys.readouterr().out.splitlines()
     assert shown[-2] == "5 of 6 of your images are right"
     assert shown[-1].startswith("Next: make adopt")
