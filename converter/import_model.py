@@ -49,7 +49,7 @@ from lambda_function.metadata import (
     embed_metadata,
     read_metadata,
 )
-from training.data.dataset import SPLITS, Split, find_dataset, load_split
+from training.data.dataset import Split, find_dataset, folder_to_split, is_split, load_split
 from training.files import file_name, sha256_of
 
 IMPORTED = Path("runs") / "imported"
@@ -386,19 +386,15 @@ def _gate_images(
     if dataset is None:
         return generated_images(folder)
     root = find_dataset(dataset)
-    if _has_splits(root):
+    if is_split(root):
         return parity.fixed_images(root, labels)
-    return parity.folder_images(root, labels)
+    return parity.folder_images(folder_to_split(root), labels)
 
 
 def _calibration_images(dataset: Path | None, labels: tuple[str, ...]) -> Split | None:
     if dataset is None:
         return None
-    return load_split(dataset, "train", labels) if _has_splits(dataset) else None
-
-
-def _has_splits(root: Path) -> bool:
-    return all((root / split).is_dir() for split in SPLITS[:2])
+    return load_split(dataset, "train", labels) if is_split(dataset) else None
 
 
 def _convert(source: Source, recipe_name: str, train: Split | None) -> bytes:

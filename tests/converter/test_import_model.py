@@ -222,6 +222,18 @@ def test_an_import_says_how_many_images_are_right(plain, tmp_path, capsys, suffi
         assert shown[-1].startswith("Next: make adopt")
 
 
+def test_a_data_set_without_validation_is_judged_by_its_train_images(plain, tmp_path, capsys):
+    images = support.write_images(tmp_path / "set" / "train", 2)
+    (images / "dark").mkdir()
+    Image.new("RGB", (70, 90)).save(images / "dark" / "0.png")
+    (tmp_path / "set" / "test" / "red").mkdir(parents=True)
+    labels = ("--labels", "red,green,blue,dark")
+
+    assert main(words(plain, *labels, *SCALING, "--dataset", tmp_path / "set")) == 0
+
+    assert "7 of 7 of your images are right" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("right", "labels", "said"),
     [
