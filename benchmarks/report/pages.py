@@ -89,7 +89,8 @@ def readme_block(results: Path) -> str:
         f"{origin['processor']} with {LANE_TITLES[lane]} ({instruction_sets_of(origin, lane)}), "
         f"one core and {compared['memory_mb']:,} MB a handler. In brackets: the ratio to the "
         "course handler. [All rows, quartiles, versions and further measurements]"
-        "(benchmarks/results/README.md). `python -m benchmarks all` measures again."
+        "(benchmarks/results/README.md). `python -m benchmarks all` measures again, and "
+        "`python -m benchmarks accuracy` the last row."
     )
     return f"{few}\n\n{where}"
 
