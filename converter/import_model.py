@@ -13,6 +13,7 @@ import dataclasses
 import re
 import shlex
 import tempfile
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ from converter.convert import (
     require_tflite_name,
 )
 from converter.errors import SourceError
-from converter.recipes import RECIPES, find_recipe
+from converter.recipes import RECIPES, Recipe, find_recipe
 from converter.reference import complete, output_in_words, read_tensor
 from converter.sources.feature_distance import with_served_threshold
 from converter.sources.keras_file import check_size, load_keras
@@ -118,13 +119,14 @@ def main(arguments: list[str]) -> int:
     is_tflite = options.model.is_file() and starts_as_tflite(options.model)
     if is_tflite:
         _refuse_conversion(options)
+    dataset = find_dataset(options.dataset) if options.dataset else None
     model: Any = open_tflite(options.model) if is_tflite else load_keras(options.model)
     findings = look_at(model)
     print(findings, flush=True)
     metadata = _describe(options, findings)
     output = options.output or _own_folder(metadata) / "model.tflite"
     with tempfile.TemporaryDirectory() as folder:
-        images = _gate_images(options.dataset, metadata.labels, Path(folder))
+        images = _gate_images(dataset, metadata.labels, Path(folder))
         notes = [SMOKE_TEST] if not images.held_out else []
         notes += [NOT_CHECKED] if is_tflite else []
         gate = {"images": images.description, "notes": notes}
@@ -138,11 +140,13 @@ def main(arguments: list[str]) -> int:
             source = Source(options.model, metadata, lambda: model)
             if options.activation_map:
                 source = describe_map(source)
-            calibration = _calibration_images(options.dataset, metadata.labels)
+            train = None
+            if dataset and is_split(dataset):
+                train = load_split(dataset, "train", metadata.labels)
             source, reference = predict_reference(
                 source, images, uncertain=options.uncertain, notes=tuple(notes)
             )
-            artifact = _convert(source, recipe.name, calibration)
+            artifact = _convert(source, recipe, train)
             if source.distance:
                 artifact = with_served_threshold(artifact, images.split.paths[: images.held_out])
         report = parity.compare(artifact, reference, images)
@@ -232,14 +236,16 @@ def read_labels(text: str) -> tuple[str, ...]:
         SourceError: the file cannot be read, or a name stands twice.
     """
     try:
-        lines = Path(text).expanduser().read_text(encoding="utf-8").splitlines()
+        file = Path(text).expanduser()
+        lines = file.read_text(encoding="utf-8-sig").splitlines()  # Windows writes a mark first
     except UnicodeDecodeError as error:
         raise SourceError(f"{text} must be text in UTF-8, one label a line: {error}") from error
     except OSError as error:  # no file, or more labels than a file's name may be long
         if "," not in text and (text.endswith(".txt") or "/" in text):
             raise SourceError(f"there is no file {text} that can be read") from error
         lines = text.split(",")
-    names = tuple(name.strip() for name in lines if name.strip())
+    named = (unicodedata.normalize("NFC", line.strip()) for line in lines)  # as of class folders
+    names = tuple(name for name in named if name)
     for name, count in collections.Counter(names).items():
         if count > 1:
             raise SourceError(f"LABELS names {name} {'twice' if count == 2 else f'{count} times'}")
@@ -385,30 +391,22 @@ def _gate_images(
 ) -> parity.ParityImages:
     if dataset is None:
         return generated_images(folder)
-    root = find_dataset(dataset)
-    if is_split(root):
-        return parity.fixed_images(root, labels)
-    return parity.folder_images(folder_to_split(root), labels)
+    if is_split(dataset):
+        return parity.fixed_images(dataset, labels)
+    return parity.folder_images(folder_to_split(dataset), labels)
 
 
-def _calibration_images(dataset: Path | None, labels: tuple[str, ...]) -> Split | None:
-    if dataset is None:
-        return None
-    return load_split(dataset, "train", labels) if is_split(dataset) else None
-
-
-def _convert(source: Source, recipe_name: str, train: Split | None) -> bytes:
+def _convert(source: Source, recipe: Recipe, train: Split | None) -> bytes:
     # Imported here: a TFLite file is taken in without TensorFlow.
     from converter.calibration import CalibrationRanges, choose_images
     from converter.tflite import quantise, to_float32
 
-    recipe = find_recipe(recipe_name)
     if recipe.is_calibrated and train is None:
         raise SourceError(
-            f"the recipe {recipe_name} needs images to calibrate with. Name a folder with train/ "
+            f"the recipe {recipe.name} needs images to calibrate with. Name a folder with train/ "
             "and validation/ as DATASET, or take the recipe float32, float16 or dynamic."
         )
-    print(f"converting {source.path} to TFLite as {recipe_name}", flush=True)
+    print(f"converting {source.path} to TFLite as {recipe.name}", flush=True)
     float_model = to_float32(source)
     ranges = CalibrationRanges(float_model, choose_images(train, source.spec)) if train else None
     return quantise(source, float_model, recipe, ranges)
@@ -430,12 +428,12 @@ def _own_folder(metadata: ModelMetadata) -> Path:
     if name != metadata.name:
         print(f"{metadata.name!r} gets the folder {folder}: only letters, digits, '.', '_', '-'")
     try:
-        held = read_metadata(folder / "model.tflite").source_sha256
+        held = read_metadata(folder / "model.tflite").conversion
     except FileNotFoundError:
         return folder
     except MetadataError:
-        held = ""
-    if held != metadata.source_sha256:
+        held = {}
+    if held.get("file_sha256") != metadata.conversion["file_sha256"]:
         raise SourceError(
             f"{folder} holds the import of another or older "
             f"{metadata.conversion['imported_from']} (its content differs). Choose NAME=..., or "

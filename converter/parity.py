@@ -21,9 +21,10 @@ from tqdm import tqdm
 from converter.reference import ReferenceMaps, reference_tensor
 from converter.sources.feature_distance import SHARE
 from lambda_function.classifier import Classifier
-from lambda_function.images.decode import decode_image, preprocess
+from lambda_function.images.decode import preprocess
 from lambda_function.metadata import InputSpec, MapSpec, ModelMetadata
 from training.data.dataset import Split, load_folder, load_split
+from training.data.images import read_image
 from training.evaluation.activation_maps import map_correlations, map_error
 from training.evaluation.metrics import mcnemar_exact, wilson_interval
 
@@ -253,6 +254,7 @@ def compare(
 
     Raises:
         MetadataError, ArtifactError: the artifact cannot be served at all.
+        DatasetError: an image cannot be served. The message names it.
     """
     classifier = Classifier(artifact, num_threads=2)
     metadata = classifier.metadata
@@ -320,15 +322,14 @@ def _serve(
     for path in tqdm(
         paths, desc=f"served {classifier.metadata.recipe}", unit="image", disable=None
     ):
-        data = path.read_bytes()
-        tensor = preprocess(decode_image(data, target=spec), spec)
+        tensor = preprocess(read_image(path, spec), spec)
         outputs = classifier.predict_all(tensor)
         served.append(outputs.probabilities[order])
         if outputs.activation_map is not None:
             maps.append(outputs.activation_map[..., order])
         if outputs.feature_distance is not None:
             distances.append(outputs.feature_distance)
-        expected = reference_tensor(data, reference.spec)
+        expected = reference_tensor(path.read_bytes(), reference.spec)
         # Tensors of other shapes cannot be compared, and never pass.
         same_shape = expected.shape == tensor.shape[1:]
         difference = np.abs(tensor[0] - expected).mean() if same_shape else np.inf

@@ -147,7 +147,8 @@ def read_tensor(path: Path, spec: InputSpec) -> NDArray[np.float32]:
     """
     try:
         return reference_tensor(path.read_bytes(), spec)
-    except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises of damaged files
+    # What Pillow raises of damaged and of huge files.
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise SourceError(f"the image {path} cannot be read: {error}") from error
 
 

@@ -39,7 +39,7 @@ MAY_IMPORT = {
         "lambda_function",
     },
     "converter/sources": {
-        *("converter", "training", "training/fit", "lambda_function", "lambda_function/images"),
+        *("converter", "training", "training/fit", "training/data", "lambda_function"),
     },
     "converter": {
         *("converter/sources", "training", "training/data", "training/fit", "training/evaluation"),

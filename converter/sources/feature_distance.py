@@ -26,8 +26,8 @@ from tqdm import tqdm
 
 from converter.errors import ConversionError
 from lambda_function.classifier import Classifier
-from lambda_function.images.decode import decode_image, preprocess
 from lambda_function.metadata import DistanceSpec, embed_metadata
+from training.data.images import load_image
 
 COMPONENTS = 32  # at most
 SHARE = 0.05  # of the images that were not trained on, at most, is marked
@@ -156,7 +156,7 @@ def with_served_threshold(artifact: bytes, held_out: Sequence[Path]) -> bytes:
     spec = classifier.metadata.input
     distances = []
     for path in tqdm(held_out, desc="feature distance", unit="image", disable=None):
-        tensor = preprocess(decode_image(path.read_bytes(), target=spec), spec)
+        tensor = load_image(path, spec)[np.newaxis]
         distances.append(classifier.predict_all(tensor).feature_distance or 0.0)
     metadata = dataclasses.replace(classifier.metadata, feature_distance=describe(distances))
     with zipfile.ZipFile(io.BytesIO(artifact)) as archive:

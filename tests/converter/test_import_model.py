@@ -115,6 +115,9 @@ def test_labels_come_from_text_or_from_a_file(tmp_path):
 
     assert read_labels("a, b,c") == ("a", "b", "c")
     assert read_labels(str(file)) == ("T-shirt, grün", "帽子")
+    # As Windows and as a Mac write it. Class folders are compared in Unicode's composed form.
+    file.write_text("\ufeffgru\u0308n\nrot\n", encoding="utf-8")
+    assert read_labels(str(file)) == ("grün", "rot")
     many = tuple(f"class number {number}" for number in range(500))  # too long for a file's name
     assert read_labels(",".join(many)) == many
 
@@ -178,6 +181,30 @@ def test_a_folder_that_holds_another_import_is_left_as_it_is(plain, tmp_path, mo
         with pytest.raises(SourceError, match=r"another or older colours.tflite.* NAME=.* remove"):
             main([str(other), *LABELS, *SCALING])
         assert written.read_bytes() == content
+
+
+@pytest.mark.training
+def test_a_keras_file_is_imported_again_after_a_wrong_answer(tmp_path, monkeypatch):
+    monkeypatch.setattr(import_model, "IMPORTED", tmp_path / "imported")
+    path = tmp_path / "colours.keras"
+    support.colour_model().save(path)
+
+    for labels in ("red,green,blue", "blue,green,red"):
+        assert main([str(path), "--labels", labels, *SCALING]) == 0
+
+    written = tmp_path / "imported" / "colours" / "model.tflite"
+    assert read_metadata(written).labels == ("blue", "green", "red")
+
+
+def test_an_image_that_is_not_served_is_named(plain, tmp_path):
+    images = support.write_images(tmp_path / "images", 1)
+    (images / "dark").mkdir()
+    Image.new("1", (7100, 7100)).save(images / "dark" / "huge.png")  # 50 million pixels are served
+
+    with pytest.raises(DatasetError, match=r"dark/huge\.png cannot be used: .*50,410,000 pixels"):
+        main(words(plain, *LABELS, *SCALING, "--dataset", images))
+
+    assert not plain.with_name("out.tflite").exists()
 
 
 def test_a_users_images_measure_the_accuracy(plain, tmp_path, capsys):
