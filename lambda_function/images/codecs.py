@@ -6,9 +6,8 @@ AV1: https://aomediacodec.github.io/av1-spec/. HEVC: ITU-T H.265.
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, NamedTuple
-
-from lambda_function.images.stripped import MAX_PARTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
 _SEQUENCE_HEADER, _FRAME_HEADER, _FRAME = 1, 3, 6  # AV1 6.2.2
 _SPS = 33  # HEVC table 7-1
 _MAX_HEADER_BYTES = 1_024  # of an SPS: its size stands in the first hundred
+MAX_UNITS = 10_000  # OBUs or NAL units of a file. A 48-megapixel image of a phone has 1,000
 
 
 class CodedSize(NamedTuple):
@@ -48,32 +48,33 @@ class _Bits:
 
     def exp_golomb(self) -> int:
         """Return ue(v), HEVC 9.2."""
-        zeros = 0
-        while not self.read(1):
-            zeros += 1
-        return self.read(zeros) + (1 << zeros) - 1 if zeros < 32 else 1 << 32
+        for zeros in range(32):
+            if self.read(1):
+                return self.read(zeros) + (1 << zeros) - 1
+        raise ValueError("a number of more than 32 bits")
 
 
-def coded_size(kind: str, configuration: bytes, data: bytes) -> CodedSize:
+def coded_size(kind: str, configuration: bytes, data: bytes, units: Iterator[int]) -> CodedSize:
     """Read how large the image is that a decoder would make.
 
     Args:
         kind: AVIF or HEIC.
         configuration: the content of a HEIC's hvcC box, ISO/IEC 14496-15 8.3.3.
         data: one image: the OBUs of an AVIF, the length-prefixed NAL units of a HEIC.
+        units: has an item for each unit that may still be read, in all images of the file.
 
     Raises:
-        ValueError: damaged.
+        ValueError: damaged, or in too many units.
         IndexError: cut short.
     """
-    return _av1(data) if kind == "AVIF" else _hevc(configuration, data)
+    return _av1(data, units) if kind == "AVIF" else _hevc(configuration, data, units)
 
 
-def _av1(data: bytes) -> CodedSize:
+def _av1(data: bytes, units: Iterator[int]) -> CodedSize:
     """Read the largest size that any sequence header allows, and the number of frames."""
     profile = 0
     height = width = frames = 0
-    for kind, start, end in _obus(data):
+    for kind, start, end in _obus(data, units):
         if kind == _SEQUENCE_HEADER:
             profile = max(profile, data[start] >> 5)
             size = _av1_size(_Bits(data[start : min(end, start + _MAX_HEADER_BYTES)]))
@@ -85,12 +86,10 @@ def _av1(data: bytes) -> CodedSize:
     return CodedSize(height, width, frames, profile > 0)
 
 
-def _obus(data: bytes) -> Iterator[tuple[int, int, int]]:
+def _obus(data: bytes, units: Iterator[int]) -> Iterator[tuple[int, int, int]]:
     """Yield (type, start, end) of each OBU's content, AV1 5.3."""
     at = 0
-    for _ in range(MAX_PARTS):
-        if at >= len(data):
-            return
+    for _ in units:
         header = data[at]
         at += 2 if header & 4 else 1
         size = len(data) - at
@@ -100,6 +99,8 @@ def _obus(data: bytes) -> Iterator[tuple[int, int, int]]:
             raise ValueError("cut short")
         yield header >> 3 & 15, at, at + size
         at += size
+        if at == len(data):
+            return
     raise ValueError("too many OBUs")
 
 
@@ -148,15 +149,16 @@ def _skip_operating_points(bits: _Bits) -> None:
             bits.read(4)
 
 
-def _hevc(configuration: bytes, data: bytes) -> CodedSize:
+def _hevc(configuration: bytes, data: bytes, units: Iterator[int]) -> CodedSize:
     """Read the largest size that any parameter set gives, and the number of slices.
 
     A slice may claim to be the whole image, however short it is.
     """
     length_size = (configuration[21] & 3) + 1
     height = width = slices = 0
-    units = [*_configured_units(configuration), *_units(data, length_size)]
-    for unit in units:
+    for unit in itertools.chain(
+        _configured_units(configuration, units), _units(data, length_size, units)
+    ):
         kind = unit[0] >> 1 & 63
         if kind == _SPS:
             size = _hevc_size(unit)
@@ -168,12 +170,12 @@ def _hevc(configuration: bytes, data: bytes) -> CodedSize:
     return CodedSize(height, width, slices)
 
 
-def _configured_units(configuration: bytes) -> Iterator[bytes]:
+def _configured_units(configuration: bytes, units: Iterator[int]) -> Iterator[bytes]:
     at = 23
     for _ in range(configuration[22]):
         count = int.from_bytes(configuration[at + 1 : at + 3])
         at += 3
-        for _ in range(count):
+        for _ in itertools.islice(units, count):
             size = int.from_bytes(configuration[at : at + 2])
             unit = configuration[at + 2 : at + 2 + min(size, _MAX_HEADER_BYTES)]
             if len(unit) < 2:
@@ -182,12 +184,10 @@ def _configured_units(configuration: bytes) -> Iterator[bytes]:
             at += 2 + size
 
 
-def _units(data: bytes, length_size: int) -> Iterator[bytes]:
+def _units(data: bytes, length_size: int, units: Iterator[int]) -> Iterator[bytes]:
     """Yield the start of each NAL unit."""
     at = 0
-    for _ in range(MAX_PARTS):
-        if at >= len(data):
-            return
+    for _ in units:
         size = int.from_bytes(data[at : at + length_size])
         at += length_size
         unit = data[at : at + min(size, _MAX_HEADER_BYTES)]
@@ -195,6 +195,8 @@ def _units(data: bytes, length_size: int) -> Iterator[bytes]:
             raise ValueError("cut short")
         yield unit
         at += size
+        if at == len(data):
+            return
     raise ValueError("too many NAL units")
 
 

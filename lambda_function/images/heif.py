@@ -14,7 +14,7 @@ import struct
 from typing import TYPE_CHECKING
 
 from lambda_function.errors import TooLargeError, UndecodableImageError
-from lambda_function.images.codecs import coded_size
+from lambda_function.images.codecs import MAX_UNITS, CodedSize, coded_size
 from lambda_function.images.profiles import coded_profile
 from lambda_function.images.stripped import (
     MAX_PARTS,
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 MAX_TILES = 1_024  # a 48-megapixel image of a phone has 192
+MAX_PROPERTY_BYTES = 64 * 1024  # of all but a colour profile. A codec's configuration has 100
 MAX_PADDING = 127  # rows or columns that a codec may add to fill its blocks
 # What decoding takes, in decodings of a 12-megapixel JPEG, for each million pixels and for each
 # million bytes of data. Measured with libde265 1.0.16 and dav1d 1.5 in November 2026, at 0.2 to 40
@@ -76,6 +77,10 @@ class _Item:
     def find(self, name: bytes) -> bytes | None:
         """Return the content of the first property of that name."""
         return next((box[8:] for found, box, _ in self.properties if found == name), None)
+
+    def byte_count(self) -> int:
+        """Return how many bytes its data has."""
+        return sum(end - start for start, end in self.extents)
 
     def size(self) -> tuple[int, int]:
         """Return the claimed (height, width)."""
@@ -178,32 +183,40 @@ def _check_work(data: bytes, items: list[_Item], kind: str) -> int:
     """
     pixels = size = 0
     cost = 0.0
+    units = iter(range(MAX_UNITS))
     for item in items:
         names = [name for name, _, _ in item.properties if name in _TRANSFORMS]
         if len(set(names)) < len(names):  # libheif runs them all, 255 turns in 30 s
             raise ValueError("a repeated transformation")
         turn_cost = _TURN_COST if b"irot" in names else 0.0
+        size += item.byte_count()
+        cost += item.byte_count() * _COSTS[kind][1] / 1e6
         if item.kind == b"grid":  # its tiles count
             height, width = (item if item.find(b"ispe") else items[0]).size()
             cost += height * width * turn_cost / 1e6
-            continue
-        payload = b"".join(data[start:end] for start, end in item.extents)
-        coded = coded_size(kind, item.find(b"hvcC") or b"", payload)
-        if item.find(b"ispe") is not None:  # older encoders leave it out for transparency
-            height, width = item.size()
-            if coded.height > height + MAX_PADDING or coded.width > width + MAX_PADDING:
-                raise ValueError("larger than it says")
-        name = "AVIF with full chroma" if coded.has_full_chroma else kind
-        area = coded.height * coded.width * coded.frames
-        cost += (area * (_COSTS[name][0] + turn_cost) + len(payload) * _COSTS[name][1]) / 1e6
-        pixels += area
-        size += len(payload)
-    if cost > MAX_COST:
-        raise TooLargeError(
-            f"The {kind} holds {pixels:,} pixels in {size:,} bytes, which take too long to decode. "
-            "Send it as JPEG, or send a smaller one."
-        )
+        else:
+            coded = _coded_size(data, item, kind, units)
+            name = "AVIF with full chroma" if coded.has_full_chroma else kind
+            area = coded.height * coded.width * coded.frames
+            cost += area * (_COSTS[name][0] + turn_cost) / 1e6
+            pixels += area
+        if cost > MAX_COST:  # before the next item is read, which may be the whole file again
+            raise TooLargeError(
+                f"The {kind} holds {pixels:,} pixels or more in {size:,} bytes, which take too "
+                "long to decode. Send it as JPEG, or send a smaller one."
+            )
     return pixels
+
+
+def _coded_size(data: bytes, item: _Item, kind: str, units: Iterator[int]) -> CodedSize:
+    """Return what the codec makes of an item. It must fit the size that the item claims."""
+    payload = b"".join(data[start:end] for start, end in item.extents)
+    coded = coded_size(kind, item.find(b"hvcC") or b"", payload, units)
+    if item.find(b"ispe") is not None:  # older encoders leave it out for transparency
+        height, width = item.size()
+        if coded.height > height + MAX_PADDING or coded.width > width + MAX_PADDING:
+            raise ValueError("larger than it says")
+    return coded
 
 
 def _colours(item: _Item) -> tuple[bytes | None, bytes | None]:
@@ -315,6 +328,8 @@ def _read_places(data: bytes, file: _File, boxes: dict[bytes, tuple[int, int]], 
                 raise ValueError("data that is not there")
             extents.append((start, stop))
         item.extents = tuple(extents)
+        if item.byte_count() > len(data):
+            raise ValueError("data that is there more than once")
 
 
 def _read_properties(data: bytes, file: _File, start: int, end: int, kind: str) -> None:
@@ -323,6 +338,9 @@ def _read_properties(data: bytes, file: _File, start: int, end: int, kind: str) 
     for name, _, at, to in parts:
         if name == b"ipco":
             found += [(box, data[begin:stop]) for box, begin, _, stop in _boxes(data, at, to, kind)]
+    for name, box in found:
+        if name in _KEPT_PROPERTIES - {b"colr"} and len(box) > MAX_PROPERTY_BYTES:
+            raise ValueError("a property that is too long")
     budget = MAX_PARTS
     for name, _, at, to in parts:
         if name != b"ipma":
@@ -380,7 +398,7 @@ def _write_file(data: bytes, file: _File, kept: list[int], kind: str) -> bytes:
     links = b"".join(
         _box(name, struct.pack(f">HH{len(to)}H", numbers[at], len(to), *(numbers[n] for n in to)))
         for name, at, to in file.references
-        if name in (b"dimg", b"auxl", b"prem") and at in numbers and set(to) <= set(numbers)
+        if name in (b"dimg", b"auxl", b"prem") and at in numbers and set(to) <= numbers.keys()
     )
     fixed = b"".join(
         (

@@ -18,7 +18,16 @@ from tests.support.images import (
     segment,
     xyz,
 )
-from tests.support.isobmff import av1_frames, avif, one_item, sequence_size, tiled
+from tests.support.isobmff import (
+    av1_frames,
+    avif,
+    box,
+    find_box,
+    heif,
+    one_item,
+    sequence_size,
+    tiled,
+)
 
 _COLOURS = {
     b"rXYZ": xyz(0.4361, 0.2225, 0.0139),
@@ -226,3 +235,28 @@ def heic_turned(*properties: bytes, rows: int = 1, columns: int = 1) -> bytes:
     tile = one_item(read_fixture("tile.heic"), b"hvc1")
     size = {"height": rows * 500, "width": columns * 500}
     return tiled(tile, rows, columns, **size, extra=properties)
+
+
+def heic_named_often(times: int) -> bytes:
+    """Return a HEIC whose data is named again and again, as if it were pieces of the image."""
+    tile = one_item(read_fixture("tile.heic"), b"hvc1")
+    return heif([tile._replace(times=times)], brand=b"heic")
+
+
+def avif_of_many_units(tiles: int, units: int) -> bytes:
+    """Return a grid of small tiles, each with that many empty OBUs before its image."""
+    tile = one_item(encode(Image.new("RGB", (64, 64)), "AVIF"), b"av01")
+    padded = tile._replace(data=b"\x12\0" * units + tile.data)
+    return tiled(padded, 1, tiles, height=64, width=64 * tiles)
+
+
+def heic_with_long_numbers(parameter_sets: int, zeros: int) -> bytes:
+    """Return a HEIC with more parameter sets, each with a number after that many zero bytes."""
+    tile = one_item(read_fixture("tile.heic"), b"hvc1")
+    unit = b"\x42\1\1" + bytes(12) + bytes(zeros) + b"\xff" * 8
+    array = b"\x21" + struct.pack(">H", parameter_sets)
+    array += (struct.pack(">H", len(unit)) + unit) * parameter_sets
+    size, old, *others = tile.properties
+    configuration = find_box(old, b"hvcC")
+    more = configuration[:22] + bytes((configuration[22] + 1,)) + configuration[23:] + array
+    return heif([tile._replace(properties=(size, box(b"hvcC", more), *others))], brand=b"heic")

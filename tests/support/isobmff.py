@@ -22,11 +22,13 @@ class Item(NamedTuple):
         kind: its four letters.
         data: its payload, or the index of the item whose payload it shares.
         properties: boxes.
+        times: how often its payload is named.
     """
 
     kind: bytes
     data: bytes | int
     properties: tuple[bytes, ...] = ()
+    times: int = 1
 
 
 def heif(
@@ -74,7 +76,8 @@ def heif(
                 places.append((at, len(item.data)))
                 at += len(item.data)
         locations = b"".join(
-            struct.pack(">HHHII", number, 0, 1, *place) for number, place in enumerate(places, 1)
+            struct.pack(">HHH", number, 0, item.times) + struct.pack(">II", *place) * item.times
+            for number, (item, place) in enumerate(zip(items, places, strict=True), 1)
         )
         return full_box(
             b"meta",

@@ -16,11 +16,14 @@ from lambda_function.metadata import InputSpec
 from tests.support.hostile import (
     animated_webp,
     avif_larger_than_it_says,
+    avif_of_many_units,
     avif_of_several_frames,
     blank_png,
     empty_scans_jpeg,
     gif_with_screen,
+    heic_named_often,
     heic_turned,
+    heic_with_long_numbers,
     rle_bmp,
 )
 from tests.support.images import (
@@ -276,6 +279,22 @@ def test_too_many_tiles_are_refused():
 
     with pytest.raises(UndecodableImageError, match="pieces"):
         strip_image(tiled(tile, 33, 32, height=500, width=500))
+
+
+@pytest.mark.parametrize(
+    ("within", "beyond"),
+    [
+        (heic_named_often(1), heic_named_often(40)),
+        (avif_of_many_units(10, 900), avif_of_many_units(10, 1000)),
+        (heic_with_long_numbers(2, zeros=3), heic_with_long_numbers(2, zeros=5)),
+        (heic_with_long_numbers(2000, zeros=1), heic_with_long_numbers(4000, zeros=1)),
+    ],
+    ids=["data named often", "units of all tiles", "long numbers", "long property"],
+)
+def test_work_of_reading_a_heif_file_is_bounded(within, beyond):
+    assert strip_image(within)
+    with pytest.raises(UndecodableImageError):
+        strip_image(beyond)
 
 
 @pytest.mark.parametrize("name", ["corners.heic", "avif"])

@@ -20,12 +20,15 @@ from lambda_function.images.profiles import MAX_CURVE_ENTRIES
 from tests.support.hostile import (
     animated_webp,
     avif_larger_than_it_says,
+    avif_of_many_units,
     avif_of_several_frames,
     blank_jpeg,
     blank_png,
     empty_scans_jpeg,
     gif_with_screen,
+    heic_named_often,
     heic_turned,
+    heic_with_long_numbers,
     icc_chunk,
     jpeg_with_profile,
     large_table_profile,
@@ -119,6 +122,9 @@ HOSTILE: dict[str, Callable[[], bytes]] = {
         encode(photo(8, 8), "JPEG"), segment(0xFE, b"x" * 390) * 50_000
     ),
     "HEIC beyond the bound": lambda: heic(14, 14),
+    "HEIC whose data is named often": lambda: heic_named_often(49_000),
+    "HEIC with long numbers": lambda: heic_with_long_numbers(60, zeros=1000),
+    "AVIF of many units": lambda: avif_of_many_units(250, 40_000),
     "AVIF beyond the bound": lambda: ten_bit_avif(14, 14),
 }
 # Must be read.
