@@ -3,6 +3,7 @@
 A value of the command line wins over the stack's file (deploy/stacks/NAME.toml), and that over the
 parameters that the stack has. So a parameter that nobody names keeps its value, whichever machine
 deploys. samconfig.toml, which git ignores, has name and region of the last deployment from here.
+The region counts for that stack and those beside it. Another stack may be anywhere.
 """
 
 from __future__ import annotations
@@ -112,14 +113,14 @@ def read_target(
     given = read_parameters(options.parameters)
     file = folder / f"{options.stack}.toml"
     if options.stack and file.is_file():
-        content = _read_toml(file)
-        parameters = _table(file, content, "parameters")
-        stack = content.get("stack", f"{default_name()}-{options.stack}")
-        return Target(str(stack), content.get("region"), given, parameters, is_remembered=True)
-    last = _read_toml(config) if config.is_file() else {}
-    answers = _table(config, last, "default", "deploy", "parameters")
-    name = options.stack or answers.get("stack_name")
-    return Target(name or default_name(), answers.get("region"), given, is_remembered=bool(name))
+        return dataclasses.replace(_read_stack_file(file), given=given)
+    content = _read_toml(config) if config.is_file() else {}
+    last = _table(config, content, "default", "deploy", "parameters")
+    remembered = last.get("stack_name", "")
+    name = options.stack or remembered
+    is_ours = name in (remembered, *(remembered + suffix for suffix in SIDE_STACKS))
+    region = last.get("region") if is_ours else None
+    return Target(name or default_name(), region, given, is_remembered=bool(name))
 
 
 def remember(target: Target, region: str, config: Path = CONFIG) -> None:
@@ -188,6 +189,21 @@ def effective_parameters(
     }
 
 
+def _read_stack_file(path: Path) -> Target:
+    content = _read_toml(path)
+    for name, value in content.items():
+        if name not in ("stack", "region", "parameters"):
+            raise CheckFailed(
+                f"{path.name}: {name} is not known. Known: stack, region, and the table "
+                f"[parameters] with those of the template. Received: {name} = {value!r}."
+            )
+        if name != "parameters" and not isinstance(value, str):
+            raise CheckFailed(f"{path.name}: {name} must be a text in quotes. Received: {value!r}.")
+    stack = content.get("stack", f"{default_name()}-{path.stem}")
+    parameters = _table(path, content, "parameters")
+    return Target(stack, content.get("region"), from_file=parameters, is_remembered=True)
+
+
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text())
@@ -196,12 +212,15 @@ def _read_toml(path: Path) -> dict[str, Any]:
 
 
 def _table(path: Path, content: Any, *names: str) -> dict[str, str]:
-    """Return a table of a file with its values as text. Without such a table it is empty."""
+    """Return a table of a file with its values as text, lists with commas. It may be missing."""
     for name in names:
         content = content.get(name, {})
         if not isinstance(content, dict):
             raise CheckFailed(f"{path.name}: {name} must be a table. Received: {content!r}.")
-    return {name: str(value) for name, value in content.items()}
+    return {
+        name: ",".join(map(str, value)) if isinstance(value, list) else str(value)
+        for name, value in content.items()
+    }
 
 
 # --- AWS ------------------------------------------------------------------------------------------

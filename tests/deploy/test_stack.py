@@ -69,14 +69,29 @@ def test_the_last_deployment_from_here_is_remembered(tmp_path: Path) -> None:
     assert target.given == {"MemoryMb": "3008"}
 
 
+@pytest.mark.parametrize(
+    ("name", "region"),
+    [("clothes-bulk", "eu-west-1"), ("clothes-events", "eu-west-1"), ("clothes-2", None)],
+)
+def test_the_remembered_region_is_that_of_its_stack_and_of_those_beside_it(
+    tmp_path: Path, name: str, region: str | None
+) -> None:
+    config = tmp_path / "samconfig.toml"
+    remember(Target("clothes"), "eu-west-1", config)
+
+    assert target_of("--stack", name, config=config, folder=tmp_path).region == region
+
+
 def test_a_stack_file_names_stack_region_and_parameters(tmp_path: Path) -> None:
     (tmp_path / "dev.toml").write_text(
         'stack = "clothing-dev"\nregion = "eu-west-1"\n[parameters]\nThrottleRate = 5\n'
+        'ImageBuckets = ["a", "b"]\n'
     )
 
     target = target_of("--stack", "dev", "A=1", config=tmp_path / "none", folder=tmp_path)
 
-    assert target == Target("clothing-dev", "eu-west-1", {"A": "1"}, {"ThrottleRate": "5"}, True)
+    from_file = {"ThrottleRate": "5", "ImageBuckets": "a,b"}
+    assert target == Target("clothing-dev", "eu-west-1", {"A": "1"}, from_file, True)
 
 
 @pytest.mark.parametrize("name", ["dev", "prod"])
@@ -104,10 +119,20 @@ def test_a_file_of_another_form_is_named(tmp_path: Path, text: str) -> None:
         target_of(config=tmp_path / "samconfig.toml", folder=tmp_path)
 
 
-def test_a_stack_file_whose_parameters_are_no_table_is_named(tmp_path: Path) -> None:
-    (tmp_path / "dev.toml").write_text("parameters = 3\n")
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("parameters = 3", "parameters must be a table. Received: 3"),
+        ('ApiAuth = "iam"\n[parameters]', "ApiAuth is not known. Known: stack, region"),
+        ('[Parameters]\nApiAuth = "iam"', "Parameters is not known"),
+        ("region = 5", "region must be a text in quotes. Received: 5"),
+    ],
+)
+def test_a_stack_file_of_another_form_is_named(tmp_path: Path, text: str, said: str) -> None:
+    """A parameter that was left out without a word could open a protected API."""
+    (tmp_path / "dev.toml").write_text(text)
 
-    with pytest.raises(CheckFailed, match=r"dev\.toml: parameters must be a table. Received: 3"):
+    with pytest.raises(CheckFailed, match=rf"dev\.toml: {said}"):
         target_of("--stack", "dev", config=tmp_path / "none", folder=tmp_path)
 
 
