@@ -180,7 +180,7 @@ def broken_rule(rule: Mapping[str, Any], value: str) -> str:
     if rule["Type"] != "Number":
         return ""
     low, high = rule.get("MinValue", 0), rule.get("MaxValue", float("inf"))
-    if not re.fullmatch(r"[0-9]+", value) or not low <= int(value) <= high:
+    if not re.fullmatch(r"0|[1-9][0-9]*", value) or not low <= int(value) <= high:
         return f"must be a whole number, {low} to {high}"
     return ""
 
@@ -269,7 +269,9 @@ def check_provisioned_change(
 def check_issuer(issuer: str, *, open_url: Callable[..., Any] = urllib.request.urlopen) -> str:
     """Fetch the discovery document of a JWT issuer.
 
-    API Gateway reads it when the authorizer is created, and fails without it.
+    API Gateway reads it when the authorizer is created, and fails without it. It compares the
+    issuer with each token's letter by letter, so a missing slash refuses every caller
+    (https://github.com/aws-samples/ask-around-me/issues/3).
 
     Args:
         issuer: parameter JwtIssuer.
@@ -284,8 +286,11 @@ def check_issuer(issuer: str, *, open_url: Callable[..., Any] = urllib.request.u
         raise CheckFailed(
             f"JwtIssuer={issuer}: {url} is no discovery document ({error!r}). API Gateway needs it."
         ) from error
-    if str(stated).rstrip("/") != issuer.rstrip("/"):
-        raise CheckFailed(f"JwtIssuer={issuer}: its discovery document names {stated}. Use that.")
+    if stated != issuer:
+        raise CheckFailed(
+            f"JwtIssuer={issuer}: its discovery document names {stated}. Use that, a slash at its "
+            "end included, because tokens name it so."
+        )
     return f"JWT issuer {issuer} publishes its keys at {keys}"
 
 

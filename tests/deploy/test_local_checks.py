@@ -128,6 +128,8 @@ def test_an_image_that_lambda_cannot_run_stops(
         ({"Memory": "1"}, "There is no parameter Memory. Known: .*MemoryMb"),
         ({"MemoryMb": "128"}, "MemoryMb must be a whole number, 512 to 10240. Received: '128'"),
         ({"MemoryMb": "1.5"}, "must be a whole number"),
+        # CloudFormation compares text, so this would be no "0" and would reserve nothing at all.
+        ({"ReservedConcurrency": "00"}, "must be a whole number"),
         ({"Architecture": "amd64"}, "must be one of x86_64, arm64"),
         ({"ApiAuth": "jwt"}, "needs JwtIssuer and JwtAudience"),
         ({"ModelUri": "https://x/y"}, "ModelUri must be empty or s3://bucket/key"),
@@ -227,6 +229,7 @@ def test_an_issuer_with_a_discovery_document_passes() -> None:
         ({"issuer": ISSUER}, "no discovery document .*jwks_uri"),
         ([], "no discovery document"),
         ({"issuer": "https://other.example", "jwks_uri": "x"}, "names https://other.example"),
+        ({"issuer": f"{ISSUER}/", "jwks_uri": "x"}, f"names {ISSUER}/. Use that, a slash"),
     ],
 )
 def test_an_issuer_that_api_gateway_would_refuse_stops(content: Any, sentence: str) -> None:
