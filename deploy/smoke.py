@@ -20,6 +20,7 @@ import dataclasses
 import http.client
 import json
 import os
+import re
 import sys
 import time
 import urllib.error
@@ -72,17 +73,24 @@ class EndpointUnreachable(CheckFailed):
 class Endpoint:
     """The deployed API."""
 
-    def __init__(self, url: str, *, sign: Sign = lambda _: None) -> None:
-        """Remember the address. ``sign`` adds what authorises a request."""
+    def __init__(self, url: str, *, sign: Sign = lambda _: None, has_internet: bool = True) -> None:
+        """Send nothing yet.
+
+        Args:
+            url: the address.
+            sign: adds what authorises a request.
+            has_internet: whether the function reaches the internet for certain.
+        """
         self._url = url.rstrip("/")
         self._sign = sign
+        self._has_internet = has_internet
         self._has_responded = False
         self._versions: collections.Counter[str] = collections.Counter()
 
     @property
-    def is_public(self) -> bool:
-        """Whether the function can fetch from this address. A local server has no https."""
-        return self._url.startswith("https://")
+    def fetches_urls(self) -> bool:
+        """Whether the function must be able to fetch a URL. A local server has no https."""
+        return self._has_internet and self._url.startswith("https://")
 
     @property
     def versions(self) -> str:
@@ -238,7 +246,7 @@ def _refusal_checks(endpoint: Endpoint, data: bytes) -> Iterator[Check]:
     yield "405", problem(lambda: send("DELETE", "/predict"), 405, "method_not_allowed")
     yield "400, no image", problem(lambda: post_json({}), 400, "bad_request")
     yield "400, metadata address", problem(lambda: post_json(metadata), 400, "address_not_allowed")
-    if endpoint.is_public:
+    if endpoint.fetches_urls:
         # A web page is no image. To say so, the function must resolve, connect and read. It refuses
         # requests of its own kind, so its own pages would not do.
         page = {"url": "https://example.com/"}
@@ -306,7 +314,10 @@ def smoke_stack(session: Any, deployed: DeployedStack, *, token: str = "") -> in
         print(f"  {endpoint.versions}")
         return failures
     sign = signer(token if kind == "jwt" else "", iam=kind == "iam", session=session)
-    return failures + smoke(Endpoint(url, sign=sign))
+    in_vpc = bool(deployed.parameters.get("VpcSubnetIds"))
+    if in_vpc:
+        print("  note  the function is in a VPC, so it fetches no URL of the internet here")
+    return failures + smoke(Endpoint(url, sign=sign, has_internet=not in_vpc))
 
 
 def _open_checks(endpoint: Endpoint) -> Iterator[Check]:
@@ -317,8 +328,10 @@ def signer(token: str, *, iam: bool, session: Any = None) -> Sign:
     """Return what authorises a request: a token, an AWS signature, or nothing.
 
     Raises:
-        CheckFailed: there are no credentials to sign with.
+        CheckFailed: there are no credentials to sign with, or the token cannot be sent.
     """
+    if not re.fullmatch("[!-~]*", token):  # http.client's error would print it
+        raise CheckFailed("TOKEN must be one word of ASCII characters, without a line break.")
     if iam:
         session = session or boto3.Session()
         if session.get_credentials() is None:
@@ -357,7 +370,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--stack", help="default: the stack that was deployed from here")
     parser.add_argument("--iam", action="store_true", help="sign requests to the URL")
     options = parser.parse_args(arguments)
-    return run_command(lambda: _run(options, os.environ.get("TOKEN", "")))
+    return run_command(lambda: _run(options, os.environ.get("TOKEN", "").strip()))
 
 
 def _run(options: argparse.Namespace, token: str) -> int:

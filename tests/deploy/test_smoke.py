@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import threading
@@ -149,6 +150,17 @@ def test_requests_carry_what_authorises_them(
     assert "/eu-central-1/execute-api/aws4_request" in seen[2]
 
 
+@pytest.mark.parametrize("token", ["s3cr3t\nx", "s3cr3t\rx", "s3cr3t x", "s3cr3t\u20ac"])
+def test_a_token_that_no_header_can_carry_is_not_printed(
+    token: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TOKEN", token)
+
+    assert smoking.main(["http://127.0.0.1:9"]) == 1
+    printed = capsys.readouterr().out
+    assert "TOKEN must be one word" in printed and "s3cr3t" not in printed
+
+
 def test_an_address_without_a_scheme_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert smoking.main(["example.com"]) == 1
     assert "must start with https://" in capsys.readouterr().out
@@ -220,6 +232,21 @@ def test_a_stack_that_lets_everybody_in_fails(
 ) -> None:
     assert smoking.smoke_stack(ACCOUNT, deployed(serve(handler), "iam")) == 1
     assert "FAIL  without authorisation: expected 401 or 403" in capsys.readouterr().out
+
+
+def test_a_function_in_a_vpc_need_not_reach_the_internet(
+    serve: Any, handler: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A VPC without a NAT gateway is allowed: docs/deploy-reference.md, Private image servers."""
+    stack = deployed(serve(handler), "none")
+    stack = dataclasses.replace(stack, parameters={"VpcSubnetIds": "subnet-1"})
+
+    assert smoking.smoke_stack(ACCOUNT, stack) == 0
+    assert "note  the function is in a VPC" in capsys.readouterr().out
+    for has_internet in (True, False):
+        endpoint = Endpoint("https://api.example", has_internet=has_internet)
+        names = [name for name, _ in smoking.checks(endpoint, smoking.EXAMPLE)]
+        assert ("a URL is fetched" in names) is has_internet
 
 
 def test_without_a_token_only_the_open_routes_are_tested(
