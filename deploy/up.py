@@ -112,7 +112,8 @@ def deploy(target: Target, session: Any, tools: Tools = Tools()) -> int:
     template = load_template()
     parameters, chosen = choose_parameters(target, account, template)
     is_new = account.is_reachable and account.deployed is None
-    if is_new and tools.ask:
+    is_stopped = any(finding.level == "stop" for finding in account.findings)
+    if is_new and tools.ask and not is_stopped:
         named = {**target.from_file, **target.given}
         parameters = ask_parameters(parameters, template, named=named, ask=tools.ask)
     parameters |= nonce_for(account.deployed)

@@ -77,7 +77,7 @@ def complete_parameters(
         allowed = ",".join([*buckets, parameters["ImageBucket"]])
         raise CheckFailed(
             f"The function may not read the bucket {parameters['ImageBucket']}. First: make deploy "
-            f"PARAMS='ImageBuckets={allowed}'"
+            f"STACK={service.name} PARAMS='ImageBuckets={allowed}'"
         )
     return parameters
 

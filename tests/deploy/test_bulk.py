@@ -85,7 +85,7 @@ def test_a_bulk_stack_that_is_stuck_stops() -> None:
 @pytest.mark.parametrize(
     ("given", "buckets", "sentence"),
     [
-        (BUCKETS, "", "PARAMS='ImageBuckets=photos'"),
+        (BUCKETS, "", "make deploy STACK=s PARAMS='ImageBuckets=photos'"),
         (BUCKETS, "other", "PARAMS='ImageBuckets=other,photos'"),
         ({"ImageBucket": "photos"}, "photos", "ResultBucket=..."),
         ({**BUCKETS, "BatchSize": "0"}, "photos", "BatchSize must be a whole number, 1 to 200"),

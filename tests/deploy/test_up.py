@@ -88,6 +88,10 @@ def answers(*lines: str) -> Any:
     return lambda _: next(waiting)
 
 
+def never(question: str) -> str:
+    raise AssertionError(question)
+
+
 def new_account() -> FakeSession:
     """Return an account whose stack exists once it was described for the third time."""
     missing = client_error("ValidationError", "s does not exist")
@@ -190,6 +194,24 @@ def test_a_first_deployment_asks_then_checks_what_was_answered_and_ends_with_the
     assert "--confirm-changeset" in deployment.commands.ran[-1]
 
 
+@pytest.mark.parametrize(
+    ("stack", "account"),
+    [
+        ("my_clothes", FakeSession()),
+        ("clothes", FakeSession(describe_stacks=client_error("AccessDenied"))),
+    ],
+)
+def test_no_question_comes_before_a_stop(
+    deployment: Deployment, stack: str, account: FakeSession
+) -> None:
+    tools = dataclasses.replace(
+        deployment.tools, ask=never, check=lambda _, found, **__: found.findings
+    )
+
+    assert deploy(Target(stack), account, tools) == 1
+    assert deployment.commands.ran == []
+
+
 def test_another_answer_than_the_proposed_ceiling_is_not_announced_as_chosen(
     deployment: Deployment, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -216,9 +238,6 @@ def test_a_failed_smoke_test_fails_a_first_deployment(deployment: Deployment) ->
 
 
 def test_a_later_deployment_asks_for_no_parameter(deployment: Deployment) -> None:
-    def never(question: str) -> str:
-        raise AssertionError(question)
-
     tools = dataclasses.replace(deployment.tools, ask=never)
 
     assert deploy(Target("clothes"), deployed_account(), tools) == 0
