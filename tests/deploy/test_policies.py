@@ -129,6 +129,20 @@ def test_the_deployer_may_do_what_our_own_commands_call(tmp_path: Path) -> None:
     assert set(CALLED.values()) <= actions()
 
 
+# What `sam deploy` and `sam delete` call in CloudFormation and ECR: samcli/lib 1.170.0, deploy,
+# delete, package and bootstrap. The change sets are listed for a stack that was never created.
+CALLED_BY_SAM = {
+    *("CreateChangeSet", "CreateStack", "DeleteStack", "DescribeChangeSet", "DescribeStackEvents"),
+    *("DescribeStacks", "ExecuteChangeSet", "GetTemplate", "GetTemplateSummary"),
+    *("ListChangeSets", "UpdateStack"),
+}
+
+
+def test_the_deployer_may_do_what_sam_calls() -> None:
+    assert {f"cloudformation:{call}" for call in CALLED_BY_SAM} <= actions(SERVICE)
+    assert {"ecr:BatchDeleteImage", "ecr:DeleteRepository"} <= actions(SERVICE)
+
+
 @pytest.mark.parametrize("name", ["iam-policy.json", "iam-policy-options.json"])
 def test_each_policy_fits_a_managed_policy(name: str) -> None:
     text = (REPOSITORY / "deploy" / name).read_text()
