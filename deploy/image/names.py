@@ -15,6 +15,7 @@ from lambda_function.metadata import MetadataError, read_metadata
 # Stacks of the project's own model were named before artifacts had a say.
 RELEASE = ("clothing-xception", "clothing-classifier")
 FALLBACK = "image-classifier"
+MAX_LENGTH = 40  # A stack's name has at most 49 (deploy/local_checks.py), "-staging" included.
 
 
 def default_name(model: Path = SHIPPED_MODEL) -> str:
@@ -25,8 +26,9 @@ def default_name(model: Path = SHIPPED_MODEL) -> str:
         return FALLBACK
     if name == RELEASE[0]:
         return RELEASE[1]
-    slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:100]
-    return slug if re.match(r"[a-z]", slug) else f"model-{slug}".rstrip("-")
+    slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+    slug = slug if re.match(r"[a-z]", slug) else f"model-{slug}"
+    return slug[:MAX_LENGTH].rstrip("-")
 
 
 if __name__ == "__main__":
