@@ -172,6 +172,11 @@ class Emulator:
             elapsed_s = time.perf_counter() - start
         return Reply(_decoded(reply), elapsed_s)
 
+    @property
+    def is_running(self) -> bool:
+        """Whether the emulator's process runs."""
+        return self._process is not None and self._process.poll() is None
+
     def handler_pid(self) -> int:
         """Return the id of the handler's process. The first invoke starts it.
 
@@ -248,7 +253,7 @@ class Emulator:
 
     def _listening(self) -> bool:
         deadline = time.monotonic() + 10
-        while time.monotonic() < deadline and self._process and self._process.poll() is None:
+        while time.monotonic() < deadline and self.is_running:
             with contextlib.suppress(OSError):
                 socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
                 return True
@@ -401,29 +406,44 @@ def main() -> None:
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     image = ImageServer({EXAMPLE_PATH: Resource(EXAMPLE.read_bytes())})
-    with image, contextlib.suppress(KeyboardInterrupt):
-        env = {"TRUSTED_IMAGE_HOSTS": image.host, "MODEL_URI": os.environ.get("MODEL_URI", "")}
-        _check_start(env)
+    with image, tempfile.TemporaryDirectory() as folder, contextlib.suppress(KeyboardInterrupt):
+        model = prepare_model(os.environ.get("MODEL_URI", ""), Path(folder))
+        env = {"TRUSTED_IMAGE_HOSTS": image.host, "MODEL_URI": model}
         with Emulator(env=env, port=arguments.port) as emulator:
             _explain(emulator.url, image.url(EXAMPLE_PATH))
-            _print_log(emulator)
+            print_log(emulator)
 
 
-def _check_start(env: Mapping[str, str]) -> None:
-    """Load the model once. Otherwise the handler would only say to its first request what is wrong.
+def prepare_model(uri: str, folder: Path) -> str:
+    """Load a model once. Otherwise the handler would only say to its first request what is wrong.
+
+    Args:
+        uri: ``MODEL_URI``.
+        folder: takes a model from S3, because the handler gets nobody's credentials.
+
+    Returns:
+        ``MODEL_URI`` of the handler.
 
     Raises:
         EmulatorError: no model can be served.
     """
     # Imported here: other handlers are started without our model.
+    from lambda_function.fetching.s3 import download_model
+    from lambda_function.fetching.urls import S3_SCHEME
     from lambda_function.service import load_service
     from lambda_function.settings import Settings
     from tools.serve import START_ERRORS
 
     try:
-        load_service(Settings.from_environment(env))
+        settings = Settings.from_environment({"MODEL_URI": uri})
+        if settings.model_uri.startswith(S3_SCHEME):
+            file = folder / Path(uri).name
+            file.write_bytes(download_model(settings.model_uri))
+            settings = dataclasses.replace(settings, model_uri=str(file))
+        load_service(settings)
     except START_ERRORS as error:
         raise EmulatorError(f"Cannot start: {error}") from error
+    return settings.model_uri
 
 
 def _explain(url: str, image_url: str) -> None:
@@ -440,11 +460,19 @@ def _explain(url: str, image_url: str) -> None:
     print(f"curl -s {url} -d @{event_name}\n", flush=True)
 
 
-def _print_log(emulator: Emulator) -> None:
-    while True:
+def print_log(emulator: Emulator) -> None:
+    """Print the log until the emulator ends.
+
+    Raises:
+        EmulatorError: it has ended.
+    """
+    is_running = True
+    while is_running:
+        is_running = emulator.is_running  # asked first, so that the last lines are printed too
         while emulator.log:
             print(emulator.log.popleft(), flush=True)
         time.sleep(0.1)
+    raise EmulatorError("The emulator has ended. Two requests at once crash it. Start it again.")
 
 
 if __name__ == "__main__":

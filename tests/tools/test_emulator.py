@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import socket
@@ -11,9 +12,12 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
+import boto3
 import pytest
 
+from lambda_function.fetching import s3
 from tests.conftest import encode_image
+from tests.support.aws import invent_account, moto_server
 from tests.support.emulator import require_emulator
 from tests.support.paths import TESTS
 from tools.emulator import (
@@ -22,6 +26,8 @@ from tools.emulator import (
     EmulatorError,
     emulator_binary,
     main,
+    prepare_model,
+    print_log,
 )
 from tools.gateway import MAX_EVENT_BYTES, http_event
 from tools.image_server import ImageServer, Resource
@@ -268,6 +274,32 @@ def test_make_emulate_checks_the_model_before_it_starts(model, said, monkeypatch
     monkeypatch.setenv("MODEL_URI", model)
     with pytest.raises(EmulatorError, match=said):
         main()
+
+
+def test_a_model_in_s3_is_read_once_and_by_us(tmp_path, monkeypatch):
+    """The handler gets no credentials, so it gets a file."""
+    model = TINY.read_bytes()
+    key = f"tiny-{hashlib.sha256(model).hexdigest()}.tflite"
+    with moto_server() as address:
+        invent_account(monkeypatch, AWS_ENDPOINT_URL_S3=address)
+        s3._clients.clear()
+        client = boto3.client("s3")
+        client.create_bucket(Bucket="models")
+        client.put_object(Bucket="models", Key=f"v1/{key}", Body=model)
+        for_handler = prepare_model(f"s3://models/v1/{key}", tmp_path)
+        client.close()
+        s3._clients.clear()
+    assert for_handler == str(tmp_path / key)
+    assert (tmp_path / key).read_bytes() == model
+
+
+def test_make_emulate_ends_with_the_emulator(own, capsys):
+    with own() as emulator:
+        emulator.invoke({"do": "nothing"})
+        emulator._process.kill()
+        with pytest.raises(EmulatorError, match="Two requests at once"):
+            print_log(emulator)
+    assert "saw {'do': 'nothing'}" in capsys.readouterr().out
 
 
 @pytest.mark.release
