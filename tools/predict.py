@@ -20,6 +20,7 @@ import contextlib
 import csv
 import dataclasses
 import glob
+import io
 import json
 import os
 import shlex
@@ -104,8 +105,10 @@ def is_image(path: Path) -> bool:
 
 
 def _paths(name: str) -> list[Path]:
-    path = Path(name).expanduser()
-    if path.exists() or path.is_symlink():
+    path = Path(name)
+    with contextlib.suppress(RuntimeError):  # of a user that does not exist
+        path = path.expanduser()
+    if os.path.lexists(path):  # also of names that are too long for one file
         return [path]
     matches = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207 - the pattern may be absolute
     if matches:
@@ -285,6 +288,9 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.url and any(options.images):
         parser.error("name either --url or images, not both")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a file's name may be no text
+            stream.reconfigure(errors="backslashreplace")
     try:
         status = run(options)
         sys.stdout.flush()

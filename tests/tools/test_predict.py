@@ -68,10 +68,15 @@ def test_a_pattern_stands_for_the_files_that_match_it(photos: Path) -> None:
     assert len(predict.find_files([f"{photos}/**/*blue*"])[0]) == 1
 
 
-def test_several_names_may_stand_in_one_string(photos: Path) -> None:
+def test_several_names_may_stand_in_one_string(
+    photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     text = f"'{photos}/a red.png' '{photos}/cut.png'"
 
     assert names(predict.find_files([text])[0]) == ["a red.png", "cut.png"]
+    monkeypatch.chdir(photos)
+    longer_than_a_file_name = "cut.png " * 40
+    assert names(predict.find_files([longer_than_a_file_name])[0]) == ["cut.png"]
 
 
 def test_a_file_is_classified_once(photos: Path) -> None:
@@ -92,6 +97,8 @@ def test_a_tilde_is_the_home_folder(photos: Path, monkeypatch: pytest.MonkeyPatc
     [
         ("/nowhere/a.png", "There is no file /nowhere/a.png."),
         ("it's", "There is no file it's."),
+        ("~nobody-of-this-name/a.png", "There is no file ~nobody-of-this-name/a.png."),
+        ("a" * 300, f"There is no file {'a' * 300}."),
         ("/nowhere/*.png", "No file matches /nowhere/*.png."),
     ],
 )
@@ -121,6 +128,16 @@ def test_several_images_give_one_line_each(
     assert cut.startswith(f"{photos}/cut.png  ") and cut.endswith("(undecodable_image)")
     assert blue.startswith(f"{photos}/more/blue without an ending  blue  ")
     assert printed.err == "Files left out because they are no images: 1.\n"
+
+
+@pytest.mark.parametrize("output", ["text", "json", "csv"])
+def test_a_file_name_that_is_no_text_is_printed(tmp_path: Path, output: str) -> None:
+    (tmp_path / os.fsdecode(b"f\xff.png")).write_bytes(encode_image("red"))
+
+    done = command(str(tmp_path), "--format", output, PYTHONIOENCODING="utf-8")
+
+    assert done.returncode == 0, done.stderr
+    assert r"f\udcff.png" in done.stdout
 
 
 @pytest.mark.usefixtures("_tiny_model")
