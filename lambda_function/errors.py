@@ -32,15 +32,17 @@ class ServiceError(Exception):
         title: short human-readable summary, the same for every occurrence.
         rule: what was wrong with this request and what to do, without the value received.
         detail: the same with the value.
+        reason: what the log says, where the operator needs more than the caller.
     """
 
     status: ClassVar[int]
     code: ClassVar[str]
     title: ClassVar[str]
 
-    def __init__(self, rule: str, *, received: object = ...) -> None:
+    def __init__(self, rule: str, *, received: object = ..., reason: str = "") -> None:
         self.rule = rule
         self.detail = rule if received is ... else f"{rule} Received: {shown(received)}."
+        self.reason = reason or self.detail
         super().__init__(self.detail)
 
     def to_dict(self) -> dict[str, Any]:

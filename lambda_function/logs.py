@@ -74,7 +74,7 @@ class RequestLog:
         Of the caller's text such a reason holds at most a host name.
         """
         reasons: list[str] = self.fields.setdefault("reasons", [])
-        reason = f"{error.detail} ({type(error.__cause__ or error).__name__})"
+        reason = f"{error.reason} ({type(error.__cause__ or error).__name__})"
         if reason not in reasons and len(reasons) < MAX_REASONS:
             reasons.append(reason)
 

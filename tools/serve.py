@@ -152,7 +152,7 @@ def brief(line: str) -> str:
     if "items" in fields:
         result = f"{fields.get('items_done', 0)} of {fields['items']} images"
     shown = f"{fields.get('status')}  {fields['route']}  {fields['Latency']} ms  {result}".rstrip()
-    return "\n".join([shown, *fields.get("exception", "").splitlines()])
+    return "\n".join([shown, *fields.get("reasons", []), *fields.get("exception", "").splitlines()])
 
 
 def main(arguments: list[str] | None = None) -> None:

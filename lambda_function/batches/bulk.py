@@ -159,7 +159,7 @@ class FatalErrorGuard:
         except FetchError as error:
             self.unreadable += 1
             if _status(error) not in _STATUSES_OF_ONE_OBJECT:
-                self.fatal = RetryBatchError(error.detail)
+                self.fatal = RetryBatchError(error.reason)
             raise
 
 

@@ -96,7 +96,7 @@ def download_model(uri: str, *, timeout_s: float = MODEL_TIMEOUT_S) -> bytes:
         expected = _sha256_in(uri, key)
         model = _download(bucket, key, MAX_MODEL_BYTES, time.monotonic() + timeout_s)
     except ServiceError as error:
-        raise ModelDownloadError(f"MODEL_URI={uri} cannot be read: {error.detail}") from error
+        raise ModelDownloadError(f"MODEL_URI={uri} cannot be read: {error.reason}") from error
     received = hashlib.sha256(model).hexdigest()
     if received != expected:
         raise ModelDownloadError(
@@ -127,7 +127,7 @@ def _download(bucket: str, key: str, max_bytes: int, deadline: float) -> bytes:
             if elsewhere and not last:
                 region = elsewhere
             elif error.server_status in _NOT_FOUND:
-                raise _not_found() from error
+                raise _not_found(error) from error
             elif error.server_status < 500 or last:
                 raise
             else:
@@ -166,9 +166,10 @@ def _signed_url(bucket: str, key: str, region: str | None, *, expires_s: int) ->
             "get_object", Params={"Bucket": bucket, "Key": key}, ExpiresIn=expires_s
         )
     except NoCredentialsError as error:
-        raise FetchError(NO_CREDENTIALS) from error
+        sentence = "The service cannot read from S3. Its log tells the operator why."
+        raise FetchError(sentence, reason=NO_CREDENTIALS) from error
     except (BotoCoreError, ValueError) as error:  # an invalid name or region
-        raise _not_found() from error
+        raise _not_found(error) from error
     return url
 
 
@@ -186,5 +187,6 @@ def _client(region: str | None) -> Any:
         return _clients[region]
 
 
-def _not_found() -> FetchError:
-    return FetchError("There is no such S3 object, or this function may not read it.")
+def _not_found(error: Exception) -> FetchError:
+    sentence = "There is no such S3 object, or this function may not read it."
+    return FetchError(sentence, reason=f"{sentence} {error}")

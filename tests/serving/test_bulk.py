@@ -258,6 +258,6 @@ def test_missing_credentials_lose_the_batch_for_another_try(
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     boto3.setup_default_session()
-    with pytest.raises(RetryBatchError):
+    with pytest.raises(RetryBatchError, match="No AWS credentials were found"):
         make_api(tiny).invoke(event("a.png"))
     boto3.DEFAULT_SESSION = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import gzip
 import hashlib
+import json
 import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
@@ -174,13 +175,29 @@ def test_missing_and_forbidden_objects_return_the_same_error(
     assert answers.pop()[:2] == (502, "fetch_failed")
 
 
-def test_without_credentials_nothing_is_read(aws: pytest.MonkeyPatch) -> None:
+def test_without_credentials_nothing_is_read_and_only_the_operator_is_told_why(
+    aws: pytest.MonkeyPatch,
+) -> None:
     aws.delenv("AWS_ACCESS_KEY_ID")
     aws.delenv("AWS_SECRET_ACCESS_KEY")
-    sentence = "No AWS credentials were found. Run `aws configure`"
-    with S3(aws, answer(b"image")) as server, pytest.raises(FetchError, match=sentence):
+    with S3(aws, answer(b"image")) as server, pytest.raises(FetchError) as caught:
         read("s3://pics/a.jpg")
     assert server.paths == []
+    assert caught.value.reason == s3.NO_CREDENTIALS
+    assert "aws" not in json.dumps(caught.value.to_dict()).lower()
+
+
+def test_the_operator_is_told_what_s3_or_the_configuration_says(aws: pytest.MonkeyPatch) -> None:
+    with S3(aws, answer(b"<Error/>", status="403 x")), pytest.raises(FetchError) as caught:
+        read("s3://pics/a.jpg")
+    assert "403 (Forbidden)" in caught.value.reason
+
+    s3._clients.clear()
+    aws.setenv("AWS_PROFILE", "absent")
+    with pytest.raises(FetchError, match="no such S3 object") as caught:
+        read("s3://pics/a.jpg")
+    assert "The config profile (absent) could not be found" in caught.value.reason
+    assert "absent" not in caught.value.detail
 
 
 def test_an_unreachable_s3_is_a_failed_fetch(aws: pytest.MonkeyPatch) -> None:
