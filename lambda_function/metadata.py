@@ -335,7 +335,7 @@ def naming(artifact: bytes | Path, kind: type[Exception]) -> Iterator[None]:
 def _read_metadata(artifact: bytes | Path) -> ModelMetadata:
     try:
         archive = zipfile.ZipFile(io.BytesIO(_end_of(artifact)))
-    except (zipfile.BadZipFile, NotImplementedError) as error:
+    except (zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError) as error:
         raise MetadataError(
             "the file holds no labels and no input size: it was not written by this project, or "
             "it is cut short. `make import MODEL=<file> LABELS=a,b,c NORMALISATION=... RESIZE=...` "

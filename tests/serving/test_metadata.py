@@ -261,6 +261,15 @@ def test_a_byte_changed_inside_the_metadata_is_noticed():
         read_metadata(bytes(artifact))
 
 
+def test_a_file_name_that_is_not_utf_8_is_refused():
+    buffer = io.BytesIO(embed_metadata(MODEL, METADATA))
+    with zipfile.ZipFile(buffer, "a") as archive:
+        archive.writestr("é", "")
+
+    with pytest.raises(MetadataError, match="holds no labels"):
+        read_metadata(buffer.getvalue().replace("é".encode(), b"\xff\xff"))
+
+
 def test_a_missing_file_is_an_os_error(tmp_path):
     with pytest.raises(FileNotFoundError):
         read_metadata(tmp_path / "model.tflite")
