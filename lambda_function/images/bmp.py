@@ -121,7 +121,8 @@ def _expand_fields(data: bytes, start: int, width: int, height: int, bits: int) 
         if not top:
             continue
         levels = (words & words.dtype.type(mask)) // words.dtype.type(lowest)
-        pixels[..., channel] = levels.astype(np.uint64) * 255 // top
+        wide = levels.astype(np.uint64 if bits == 32 else np.uint32)  # 255 times as large
+        pixels[..., channel] = wide * 255 // top
     standard = (0xFF0000, 0xFF00, 0xFF, 0xFF000000 if masks[3] else 0)
     head = struct.pack("<IiiHHIIiiII", 108, width, height, 1, 32, 3, 0, 0, 0, 0, 0)
     head = (head + struct.pack("<4I", *standard)).ljust(108, b"\0")

@@ -206,12 +206,14 @@ def lab_profile() -> bytes:
     return icc_profile(b"RGB ", {b"wtpt": _D50, b"A2B0": tag}, version=0x04400000)
 
 
-def bit_field_bmp(masks: tuple[int, int, int, int], *, bits: int, pixels: bytes = b"") -> bytes:
-    """Return a BMP of 4x4 pixels whose channels have these masks."""
+def bit_field_bmp(
+    masks: tuple[int, int, int, int], *, bits: int, pixels: bytes = b"", side: int = 4
+) -> bytes:
+    """Return a square BMP whose channels have these masks."""
     pixels = pixels or bytes(range(16 * bits // 8))
     start = 14 + 108
     head = struct.pack("<2sIHHI", b"BM", start + len(pixels), 0, 0, start)
-    head += struct.pack("<IiiHHIIiiII", 108, 4, 4, 1, bits, 3, 0, 0, 0, 0, 0)
+    head += struct.pack("<IiiHHIIiiII", 108, side, side, 1, bits, 3, 0, 0, 0, 0, 0)
     return (head + struct.pack("<4I", *masks)).ljust(start, b"\0") + pixels
 
 

@@ -39,6 +39,7 @@ from tests.support.hostile import (
     rle_bmp,
 )
 from tests.support.images import (
+    bit_field_bmp,
     chunk,
     cmyk_profile,
     encode,
@@ -138,6 +139,9 @@ READ: dict[str, Callable[[], bytes]] = {
     "lossless WebP": lambda: encode(large_photo(), "WebP", lossless=True, method=0, quality=0),
     "GIF": lambda: encode(large_photo().quantize(256), "GIF"),
     "BMP of 6 megapixels": lambda: encode(photo(2000, 3000), "BMP"),
+    "BMP of 16-bit fields": lambda: bit_field_bmp(
+        (0xF800, 0x7E0, 0x1F, 0), bits=16, pixels=bytes(range(256)) * 81_912, side=3238
+    ),
     "AVIF": lambda: encode(large_photo(), "AVIF", quality=75, speed=9),
     "10-bit AVIF": lambda: ten_bit_avif(6, 8),
     "HEIC": lambda: heic(6, 8),
