@@ -324,7 +324,7 @@ def _rank(
         raise ValueError(
             f"the model's output is not a set of probabilities: {probabilities.tolist()}"
         )
-    values = probabilities.astype(np.float64)
+    values = np.maximum(probabilities.astype(np.float64), 0)
     total = float(values.sum())
     best_first = np.argsort(-values, kind="stable")
     return tuple([(labels[i], round(float(values[i]) / total, 7)) for i in best_first])

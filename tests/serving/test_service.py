@@ -14,7 +14,7 @@ import boto3
 import numpy as np
 import pytest
 
-from lambda_function.classifier import ArtifactError, Classifier, Outputs
+from lambda_function.classifier import ArtifactError, Classifier, Outputs, are_probabilities
 from lambda_function.service import Service, load_service
 from lambda_function.settings import Settings
 from tests.conftest import TINY_ALL_MODEL, TINY_MODEL, encode_image
@@ -58,6 +58,16 @@ def test_a_quantised_softmax_is_made_to_sum_to_one(tiny: Classifier) -> None:
         "dark": 0.0666667,
     }
     assert sum(normalised.values()) == pytest.approx(1, abs=1e-6)
+
+
+def test_the_steps_of_a_quantised_softmax_may_add_up_over_many_classes() -> None:
+    assert are_probabilities(np.full(100, 3 / 256, np.float32))  # 100 times 0.01, rounded
+    assert not are_probabilities(np.full(100, 4 / 256, np.float32))
+
+
+def test_a_score_that_is_below_zero_by_a_rounding_error_is_zero(tiny: Classifier) -> None:
+    ranked = scores(tiny, 1.0000001, -1.19e-7, 0, 0)
+    assert [score for _, score in ranked] == [1, 0, 0, 0]
 
 
 @pytest.mark.parametrize(
