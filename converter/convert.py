@@ -63,7 +63,7 @@ def main(arguments: list[str]) -> int:
             "Leave out one of the two."
         )
     source = rename(open_source(options.model), options)
-    dataset = find_dataset(options.dataset, run=options.model.parent)
+    dataset = find_dataset(options.dataset, model=options.model)
     calibration = choose_images(load_split(dataset, "train", source.labels), source.spec)
     images = (
         parity.folder_images(options.images, source.labels)

@@ -511,13 +511,7 @@ def _distance_checks(
 
 def _worst_maps(correlations: NDArray[np.float64], split: Split) -> tuple[dict[str, Any], ...]:
     order = np.argsort(np.nan_to_num(correlations, nan=-np.inf), kind="stable")[:WORST_IMAGES]
-    return tuple(
-        {"image": _image_name(split, i), "correlation": float(correlations[i])} for i in order
-    )
-
-
-def _image_name(split: Split, index: int) -> str:
-    return f"{split.paths[index].parent.name}/{split.paths[index].name}"
+    return tuple({"image": split.names[i], "correlation": float(correlations[i])} for i in order)
 
 
 def _worst(
@@ -528,7 +522,7 @@ def _worst(
     order = np.argsort(-np.nan_to_num(largest, nan=np.inf), kind="stable")[:WORST_IMAGES]
     return tuple(
         {
-            "image": _image_name(split, i),
+            "image": split.names[i],
             "difference": float(largest[i]),
             "reference": _best(expected[i], reference.labels),
             "served": _best(served[i], reference.labels),

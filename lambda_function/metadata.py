@@ -216,7 +216,7 @@ class ModelMetadata:
         for name in _OBJECTS:
             _check(isinstance(getattr(self, name), dict), f"{name} must be an object", self, name)
         for label in self.labels:
-            if label.splitlines() != [label] or label != label.strip() or _CONTROL.search(label):
+            if not is_label(label):
                 raise MetadataError(
                     "labels must be single lines without blanks around them and without control "
                     f"characters. Received: {label!r}"
@@ -287,6 +287,11 @@ class ModelMetadata:
         except (TypeError, KeyError) as error:
             what = f"{error} is missing" if isinstance(error, KeyError) else error
             raise MetadataError(f"the artifact's metadata does not fit: {what}") from error
+
+
+def is_label(text: str) -> bool:
+    """Tell whether a text is one line, without blanks around it and without control characters."""
+    return text.splitlines() == [text] and text == text.strip() and not _CONTROL.search(text)
 
 
 def embed_metadata(model: bytes, metadata: ModelMetadata) -> bytes:

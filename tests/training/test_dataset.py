@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,13 @@ from PIL import Image
 
 from lambda_function.metadata import InputSpec
 from training.data.augment import augment
-from training.data.dataset import find_dataset, list_unlabelled, load_folder, load_split
+from training.data.dataset import (
+    find_dataset,
+    list_images,
+    list_unlabelled,
+    load_folder,
+    load_split,
+)
 from training.data.images import batches, load_image
 from training.errors import ConfigError, DatasetError
 
@@ -78,6 +85,34 @@ def test_one_class_is_not_a_classification(tmp_path: Path) -> None:
         load_folder(tmp_path)
 
 
+@pytest.mark.parametrize("name", [" hat", "hat ", "two\nlines"])
+def test_a_class_folder_that_no_label_can_name_is_refused_before_training(
+    root: Path, name: str
+) -> None:
+    (root / "train" / "hat").rename(root / "train" / name)
+    with pytest.raises(DatasetError, match=re.escape(f"control characters: {name!r}. Rename")):
+        load_split(root, "train")
+
+
+@pytest.mark.parametrize("place", ["{}", "hat/{}.jpg", "{}.txt"])
+def test_a_name_that_is_no_unicode_is_refused_before_a_report_holds_it(
+    root: Path, place: str
+) -> None:
+    bad = root / "train" / place.format("gr\udcfcn")  # a byte of Latin-1
+    if bad.suffix:
+        write_image(root / "ok.jpg").rename(bad)
+    else:
+        (root / "train" / "skirt").rename(bad)
+    with pytest.raises(DatasetError, match=r"gr\\udcfcn.*' is not UTF-8, .* Rename it"):
+        list_images(root / "train")
+
+
+def test_images_in_sub_folders_have_names_of_their_own(tmp_path: Path) -> None:
+    for name in ("hat/day/1.jpg", "skirt/day/1.jpg", "skirt/2.jpg"):
+        write_image(tmp_path / name)
+    assert load_folder(tmp_path).names == ("hat/day/1.jpg", "skirt/2.jpg", "skirt/day/1.jpg")
+
+
 def test_a_missing_split_and_an_unknown_one_are_told_apart(root: Path) -> None:
     with pytest.raises(DatasetError, match=r"no split 'test'\. Put images .* into .*/test, one"):
         load_split(root, "test")
@@ -96,6 +131,22 @@ def test_the_data_set_is_found_by_argument_then_environment(
     monkeypatch.setenv("CLOTHING_DATASET", str(root / "train"))
     assert find_dataset(root) == root
     assert find_dataset() == root / "train"
+
+
+def test_images_that_a_run_split_are_its_data_set_unless_another_split_one_is_named(
+    root: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CLOTHING_DATASET", raising=False)
+    run = tmp_path_factory.mktemp("run")
+    images = run / "images"
+    for split in ("train", "validation"):
+        write_image(images / split / "hat" / "a.jpg")
+    for model in (run, run / "model.keras"):
+        assert find_dataset(model=model) == images
+        assert find_dataset(root, model=model) == images  # not split
+        (root / "validation").mkdir()
+        assert find_dataset(root, model=model) == root
+        (root / "validation").rmdir()
 
 
 def test_a_data_set_that_is_not_there_says_how_to_name_one(tmp_path: Path) -> None:

@@ -12,7 +12,14 @@ from PIL import Image
 from training.commands import main
 from training.config import TrainConfig
 from training.data.dataset import Split
-from training.data.folds import Fold, Part, assign_folds, load_unlabelled, refuse_fold
+from training.data.folds import (
+    Fold,
+    Part,
+    assign_folds,
+    groups_of,
+    load_unlabelled,
+    refuse_fold,
+)
 from training.errors import ConfigError, DatasetError
 
 
@@ -88,6 +95,17 @@ def test_a_model_is_not_used_where_it_has_seen_the_judges(fold: Fold | None, mes
     if fold:
         with pytest.raises(ConfigError, match="judge in Fold"):
             refuse_fold({}, Path("runs/x"), fold)  # trained on the whole of train
+
+
+def test_groups_of_a_folder_fit_its_split_and_may_name_files_alone(tmp_path: Path) -> None:
+    split = Split(
+        (tmp_path / "validation" / "hat" / "1.png", tmp_path / "validation" / "skirt" / "2.png"),
+        np.array([0, 1]),
+        ("hat", "skirt"),
+    )
+    (tmp_path / "people.csv").write_text("image,group\nhat/1.png,ann\n2.png,bob\n")
+
+    assert groups_of(split, tmp_path, tmp_path / "people.csv") == ["ann", "bob"]
 
 
 def test_unlabelled_images_of_people_who_judge_are_left_out_of_their_fold(tmp_path: Path) -> None:

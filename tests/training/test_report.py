@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import io
+import re
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from training.data.dataset import Split
+from training.data.dataset import Split, load_folder
 from training.evaluation.evaluate import Evaluation
 from training.evaluation.report import fill, render
 
@@ -24,7 +27,7 @@ def test_names_of_models_classes_files_and_folders_are_escaped(tmp_path: Path) -
     path = tmp_path / "<b>" / "0.png"
     path.parent.mkdir()
     Image.new("RGB", (9, 9)).save(path)
-    split = Split((path, Path("c&d/1.png")), np.array([0, 1]), ("<b>", "c&d"))
+    split = Split((path, tmp_path / "c&d" / "1.png"), np.array([0, 1]), ("<b>", "c&d"))
     evaluation = Evaluation(MODEL, split, np.array([[0.2, 0.8], [0.1, 0.9]]))
     result = {
         "images": {"name": "<i>", "count": 2, "classes": ["<b>", "c&d"]},
@@ -33,11 +36,36 @@ def test_names_of_models_classes_files_and_folders_are_escaped(tmp_path: Path) -
         "provenance": ORIGIN,
     }
 
-    page = render(result, split.paths)
+    page = render(result, dict(zip(split.names, split.paths, strict=True)))
 
     assert not [raw for raw in ("<script", "<b>/", "<i>", "<u>", "c&d<") if raw in page]
     assert "c&amp;d" in page
     assert page.count("<figure>") == 1  # the one mistake
+
+
+def test_images_of_one_name_in_two_sub_folders_are_shown_each_beside_its_own_mistake(
+    tmp_path: Path,
+) -> None:
+    for label, colour in (("hat", "red"), ("skirt", "blue")):
+        (tmp_path / label / "day").mkdir(parents=True)
+        Image.new("RGB", (9, 9), colour).save(tmp_path / label / "day" / "1.png")
+    split = load_folder(tmp_path)
+    evaluation = Evaluation(MODEL, split, np.array([[0.2, 0.8], [0.9, 0.1]]))
+    result = {
+        "images": {"name": "", "count": 2, "classes": ["hat", "skirt"]},
+        "models": [evaluation.to_dict()],
+        "comparison": None,
+        "provenance": ORIGIN,
+    }
+
+    page = render(result, dict(zip(split.names, split.paths, strict=True)))
+
+    shown = [
+        Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB").getpixel((4, 4))
+        for data in re.findall(r"base64,([^\"']+)", page)
+    ]
+    # The most confident mistake first: the skirt, which is blue.
+    assert [int(np.argmax(pixel)) for pixel in shown] == [2, 0]
 
 
 def test_a_part_is_html_and_its_values_are_not() -> None:

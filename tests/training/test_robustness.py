@@ -12,6 +12,7 @@ from PIL import Image
 
 from lambda_function import REPOSITORY
 from lambda_function.images.decode import decode_image
+from lambda_function.metadata import InputSpec
 from tests.support.colours import COLOURS, TINY, write_colours
 from tests.support.images import corners
 from training.commands import main
@@ -50,6 +51,14 @@ def test_each_file_is_what_its_name_says() -> None:
     # a lower quality is a coarser quantisation
     coarse, fine = (files[n].quantization[0] for n in ("JPEG quality 60", "enlarged 3x (bicubic)"))
     assert sum(coarse) > 2 * sum(fine)
+
+
+def test_a_photo_of_a_phone_is_enlarged_as_far_as_it_is_served() -> None:
+    data = robustness.enlarged(Image.new("RGB", (4000, 3000)))
+
+    with Image.open(io.BytesIO(data)) as image:
+        assert image.size == (8164, 6123)  # 50 million pixels
+    assert decode_image(data, target=InputSpec(8, 8))
 
 
 def test_the_command_measures_every_variation(tmp_path: Path, dataset: Path) -> None:

@@ -142,6 +142,31 @@ def test_a_file_of_groups_may_come_from_excel_and_leave_groups_empty(tmp_path: P
     assert read_groups(file) == {"1.png": "a"}
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("image,group\nhat/ü.png,a\n".encode("latin-1"), r"is no CSV in UTF-8: .*Save it as CSV"),
+        (b"image,group\n1.png,ann\n1.png,ben\n", "gives '1.png' two groups, 'ann' and 'ben'"),
+        (b"image,sender\n1.png,\n2.png, \n", "names no group: the column sender is empty"),
+    ],
+)
+def test_a_file_of_groups_that_would_keep_nobody_on_one_side_is_refused(
+    tmp_path: Path, content: bytes, message: str
+) -> None:
+    (tmp_path / "groups.csv").write_bytes(content)
+
+    with pytest.raises(DatasetError, match=message):
+        read_groups(tmp_path / "groups.csv")
+
+
+def test_short_rows_and_blanks_around_a_group_do_no_harm(tmp_path: Path) -> None:
+    (tmp_path / "groups.csv").write_text("group,image\nann,1.png\n ann ,2.png\nben\n")
+
+    groups = read_groups(tmp_path / "groups.csv")
+
+    assert groups["1.png"] == groups["2.png"] == "ann"
+
+
 def test_a_large_group_leaves_the_shares_of_the_rest() -> None:
     # A group of 50 and 50 single images: 20 % of 100 are 20 of the single ones.
     counts = np.array([[50]] + [[1]] * 50)
@@ -379,4 +404,4 @@ def test_train_without_validation_is_split_and_test_stays_out(folder: Path, tmp_
     screws = {Path(name).stem for name in names_of(images, "validation") if "screw" in name}
     assert screws in ({str(i) for i in range(0, 20, 2)}, {str(i) for i in range(1, 20, 2)})
     assert split_for_run(root, tmp_path / "run", groups) == images
-    assert find_dataset(root, run=tmp_path / "run") == images
+    assert find_dataset(root, model=tmp_path / "run") == images

@@ -34,7 +34,7 @@ from tests.support.processes import hear_interrupts  # noqa: E402
 from tests.support.shapes import CLASSES, draw  # noqa: E402
 from training.commands import main  # noqa: E402
 from training.config import TrainConfig  # noqa: E402
-from training.data.dataset import Split, find_dataset, load_split  # noqa: E402
+from training.data.dataset import Split, find_dataset, load_folder, load_split  # noqa: E402
 from training.data.folds import Fold  # noqa: E402
 from training.data.imagenet import find_weights  # noqa: E402
 from training.errors import ConfigError, WeightsError  # noqa: E402
@@ -47,7 +47,12 @@ from training.fit.backbone import (  # noqa: E402
     without_probabilities,
 )
 from training.fit.calibration import find_problems, print_report  # noqa: E402
-from training.fit.run_folder import check_settings, read_config, record_settings  # noqa: E402
+from training.fit.run_folder import (  # noqa: E402
+    check_settings,
+    describe_sources,
+    read_config,
+    record_settings,
+)
 from training.fit.teacher import load_teacher  # noqa: E402
 from training.fit.train import train  # noqa: E402
 
@@ -458,6 +463,16 @@ def test_other_data_weights_or_licence_are_not_answered_with_a_finished_run(
         train(HEAD, dataset=drawings, weights=weights, runs=finished.parent, licence="Apache-2.0")
 
 
+def test_another_class_of_images_in_sub_folders_is_another_run(tmp_path: Path) -> None:
+    for label in ("hat", "skirt"):
+        (tmp_path / label / "day").mkdir(parents=True)
+        (tmp_path / label / "day" / "1.png").write_bytes(b"an image by its name")
+    before = describe_sources([load_folder(tmp_path)], None, "MIT")
+    (tmp_path / "hat").rename(tmp_path / "cap")
+
+    assert describe_sources([load_folder(tmp_path)], None, "MIT") != before
+
+
 def test_weights_are_compared_until_a_run_is_finished(tmp_path: Path) -> None:
     record_settings(tmp_path, {"weights": "of one machine"})
     with pytest.raises(ConfigError, match=r"weights is 'of one machine', not 'of another'"):
@@ -646,7 +661,7 @@ def test_an_unsplit_folder_is_split_in_the_runs_folder_and_trained(
     )
     described = json.loads((tmp_path / "runs" / "mine" / "config.json").read_text())
     assert described["dataset"] == "Schräubchen 钉"
-    assert find_dataset(folder, run=tmp_path / "runs" / "mine") == (
+    assert find_dataset(folder, model=tmp_path / "runs" / "mine") == (
         tmp_path / "runs" / "mine" / "images"
     )
     assert main(arguments) == 0

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import functools
 import os
 import shlex
 import unicodedata
@@ -25,6 +26,7 @@ from numpy.typing import NDArray
 
 from lambda_function import REPOSITORY
 from lambda_function.images.formats import FORMATS, SNIFF_BYTES, sniff
+from lambda_function.metadata import is_label
 from training.config import check_range
 from training.errors import ConfigError, DatasetError
 
@@ -57,6 +59,12 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.paths)
+
+    @functools.cached_property
+    def names(self) -> tuple[str, ...]:
+        """Each image's path below the folder of the class folders, such as ``hat/1.jpg``."""
+        folder = os.path.commonpath([path.parent.parent for path in self.paths])
+        return tuple(path.relative_to(folder).as_posix() for path in self.paths)
 
     def subset(self, indices: NDArray[np.int64]) -> Split:
         """Return the images at ``indices``, in that order."""
@@ -95,19 +103,22 @@ class Listing:
     left_out: list[LeftOut]
 
 
-def find_dataset(path: Path | None = None, *, run: Path | None = None) -> Path:
+def find_dataset(path: Path | None = None, *, model: Path | None = None) -> Path:
     """Return the data set's root: the argument, ``CLOTHING_DATASET``, `make data`'s, the default.
 
     Args:
         path: of the data set.
-        run: folder of a run. If the data set is not split and the run split it, the root is the
-            run's folder of images.
+        model: of a run, or the run's folder. If no data set is named, or the named one is not
+            split, and the run split its own images, the root is the run's folder of images.
 
     Raises:
         DatasetError: the folder does not exist. The message says where it was looked for.
     """
-    default = FETCHED_ROOT if FETCHED_ROOT.is_dir() else DEFAULT_ROOT
-    root = path or Path(os.environ.get(ENVIRONMENT_VARIABLE) or default)
+    own = model and (model if model.is_dir() else model.parent) / RUN_IMAGES
+    named = path or (Path(value) if (value := os.environ.get(ENVIRONMENT_VARIABLE)) else None)
+    if own and is_split(own) and (named is None or (named.is_dir() and not is_split(named))):
+        return own
+    root = named or (FETCHED_ROOT if FETCHED_ROOT.is_dir() else DEFAULT_ROOT)
     if not root.is_dir():
         raise DatasetError(
             f"no data set at {root}. Name one with DATASET= behind make, --dataset or "
@@ -115,8 +126,6 @@ def find_dataset(path: Path | None = None, *, run: Path | None = None) -> Path:
             "validation/, each holding one folder of images per class (clothing-dataset-small, for "
             "example: `make data` fetches it)."
         )
-    if run and not is_split(root) and is_split(run / RUN_IMAGES):
-        return run / RUN_IMAGES
     return root
 
 
@@ -199,9 +208,15 @@ def check_classes(folder: Path, listing: Listing) -> None:
         listing: what ``list_images`` returned for it.
 
     Raises:
-        DatasetError: it does not. Names the classes and the remedy.
+        DatasetError: it does not, or a class has a name that no label can have. Names the
+            classes and the remedy.
     """
     names = list(listing.images)
+    if unfit := [name for name in names if not is_label(name)]:
+        raise DatasetError(
+            f"class folders of {folder} have blanks around their names, or control characters: "
+            f"{', '.join(map(repr, unfit))}. Rename them"
+        )
     if len(names) < 2:
         only = f"{names[0]} is the only one" if names else "there is none"
         inside = [
@@ -221,17 +236,23 @@ def check_classes(folder: Path, listing: Listing) -> None:
 
 
 def list_images(folder: Path) -> Listing:
-    """List the images of a folder of class folders, and the files that are no usable images."""
+    """List the images of a folder of class folders, and the files that are no usable images.
+
+    Raises:
+        DatasetError: a name is not UTF-8, so no report or model could hold it.
+    """
     images: dict[str, list[Path]] = {}
     left_out: list[LeftOut] = []
     for entry in sorted(folder.iterdir()):
         if not _is_shown(entry):
             continue
+        _require_utf8(entry)
         if not entry.is_dir():
             left_out.append(LeftOut(entry, "lies beside the class folders, not in one"))
             continue
         of_class = images.setdefault(unicodedata.normalize("NFC", entry.name), [])
         for path in sorted(_files_below(entry)):
+            _require_utf8(path)
             if reason := _why_left_out(path):
                 left_out.append(LeftOut(path, reason))
             else:
@@ -259,6 +280,15 @@ def describe_left_out(left_out: list[LeftOut]) -> str:
     reasons = collections.Counter(entry.reason for entry in left_out)
     told = ", ".join(f"{count} x {reason}" for reason, count in reasons.most_common())
     return f"Left out: {told}. " if told else ""
+
+
+def _require_utf8(path: Path) -> None:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise DatasetError(
+            f"the name {str(path)!r} is not UTF-8, as with a ZIP file of another system. Rename it"
+        ) from error
 
 
 def _files_below(folder: Path) -> Iterator[Path]:

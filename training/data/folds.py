@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.data.dataset import Split, list_unlabelled, load_split
-from training.data.split import assign_bundles, group_key, read_groups
+from training.data.split import assign_bundles, find_group, read_groups
 from training.errors import ConfigError, DatasetError
 
 GROUPS_OF_UNLABELLED = "labels.csv"  # in the folder of unlabelled images
@@ -151,14 +151,15 @@ def groups_of(images: Split, dataset: Path, file: Path) -> list[str]:
         DatasetError: the file is missing, has other columns, or misses images.
     """
     groups = read_groups(file)
-    keys = [group_key(path.relative_to(dataset).as_posix()) for path in images.paths]
-    missing = [key for key in keys if key not in groups]
+    keys = [find_group(groups, path, dataset) for path in images.paths]
+    missing = [path for path, key in zip(images.paths, keys, strict=True) if key is None]
     if missing:
+        first = missing[0].relative_to(dataset).as_posix()
         raise DatasetError(
-            f"{file} misses {len(missing)} of {len(keys)} images, the first is {missing[0]!r}. "
+            f"{file} misses {len(missing)} of {len(keys)} images, the first is {first!r}. "
             "Every image needs a group: a name of its own, if it belongs to no other."
         )
-    return [groups[key] for key in keys]
+    return [groups[key] for key in keys if key]
 
 
 def assign_folds(

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from training.config import check_range, fingerprint
 from training.data.dataset import (
     RUN_IMAGES,
+    SPLITS,
     LeftOut,
     check_classes,
     find_dataset,
@@ -293,23 +294,50 @@ def read_groups(file: Path) -> dict[str, str]:
     A column ``sender`` is taken for ``group``.
 
     Raises:
-        DatasetError: the file is missing, or has other columns.
+        DatasetError: the file is missing, is no such CSV, names no group, or gives an image two.
     """
     if not file.is_file():
         raise DatasetError(f"no file of groups at {file}")
-    with file.open(newline="", encoding="utf-8-sig") as opened:
-        reader = csv.DictReader(opened)
-        columns = reader.fieldnames or []
-        group = next((name for name in ("group", "sender") if name in columns), None)
-        if "image" not in columns or group is None:
-            raise DatasetError(
-                f"{file} must have the columns image and group. Received: {', '.join(columns)}"
-            )
-        return {group_key(row["image"]): row[group] for row in reader if row[group]}
+    groups: dict[str, str] = {}
+    try:
+        with file.open(newline="", encoding="utf-8-sig") as opened:
+            reader = csv.DictReader(opened, restval="")
+            columns = reader.fieldnames or []
+            column = next((name for name in ("group", "sender") if name in columns), None)
+            if "image" not in columns or column is None:
+                raise DatasetError(
+                    f"{file} must have the columns image and group. Received: {', '.join(columns)}"
+                )
+            for row in reader:
+                image, group = _normalised(row["image"]), row[column].strip()
+                if group and groups.setdefault(image, group) != group:
+                    raise DatasetError(
+                        f"{file} gives {image!r} two groups, {groups[image]!r} and {group!r}. Name "
+                        "every image once. Images of one name need their path below the data set"
+                    )
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DatasetError(f"{file} is no CSV in UTF-8: {error}. Save it as CSV UTF-8") from error
+    if not groups:
+        raise DatasetError(f"{file} names no group: the column {column} is empty")
+    return groups
 
 
-def group_key(image: str) -> str:
-    """Return an image's path below the data set as the keys of ``read_groups`` spell it."""
+def find_group(groups: dict[str, str], path: Path, root: Path) -> str | None:
+    """Return which key of ``read_groups`` names an image, or None.
+
+    Args:
+        groups: from ``read_groups``.
+        path: of the image.
+        root: of the data set. A row holds the path below it, with or without the split, or the file
+            name.
+    """
+    parts = path.relative_to(root).parts
+    without_split = parts[1:] if parts[0] in SPLITS else parts
+    names = ("/".join(parts), "/".join(without_split), path.name)
+    return next((key for key in map(_normalised, names) if key in groups), None)
+
+
+def _normalised(image: str) -> str:
     return unicodedata.normalize("NFC", Path(image).as_posix())
 
 
@@ -319,8 +347,7 @@ def _pairs_of_groups(
     first: dict[str, Path] = {}
     unknown = set(groups)
     for path in paths:
-        keys = (group_key(path.relative_to(root).as_posix()), group_key(path.name))
-        key = next((key for key in keys if key in groups), None)
+        key = find_group(groups, path, root)
         if key is not None:
             unknown.discard(key)
             original = first.setdefault(groups[key], path)

@@ -218,7 +218,8 @@ def run(parsed: argparse.Namespace) -> None:
     if not parsed.model.is_file():
         raise ModelFileError(f"no model at {parsed.model}: name a .tflite with an activation map")
     classifier = Classifier(parsed.model, num_threads=2)
-    split = load_split(find_dataset(parsed.dataset), "validation").subsample(parsed.limit)
+    root = find_dataset(parsed.dataset, model=parsed.model)
+    split = load_split(root, "validation").subsample(parsed.limit)
     deletion = measure(classifier, split)
     rows = summarise(deletion)
     table = to_markdown(rows, len(split))

@@ -79,11 +79,11 @@ class Evaluation:
         return [int(i) for i in wrong[np.argsort(-confidence[wrong], kind="stable")]]
 
     def prediction(self, index: int) -> dict[str, Any]:
-        """Return the label and the prediction of one image. Class folder and name identify it."""
-        path, row = self.split.paths[index], self.probabilities[index]
+        """Return the label and the prediction of one image, which its name identifies."""
+        row = self.probabilities[index]
         label = int(self.split.labels[index])
         return {
-            "file": f"{path.parent.name}/{path.name}",
+            "file": self.split.names[index],
             "label": self.split.class_names[label],
             "predicted": self.split.class_names[int(row.argmax())],
             "probability": round(float(row.max()), 4),
@@ -228,7 +228,7 @@ def run(parsed: argparse.Namespace) -> None:
         print("\n" + result["comparison"]["sentence"])
     folder = parsed.out or OUTPUT / _report_name(models, images_name)
     write_json(folder / "report.json", result)
-    shown = [] if parsed.no_gallery else split.paths
+    shown = {} if parsed.no_gallery else dict(zip(split.names, split.paths, strict=True))
     maps = [mistake_maps(*pair) if shown else {} for pair in zip(models, evaluations, strict=True)]
     write_text(folder / "report.html", report.render(result, shown, maps))
     print(f"\nwrote {folder}/report.html and report.json")
@@ -240,11 +240,10 @@ def run(parsed: argparse.Namespace) -> None:
 def _find_images(parsed: argparse.Namespace) -> tuple[Split, Path, str, bool]:
     """Return the images, their root, their name, and whether they are the data set's test split."""
     if parsed.folder is None:
-        model = parsed.model
-        run = model if model.is_dir() else model.parent
+        is_test = parsed.split == "test"
         # A run makes validation images of its own, and never test images.
-        root = find_dataset(parsed.dataset, run=None if parsed.split == "test" else run)
-        return load_split(root, parsed.split), root, parsed.split, parsed.split == "test"
+        root = find_dataset(parsed.dataset, model=None if is_test else parsed.model)
+        return load_split(root, parsed.split), root, parsed.split, is_test
     split = load_folder(parsed.folder)
     is_test = _is_test_split(parsed.folder, parsed.dataset)
     return split, parsed.folder, parsed.folder.name, is_test

@@ -58,16 +58,15 @@ Maps = Mapping[str, NDArray[np.floating[Any]]]
 
 
 def render(
-    result: dict[str, Any], images: Sequence[Path] = (), maps: Sequence[Maps] | None = None
+    result: dict[str, Any], files: Mapping[str, Path], maps: Sequence[Maps] | None = None
 ) -> str:
     """Return the page of an evaluation.
 
     Args:
         result: the contents of ``report.json``, see ``evaluate.run``.
-        images: the files that galleries may show. Without any, there is no gallery.
+        files: name -> file that galleries may show. Without any, there is no gallery.
         maps: of each model, shown beside its mistakes. A model may have none.
     """
-    files = {f"{path.parent.name}/{path.name}": path for path in images}
     models = result["models"]
     title = " against ".join(title_of(figures["model"]) for figures in models)
     body = fill(
@@ -139,7 +138,12 @@ def _parts() -> dict[str, Template]:
 
 
 def _model(
-    figures: dict[str, Any], classes: list[str], files: dict[str, Path], maps: Maps, *, headed: bool
+    figures: dict[str, Any],
+    classes: list[str],
+    files: Mapping[str, Path],
+    maps: Maps,
+    *,
+    headed: bool,
 ) -> Html:
     most = max(row["images"] for row in figures["reliability"])
     return fill(
@@ -243,7 +247,7 @@ def _bin(row: dict[str, Any], most: int) -> Html:
     return fill("bin", images=row["images"], **{k: f"{v:.1f}" for k, v in places.items()})
 
 
-def _mistakes(mistakes: list[dict[str, Any]], files: dict[str, Path], maps: Maps) -> Html:
+def _mistakes(mistakes: list[dict[str, Any]], files: Mapping[str, Path], maps: Maps) -> Html:
     shown = [
         figure(
             files[found["file"]],
@@ -269,7 +273,7 @@ def _mistakes(mistakes: list[dict[str, Any]], files: dict[str, Path], maps: Maps
     return gallery("The worst mistakes", note, shown) if shown else Html()
 
 
-def _comparison(result: dict[str, Any], files: dict[str, Path]) -> Html:
+def _comparison(result: dict[str, Any], files: Mapping[str, Path]) -> Html:
     comparison = result["comparison"]
     first, second = result["models"]
     counts = ("both_right", "only_first_right", "only_second_right", "both_wrong", "sentence")
@@ -291,7 +295,7 @@ def _comparison(result: dict[str, Any], files: dict[str, Path]) -> Html:
     )
 
 
-def _disagreements(disagreements: list[dict[str, Any]], files: dict[str, Path]) -> Html:
+def _disagreements(disagreements: list[dict[str, Any]], files: Mapping[str, Path]) -> Html:
     shown = []
     for found in disagreements[:GALLERY]:
         file = found["first"]["file"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import math
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
+from lambda_function.images.decode import MAX_PIXELS
 from training.data.augment import encoded
 from training.data.dataset import Split, find_dataset, load_split
 from training.data.images import read_image
@@ -41,8 +43,9 @@ ROTATED_90_CW = 6  # the viewer rotates it clockwise, so the stored image lies o
 
 
 def enlarged(image: Image.Image) -> bytes:
-    """Return a JPEG, quality 95, three times as large (bicubic)."""
-    size = (image.width * 3, image.height * 3)
+    """Return a JPEG, quality 95, three times as large (bicubic), or as large as is served."""
+    factor = min(3.0, math.sqrt(MAX_PIXELS / (image.width * image.height)))
+    size = (int(image.width * factor), int(image.height * factor))
     return encoded(image.resize(size, Image.Resampling.BICUBIC), "JPEG", quality=95)
 
 
@@ -150,7 +153,8 @@ def run(parsed: argparse.Namespace) -> None:
     if parsed.split == "test":
         _check_recorded(parsed.model)
     model = load_model(parsed.model)
-    split = load_split(find_dataset(parsed.dataset), parsed.split).subsample(parsed.limit)
+    root = find_dataset(parsed.dataset, model=None if parsed.split == "test" else parsed.model)
+    split = load_split(root, parsed.split).subsample(parsed.limit)
     rows = measure(model, split)
     print("\n" + to_markdown(rows))
     origin = provenance()

@@ -57,13 +57,13 @@ def run(parsed: argparse.Namespace) -> None:
         limit=parsed.limit,
     )
     probabilities = cross_validate(features, config, parsed.folds)
-    paths = [
-        path
+    files = [
+        path.relative_to(dataset).as_posix()
         for split in ("train", "validation")
         for path in load_split(dataset, split, features.class_names).subsample(parsed.limit).paths
     ]
     labels = np.concatenate([features.training_labels, features.validation_labels])
-    rows = find_suspects(paths, labels, probabilities, features.class_names)
+    rows = find_suspects(files, labels, probabilities, features.class_names)
     summary = {
         "images": len(labels),
         "suspects": len(rows),
@@ -114,7 +114,7 @@ def cross_validate(features: PooledFeatures, config: HeadConfig, folds: int) -> 
 
 
 def find_suspects(
-    paths: list[Path],
+    files: list[str],
     labels: NDArray[np.int64],
     probabilities: NDArray[np.float64],
     class_names: tuple[str, ...],
@@ -122,7 +122,7 @@ def find_suspects(
     """Return the images whose label is not the most probable class, worst first.
 
     Args:
-        paths: one per image.
+        files: of the images, below the data set.
         labels: int64, (images,).
         probabilities: float64, (images, classes).
         class_names: in model order.
@@ -131,13 +131,13 @@ def find_suspects(
         One row per suspect: file, label, suggested class, both probabilities and the margin.
     """
     rows = []
-    for path, label, row in zip(paths, labels, probabilities, strict=True):
+    for file, label, row in zip(files, labels, probabilities, strict=True):
         best = int(row.argmax())
         if row[best] <= row[label]:
             continue
         rows.append(
             {
-                "file": "/".join(path.parts[-3:]),
+                "file": file,
                 "label": class_names[label],
                 "suggested": class_names[best],
                 "label_probability": round(float(row[label]), 4),

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -63,13 +64,27 @@ def describe_sources(
     """
     if not licence.strip():
         raise ConfigError(f"licence must be an SPDX identifier, such as MIT. Received: {licence!r}")
-    paths = [path for split in splits for path in split.paths] + list(unlabelled)
-    images = [[path.parent.name, path.name, path.stat().st_size] for path in paths]
+    images = [
+        [*_class_if_deep(path, split.class_names[label]), *_identify(path)]
+        for split in splits
+        for path, label in zip(split.paths, split.labels, strict=True)
+    ]
+    images += [_identify(path) for path in unlabelled]
     return {
         "images": fingerprint(images),
         "weights": sha256_of(weights)[:16] if weights else "downloaded by Keras",
         "licence": licence,
     }
+
+
+def _identify(path: Path) -> list[Any]:
+    return [path.parent.name, path.name, path.stat().st_size]
+
+
+def _class_if_deep(path: Path, class_name: str) -> list[str]:
+    """Return the class of an image in a sub-folder, because the name of its folder is another."""
+    is_deep = unicodedata.normalize("NFC", path.parent.name) != class_name
+    return [class_name] if is_deep else []
 
 
 def check_settings(folder: Path, wanted: dict[str, Any]) -> None:
