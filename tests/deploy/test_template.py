@@ -833,6 +833,10 @@ def test_a_run_that_fails_or_loses_batches_mails_once() -> None:
     # A failed run never reaches MailLost, and a succeeded one matches no status here.
     assert rule["EventPattern"]["detail"]["status"] == ["FAILED", "TIMED_OUT", "ABORTED"]
     assert [target["Arn"] for target in rule["Targets"]] == ["<BulkTopic>"]
+    (policy,) = resources(template, "SNS::TopicPolicy").values()
+    (statement,) = policy["PolicyDocument"]["Statement"]
+    assert statement["Principal"] == {"Service": "events.amazonaws.com"}
+    assert "Condition" not in statement  # which EventBridge could not meet
     (subscription,) = resources(template, "SNS::Subscription").values()
     assert subscription["Endpoint"] == "ops@example.com"
 
