@@ -31,7 +31,7 @@ from benchmarks.masking import enter_lane, lambda_lane
 from lambda_function import EXAMPLES, SHIPPED_MODEL
 from lambda_function.app import handle
 from lambda_function.classifier import Classifier
-from lambda_function.service import Prediction, Service, load_service
+from lambda_function.service import Prediction, RequestContext, Service, load_service
 from lambda_function.settings import Settings
 from tools.gateway import http_event
 from tools.image_server import ImageServer, Resource
@@ -115,7 +115,7 @@ def _batch_ratio(service: Service, urls: list[str], images: Sequence[bytes]) -> 
         service.predict(image)
     bare_s = time.perf_counter() - start
     start = time.perf_counter()
-    service.fetch(urls[0], deadline=None, allow_s3=False)
+    RequestContext(service, None, is_http=True).fetch(urls[0])
     first_download_s = time.perf_counter() - start
     start = time.perf_counter()
     response = handle({"urls": urls}, None, service, write=lambda _: None)

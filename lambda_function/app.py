@@ -153,11 +153,6 @@ def predict_direct(event: dict[str, Any], context: RequestContext) -> dict[str, 
     return predict(read_fields(event, context.service.classifier.metadata), context)
 
 
-DirectHandler = Callable[[dict[str, Any], RequestContext], dict[str, Any]]
-# The first of these keys that an event has chooses. Other events are read as predictions.
-DIRECT: dict[str, DirectHandler] = {ITEMS: predict_bulk}
-
-
 def _respond_http(event: dict[str, Any], context: RequestContext) -> dict[str, Any]:
     route = read_route(event)
     shown = f"{route.method[:20]} {route.path}" if route.path in ROUTES else "unknown"
@@ -202,8 +197,7 @@ def _respond_direct(event: Any, context: RequestContext) -> dict[str, Any]:
         if not isinstance(event, dict):
             rule = 'The event must be a JSON object such as {"url": "https://..."}.'
             raise BadRequestError(rule, received=event)
-        handler = next((DIRECT[key] for key in DIRECT if key in event), predict_direct)
-        body = handler(event, context)
+        body = (predict_bulk if ITEMS in event else predict_direct)(event, context)
         context.log.fields.update(status=200)
     except (BatchError, QueueEventError) as error:
         context.log.fields.update(code=type(error).__name__, detail=str(error))

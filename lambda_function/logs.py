@@ -60,28 +60,19 @@ class RequestLog:
     def add_error(self, error: Exception) -> None:
         """Add what an error tells the operator.
 
-        A failed download adds its reason, an unexpected error its traceback. Other errors of the
-        service add nothing.
+        A failed download adds its reason and the type of the underlying exception. Of the caller's
+        text a reason holds at most a host name. An unexpected error adds its traceback. Other
+        errors of the service add nothing.
         """
         if to_service_error(error) is not error:
-            self._add_failure(error)
+            self._failed = True
+            self.fields["exception_name"] = type(error).__name__
+            self.fields["exception"] = "".join(traceback.format_exception(error))
         elif isinstance(error, FetchError | DeadlineError):
-            self._add_reason(error)
-
-    def _add_reason(self, error: FetchError | DeadlineError) -> None:
-        """Record why the image could not be fetched, with the type of the underlying exception.
-
-        Of the caller's text such a reason holds at most a host name.
-        """
-        reasons: list[str] = self.fields.setdefault("reasons", [])
-        reason = f"{error.reason} ({type(error.__cause__ or error).__name__})"
-        if reason not in reasons and len(reasons) < MAX_REASONS:
-            reasons.append(reason)
-
-    def _add_failure(self, error: Exception) -> None:
-        self._failed = True
-        self.fields["exception_name"] = type(error).__name__
-        self.fields["exception"] = "".join(traceback.format_exception(error))
+            reasons: list[str] = self.fields.setdefault("reasons", [])
+            reason = f"{error.reason} ({type(error.__cause__ or error).__name__})"
+            if reason not in reasons and len(reasons) < MAX_REASONS:
+                reasons.append(reason)
 
     def line(self, latency_ms: float) -> str:
         """Return the JSON line.

@@ -38,7 +38,7 @@ def predict_bulk(event: dict[str, Any], context: RequestContext) -> dict[str, An
 
     def classify(data: bytes, fetch_ms: float) -> dict[str, Any]:
         prediction = service.predict(data, fetch_ms=fetch_ms)
-        part = prediction.to_dict(top_k=service.class_count, min_score=service.settings.min_score)
+        part = prediction.to_dict(top_k=None, min_score=service.settings.min_score)
         del part["timings_ms"]  # nobody reads a million of them
         return part | {"model": service.model}
 

@@ -15,16 +15,14 @@ RELEVANT = (
 )  # fmt: skip
 
 
-def instruction_sets(cpu_info: Path = CPU_INFO) -> list[str]:
+def instruction_sets() -> list[str]:
     """Return the names of the relevant instruction sets, in the order of ``RELEVANT``.
 
-    Reads up to the first core's flags only: the kernel writes the file while it is read.
-
-    Args:
-        cpu_info: file in the format of /proc/cpuinfo. Without it the list is empty.
+    Reads up to the first core's flags only: the kernel writes the file while it is read. The list
+    is empty where there is no such file.
     """
     try:
-        with cpu_info.open("rb") as lines:
+        with CPU_INFO.open("rb") as lines:
             flags = next((line for line in lines if line.startswith((b"flags", b"Features"))), b"")
     except OSError:  # not Linux
         return []

@@ -60,11 +60,11 @@ class Prediction:
     explanation: Explanation | None = None
     unlike_known: bool = False
 
-    def to_dict(self, *, top_k: int, min_score: float | None = None) -> dict[str, Any]:
+    def to_dict(self, *, top_k: int | None, min_score: float | None = None) -> dict[str, Any]:
         """Return the part of a response that is about this image.
 
         Args:
-            top_k: how many classes to show.
+            top_k: how many classes to show. None is all.
             min_score: a best score below it is marked as uncertain, and no other. None lets the
                 artifact's feature distance decide.
         """
@@ -77,6 +77,12 @@ class Prediction:
         return part | {"timings_ms": self.timings_ms}
 
 
+def _read_object(uri: str, **options: Any) -> bytes:
+    from lambda_function.fetching.s3 import read_object  # imported here: it brings boto3
+
+    return read_object(uri, **options)
+
+
 class Service:
     """A loaded model, its settings, and the ways to an image.
 
@@ -84,7 +90,9 @@ class Service:
         settings: of this function.
         classifier: the loaded model.
         model: its name and version, as every response carries them.
-        class_count: how many classes it knows.
+        fetch_image: reads a URL of http or https.
+        read_object: reads an S3 object.
+        limits: of what ``fetch_image`` reads.
     """
 
     def __init__(
@@ -93,7 +101,7 @@ class Service:
         classifier: Classifier,
         *,
         fetch: Callable[..., bytes] = fetch_image,
-        read_object: Callable[..., bytes] | None = None,
+        read_object: Callable[..., bytes] = _read_object,
     ) -> None:
         """Put the parts together.
 
@@ -101,53 +109,18 @@ class Service:
             settings: of this function.
             classifier: the loaded model.
             fetch: ``client.fetch_image``, or a test's.
-            read_object: ``s3.read_object``, or a test's. None imports the real one when needed.
+            read_object: ``s3.read_object``, or a test's.
         """
         self.settings = settings
         self.classifier = classifier
         self.model = {"name": classifier.metadata.name, "version": classifier.metadata.version}
-        self.class_count = len(classifier.metadata.labels)
-        self._fetch_image = fetch
-        self._read_object = read_object
-        self._limits = FetchLimits(
+        self.fetch_image = fetch
+        self.read_object = read_object
+        self.limits = FetchLimits(
             max_bytes=settings.max_image_bytes,
             timeout_s=settings.fetch_timeout_s,
             trusted_hosts=settings.trusted_image_hosts,
             contact=settings.fetch_contact,
-        )
-
-    def fetch(
-        self,
-        url: str,
-        *,
-        deadline: float | None,
-        allow_s3: bool,
-        own_host: str = "",
-    ) -> bytes:
-        """Return the bytes that a URL names.
-
-        Args:
-            url: http, https, or s3 where allowed.
-            deadline: a ``time.monotonic()`` moment.
-            allow_s3: whether this caller may name S3 objects.
-            own_host: the host name of this service, which is not fetched from.
-
-        Raises:
-            ServiceError: refused, or could not be fetched. The message says why.
-        """
-        if url[: len(S3_SCHEME)].lower() != S3_SCHEME:
-            return self._fetch_image(url, self._limits, deadline=deadline, own_host=own_host)
-        if not allow_s3:
-            raise BadRequestError(
-                "s3:// addresses are accepted from direct invokes, and over HTTP only where "
-                "the API authorises its callers."
-            )
-        latest = time.monotonic() + self.settings.fetch_timeout_s
-        return self._object_reader()(
-            url,
-            buckets=self.settings.image_buckets,
-            max_bytes=self.settings.max_image_bytes,
-            deadline=latest if deadline is None else min(latest, deadline),
         )
 
     def predict(
@@ -212,13 +185,6 @@ class Service:
         _rank(metadata.labels, self.classifier.predict(grey))
         return stopwatch.lap_ms()
 
-    def _object_reader(self) -> Callable[..., bytes]:
-        if self._read_object is None:
-            from lambda_function.fetching.s3 import read_object  # imported here: it brings boto3
-
-            self._read_object = read_object
-        return self._read_object
-
 
 class RequestContext:
     """One request: who asks, until when, and what is logged.
@@ -270,8 +236,22 @@ class RequestContext:
         Raises:
             ServiceError: refused, or could not be fetched. The message says why.
         """
-        return self.service.fetch(
-            url, deadline=self.deadline, allow_s3=self.allow_s3, own_host=self.own_host
+        service = self.service
+        if url[: len(S3_SCHEME)].lower() != S3_SCHEME:
+            return service.fetch_image(
+                url, service.limits, deadline=self.deadline, own_host=self.own_host
+            )
+        if not self.allow_s3:
+            raise BadRequestError(
+                "s3:// addresses are accepted from direct invokes, and over HTTP only where "
+                "the API authorises its callers."
+            )
+        latest = time.monotonic() + service.settings.fetch_timeout_s
+        return service.read_object(
+            url,
+            buckets=service.settings.image_buckets,
+            max_bytes=service.settings.max_image_bytes,
+            deadline=min(latest, self.deadline),
         )
 
 

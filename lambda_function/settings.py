@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from lambda_function.errors import BadRequestError
 from lambda_function.fetching.identity import user_agent
 from lambda_function.fetching.urls import normal_host_and_port
+from lambda_function.images.stripped import MAX_PIXELS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 MEMORY_PER_VCPU_MB = 1769  # AWS: "at 1,769 MB, a function has the equivalent of one vCPU"
-MAX_PIXELS = 50_000_000  # above any phone's
 # Decoding takes up to 18 bytes a pixel (16-bit PNG with transparency, WebP, November 2026). The
 # process, four downloads and copies of one take 260 MB. With more, Lambda ends the environment.
 PIXELS_PER_MB = 50_000

@@ -116,7 +116,7 @@ def fetch_image(
     url: str,
     limits: FetchLimits,
     *,
-    deadline: float | None = None,
+    deadline: float = math.inf,
     own_host: str = "",
     resolve: Resolve = resolve_host,
     connect: Connect = connect_to,
@@ -148,10 +148,9 @@ def fetch_image(
         FetchError: the server cannot be reached, or did not send a whole image with status 200.
         DeadlineError: the image did not arrive in time.
     """
-    latest_s = math.inf if deadline is None else deadline
     download = _Download(
         limits,
-        Deadline.after(limits.timeout_s, latest_s=latest_s),
+        Deadline(min(deadline, time.monotonic() + limits.timeout_s)),
         own_host.lower().removesuffix("."),
         resolve,
         connect,

@@ -12,7 +12,7 @@ class Deadline:
 
     Example::
 
-        deadline = Deadline.after(2.0)
+        deadline = Deadline(time.monotonic() + 2.0)
         sock.settimeout(deadline.remaining_s())
     """
 
@@ -23,11 +23,6 @@ class Deadline:
             at_s: a moment of ``time.monotonic()``.
         """
         self._at_s = at_s
-
-    @classmethod
-    def after(cls, seconds: float, *, latest_s: float) -> Deadline:
-        """Return a deadline some seconds from now, at most the moment ``latest_s``."""
-        return cls(min(time.monotonic() + seconds, latest_s))
 
     def remaining_s(self) -> float:
         """Return the seconds that are left.

@@ -27,7 +27,6 @@ from lambda_function.fetching.client import FetchLimits, fetch_image
 from lambda_function.fetching.errors import ServerStatusError
 from lambda_function.fetching.urls import parse_s3_uri, parse_url
 
-IMAGE_TIMEOUT_S = 10.0  # where the caller has no deadline
 MODEL_TIMEOUT_S = 20.0  # of a cold start. Lambda allows init 10 s, then repeats it
 MAX_MODEL_BYTES = 512 * 1024**2  # 512 MiB. This project's models have 22 to 84 MB
 NO_CREDENTIALS = (
@@ -45,16 +44,14 @@ class ModelDownloadError(RuntimeError):
     """The model of ``MODEL_URI`` cannot be read, or has another SHA-256 than its name says."""
 
 
-def read_object(
-    uri: str, *, buckets: frozenset[str], max_bytes: int, deadline: float | None = None
-) -> bytes:
+def read_object(uri: str, *, buckets: frozenset[str], max_bytes: int, deadline: float) -> bytes:
     """Read an image's bytes.
 
     Args:
         uri: ``s3://bucket/key``. The key is taken as it is, without unescaping.
         buckets: that images may come from.
         max_bytes: of the object.
-        deadline: a moment of ``time.monotonic()``, by default ``IMAGE_TIMEOUT_S`` from now.
+        deadline: a moment of ``time.monotonic()``.
 
     Returns:
         1 to ``max_bytes`` bytes. They may or may not be an image.
@@ -71,8 +68,6 @@ def read_object(
     bucket, key = parse_s3_uri(uri)
     if bucket not in buckets:
         raise AddressNotAllowedError("The URL's bucket is not one that images are read from.")
-    if deadline is None:
-        deadline = time.monotonic() + IMAGE_TIMEOUT_S
     return _download(bucket, key, max_bytes, deadline)
 
 

@@ -35,7 +35,7 @@ def event(*keys: str, bucket: Any = "images") -> dict[str, Any]:
 
 
 def make_api(
-    tiny: Classifier, read: Callable[..., bytes] | None = None, *, remaining_s: float = 30.0
+    tiny: Classifier, read: Callable[..., bytes] = s3.read_object, *, remaining_s: float = 30.0
 ) -> Api:
     return Api(Service(SETTINGS, tiny, read_object=read), remaining_s=remaining_s)
 

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 from lambda_function.classifier import ArtifactError, Classifier, Outputs, are_probabilities
-from lambda_function.service import Service, load_service
+from lambda_function.service import RequestContext, Service, load_service
 from lambda_function.settings import Settings
-from tests.conftest import TINY_ALL_MODEL, TINY_MODEL, encode_image
+from tests.conftest import TINY_ALL_MODEL, TINY_MODEL, Context, encode_image
 from tests.support.aws import ACCOUNT, invent_account, moto_server
 from tests.support.processes import run_python
 
@@ -155,9 +155,9 @@ def test_a_model_of_elsewhere_is_run_before_it_is_served(tmp_path: Path) -> None
         load_service(Settings(model_uri=str(path)))
 
 
-@pytest.mark.parametrize(("remaining_s", "expected_s"), [(None, 4), (30, 4), (2, 2)])
+@pytest.mark.parametrize(("remaining_s", "expected_s"), [(30, 4), (3, 2)])
 def test_an_object_of_s3_has_the_time_that_any_download_has(
-    tiny: Classifier, remaining_s: float | None, expected_s: float
+    tiny: Classifier, remaining_s: float, expected_s: float
 ) -> None:
     given: list[float] = []
 
@@ -167,8 +167,7 @@ def test_an_object_of_s3_has_the_time_that_any_download_has(
 
     settings = Settings(fetch_timeout_s=4)
     service = Service(settings, tiny, read_object=read_object)
-    deadline = None if remaining_s is None else time.monotonic() + remaining_s
-    service.fetch("s3://bucket/key", deadline=deadline, allow_s3=True)
+    RequestContext(service, Context(remaining_s), is_http=False).fetch("s3://bucket/key")
     assert given == [pytest.approx(expected_s, abs=0.5)]
 
 

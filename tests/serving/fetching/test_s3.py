@@ -125,11 +125,6 @@ def test_damaged_gzip_is_a_failed_fetch_of_one_object(bucket: Any) -> None:
         read("s3://pics/a.jpg")
 
 
-def test_the_deadline_is_optional(bucket: Any) -> None:
-    bucket.put_object(Bucket="pics", Key="a.jpg", Body=b"image")
-    assert read_object("s3://pics/a.jpg", buckets=BUCKETS, max_bytes=10) == b"image"
-
-
 def test_exactly_max_bytes_are_accepted_and_one_more_is_refused(bucket: Any) -> None:
     bucket.put_object(Bucket="pics", Key="a.jpg", Body=bytes(1000))
     assert len(read("s3://pics/a.jpg", max_bytes=1000)) == 1000
