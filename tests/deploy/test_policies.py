@@ -143,6 +143,15 @@ def test_the_deployer_may_do_what_sam_calls() -> None:
     assert {"ecr:BatchDeleteImage", "ecr:DeleteRepository"} <= actions(SERVICE)
 
 
+def test_the_deployer_may_do_what_cloudformation_reads_back() -> None:
+    """A refusal ends CreateHandler.java of a subscription, although the subscription exists.
+
+    https://github.com/aws-cloudformation/aws-cloudformation-resource-providers-sns, and -events.
+    """
+    assert {"sns:GetSubscriptionAttributes", "sns:GetTopicAttributes"} <= actions(SERVICE)
+    assert {"events:DescribeRule", "events:ListTargetsByRule"} <= actions(OPTIONS)
+
+
 @pytest.mark.parametrize("name", ["iam-policy.json", "iam-policy-options.json"])
 def test_each_policy_fits_a_managed_policy(name: str) -> None:
     text = (REPOSITORY / "deploy" / name).read_text()
