@@ -194,11 +194,15 @@ def check_environment(parameters: Mapping[str, str], template: Mapping[str, Any]
     """
     variables = template["Resources"]["Function"]["Properties"]["Environment"]["Variables"]
     sources = {name: _parameter_in(value) for name, value in variables.items()}
+    texts = {
+        name: parameters.get(source, "") if source else str(variables[name])
+        for name, source in sources.items()
+    }
     try:
-        Settings.from_environment({n: parameters[source] for n, source in sources.items()})
+        Settings.from_environment(texts)
     except SettingsError as error:
         name = str(error).split()[0]
-        raise CheckFailed(f"{sources.get(name, name)} would stop the function: {error}.") from error
+        raise CheckFailed(f"{sources[name] or name} would stop the function: {error}.") from error
     if parameters["MetricsNamespace"] == "off":
         raise CheckFailed(
             "MetricsNamespace=off would switch off the metric that rolls a bad deployment back."
@@ -206,8 +210,17 @@ def check_environment(parameters: Mapping[str, str], template: Mapping[str, Any]
 
 
 def _parameter_in(value: Any) -> str:
-    """Return the parameter in a variable's value: ``!Ref P`` or ``!Join [",", !Ref P]``."""
-    return str(value["Ref"] if "Ref" in value else value["Fn::Join"][1]["Ref"])
+    """Return the parameter in a variable's value, or ``""`` for a literal (docs/settings.md).
+
+    Args:
+        value: ``!Ref P`` or ``!Join [",", !Ref P]``. Of another function only AWS knows the value.
+    """
+    match value:
+        case {"Ref": name} | {"Fn::Join": [_, {"Ref": name}]}:
+            return str(name)
+        case dict():
+            return "unknown"
+    return ""
 
 
 def check_partition(parameters: Mapping[str, str], partition: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 import subprocess
@@ -160,6 +161,26 @@ def test_parameters_that_fit_pass() -> None:
     fitting |= {"CorsOrigins": "https://a.example,http://localhost:3000"}
 
     assert checks.check_parameters(fitting, TEMPLATE)
+
+
+@pytest.mark.parametrize("value", ["2", 2, {"Fn::Sub": "${AWS::Region}"}])
+def test_a_variable_that_an_operator_added_to_the_template_passes(value: Any) -> None:
+    """docs/settings.md: "Add them to its Variables"."""
+    checks.check_environment(PARAMETERS, with_variable("INTERPRETER_THREADS", value))
+
+
+def test_a_literal_that_the_function_refuses_stops() -> None:
+    with pytest.raises(CheckFailed, match="INTERPRETER_THREADS would stop the function: INTERPR"):
+        checks.check_environment(PARAMETERS, with_variable("INTERPRETER_THREADS", 99))
+
+
+PARAMETERS = checks.with_defaults({}, TEMPLATE)
+
+
+def with_variable(name: str, value: Any) -> Any:
+    template = copy.deepcopy(TEMPLATE)
+    template["Resources"]["Function"]["Properties"]["Environment"]["Variables"][name] = value
+    return template
 
 
 @pytest.mark.parametrize("name", ["x" * 50, "1st", "with_underscore", ""])
