@@ -147,8 +147,8 @@ def run_rounds(
     lanes: Mapping[str, Lane],
     rounds: int,
     *,
-    requests: int = REQUESTS,
-    batch: int = BATCH,
+    requests: int,
+    batch: int,
 ) -> dict[str, dict[str, list[Run]]]:
     """Run every handler in every lane once a round, each time from a filled file cache.
 

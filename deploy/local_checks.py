@@ -21,7 +21,6 @@ from lambda_function.metadata import MetadataError, read_metadata
 from lambda_function.settings import Settings, SettingsError
 
 MEMORY_OF_NEW_ACCOUNTS_MB = 3008  # AWS grants more on request, and no API tells
-DEFAULT_CONCURRENCY = 1000  # of an account, unless raised
 BUILT_IMAGE = "function:latest"  # as `sam build` names it
 MAX_IMAGE_BYTES = 10 * 1024**3  # Lambda's limit for an unpacked image
 HTTP_API_WAITS_S = 30
@@ -362,9 +361,7 @@ def bill_at_worst(parameters: Mapping[str, str], *, concurrency: int, reservable
     )
 
 
-def worst_day(
-    parameters: Mapping[str, str], concurrency: int = DEFAULT_CONCURRENCY
-) -> tuple[int, float]:
+def worst_day(parameters: Mapping[str, str], concurrency: int) -> tuple[int, float]:
     """Return the price of a day on which every call lasts until its timeout.
 
     Args:

@@ -10,8 +10,7 @@ from __future__ import annotations
 import dataclasses
 import subprocess
 import sys
-import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -136,7 +135,6 @@ def check_all(
     *,
     model: Path = SHIPPED_MODEL,
     run: Run = subprocess.run,
-    open_url: Callable[..., Any] = urllib.request.urlopen,
 ) -> list[Finding]:
     """Run the checks of this machine and of the parameters.
 
@@ -145,7 +143,6 @@ def check_all(
         account: what ``look_at_account`` found.
         model: the artifact that the image will hold.
         run: ``subprocess.run``, or a test's.
-        open_url: ``urllib.request.urlopen``, or a test's.
     """
     template = load_template()
     fits = run_check(local_checks.check_parameters, parameters, template)
@@ -167,8 +164,7 @@ def check_all(
         )
     )
     if effective["ApiAuth"] == "jwt":
-        issuer = effective["JwtIssuer"]
-        findings.append(run_check(local_checks.check_issuer, issuer, open_url=open_url))
+        findings.append(run_check(local_checks.check_issuer, effective["JwtIssuer"]))
     if account.partition != "aws":
         findings.append(run_check(local_checks.check_partition, effective, account.partition))
     if account.is_reachable:

@@ -36,7 +36,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.exceptions import BotoCoreError
 
 from deploy.findings import CheckFailed, run_command
-from deploy.stack import DeployedStack, command_line, describe, open_session, read_target
+from deploy.stack import DeployedStack, describe, open_session, read_target
 from lambda_function import example_image
 from lambda_function.fetching.s3 import NO_CREDENTIALS
 from lambda_function.http.events import VERSION_HEADER
@@ -379,15 +379,13 @@ def _run(options: argparse.Namespace, token: str) -> int:
     if options.url:
         failures = smoke(Endpoint(options.url, sign=signer(token, iam=options.iam)))
     else:
-        failures = _smoke_target(options.stack, token)
+        failures = _smoke_target(options, token)
     print("All checks passed." if not failures else f"{failures} checks failed.")
     return 1 if failures else 0
 
 
-def _smoke_target(stack: str | None, token: str) -> int:
-    target = read_target(
-        command_line("smoke", None).parse_args(["--stack", stack] if stack else [])
-    )
+def _smoke_target(options: argparse.Namespace, token: str) -> int:
+    target = read_target(argparse.Namespace(stack=options.stack, parameters=()))
     session = open_session(target.region)
     deployed = describe(session, target.stack)
     if deployed is None:

@@ -75,19 +75,19 @@ class Tools:
 
 
 def sam_deploy_command(
-    stack: str, parameters: Mapping[str, str], *, region: str, ask: bool
+    stack: str, parameters: Mapping[str, str], *options: str, region: str, ask: bool
 ) -> list[str]:
-    """Return the command that uploads the image and updates the stack.
+    """Return the command that uploads what a stack needs and updates it.
 
     Args:
         stack: name of the stack.
         parameters: all that differ from the template's defaults.
+        options: of this stack, for ``sam deploy``.
         region: of the stack.
         ask: whether SAM shows the changes and asks to go ahead.
     """
-    command = [*SAM, "deploy", "--stack-name", stack, "--region", region]
-    command += ["--capabilities", "CAPABILITY_IAM"]
-    command += ["--resolve-image-repos", "--resolve-s3", "--no-fail-on-empty-changeset"]
+    command = [*SAM, "deploy", *options, "--stack-name", stack, "--region", region]
+    command += ["--capabilities", "CAPABILITY_IAM", "--resolve-s3", "--no-fail-on-empty-changeset"]
     command += ["--confirm-changeset" if ask else "--no-confirm-changeset"]
     if parameters:
         command += ["--parameter-overrides", to_overrides(parameters)]
@@ -125,7 +125,11 @@ def deploy(target: Target, session: Any, tools: Tools = Tools()) -> int:
         return 1
     tools.built.write_text(stamp(tools.built.read_text(), parameters))
     command = sam_deploy_command(
-        target.stack, parameters, region=session.region_name, ask=tools.ask is not None
+        target.stack,
+        parameters,
+        "--resolve-image-repos",
+        region=session.region_name,
+        ask=tools.ask is not None,
     )
     status = tools.run(command, cwd=REPOSITORY).returncode
     return status or _finish(target, session, tools, is_new=is_new)

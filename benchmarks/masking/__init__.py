@@ -150,9 +150,9 @@ def visible() -> list[str]:
     return seen
 
 
-def can_fault(cpu_info: Path = CPU_INFO) -> bool:
+def can_fault() -> bool:
     """Return whether the processor can make CPUID fault."""
-    return cpu_info.is_file() and "cpuid_fault" in cpu_info.read_text().split()
+    return CPU_INFO.is_file() and "cpuid_fault" in CPU_INFO.read_text().split()
 
 
 @functools.cache

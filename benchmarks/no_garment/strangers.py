@@ -5,10 +5,9 @@ stands in requirements/serving.txt, so they are the locked packages too::
 
     pip download --no-deps --no-binary :all: --dest FOLDER pillow==VERSION pi-heif==VERSION
 
-All were looked at. People, drawn or not, are left out, because they wear
-something. So are near copies (the right
-motorcycle, the many Grace Hoppers) images of less than 100
-pixels, and two HEICs that the function does not read.
+All were looked at. People, drawn or not, are left out, because they wear something. So are near
+copies (the right motorcycle, the many Grace Hoppers), images of less than 100 pixels, and two HEICs
+that the function does not read.
 """
 
 from __future__ import annotations

@@ -27,6 +27,7 @@ from lambda_function.classifier import Classifier
 from lambda_function.images.decode import decode_image, preprocess
 from training.data.dataset import find_dataset, load_split
 from training.files import markdown_table
+from training.options import add_options
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,7 +47,7 @@ def main(arguments: list[str]) -> None:
         required=True,
         help="pip download --no-deps --no-binary :all: of the locked pillow and pi-heif",
     )
-    parser.add_argument("--dataset", type=Path, help="default: CLOTHING_DATASET or ../shared")
+    add_options(parser, "dataset")
     parser.add_argument("--other", type=Path, default=OTHER_GARMENTS, help="garments not known")
     parser.add_argument("--write", action="store_true", help=f"into {RESULTS.name}/")
     options = parser.parse_args(arguments)

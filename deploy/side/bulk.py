@@ -24,6 +24,7 @@ from deploy.findings import CheckFailed, run_command, short_reason
 from deploy.local_checks import Run
 from deploy.side import stack as side_stack
 from deploy.stack import DeployedStack, command_line, describe, open_session, read_target
+from deploy.up import sam_deploy_command
 from lambda_function import REPOSITORY
 
 TEMPLATE = REPOSITORY / "deploy" / "bulk.yaml"
@@ -105,9 +106,8 @@ def deploy_bulk(
     name = f"{stack}-bulk"
     service = side_stack.find_service(session, stack)
     parameters = complete_parameters(given, service, side_stack.find_side_stack(session, name))
-    command = side_stack.side_stack_command(
-        TEMPLATE, name, parameters, region=session.region_name, ask=ask
-    )
+    options = ("--template", str(TEMPLATE))
+    command = sam_deploy_command(name, parameters, *options, region=session.region_name, ask=ask)
     return run(command, cwd=REPOSITORY).returncode
 
 

@@ -27,6 +27,7 @@ from deploy.stack import (
     open_session,
     read_target,
 )
+from deploy.up import sam_deploy_command
 from lambda_function import REPOSITORY
 
 TEMPLATE = REPOSITORY / "deploy" / "events.yaml"
@@ -114,9 +115,8 @@ def deploy_events(
         raise CheckFailed(f"The function's image cannot be read: {short_reason(error)}.") from error
     parameters = complete_parameters(given, service, code["ImageUri"], before)
     check_bucket(session, parameters["ImageBucket"])
-    command = side_stack.side_stack_command(
-        TEMPLATE, name, parameters, region=session.region_name, ask=ask
-    )
+    options = ("--template", str(TEMPLATE))
+    command = sam_deploy_command(name, parameters, *options, region=session.region_name, ask=ask)
     status = run(command, cwd=REPOSITORY).returncode
     if status:
         return status

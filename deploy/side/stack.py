@@ -9,8 +9,7 @@ from typing import Any
 from deploy.account_checks import check_stack
 from deploy.findings import CheckFailed
 from deploy.local_checks import check_rules, with_defaults
-from deploy.stack import DeployedStack, describe, load_template, to_overrides
-from deploy.up import SAM
+from deploy.stack import DeployedStack, describe, load_template
 
 
 def find_service(session: Any, stack: str) -> DeployedStack:
@@ -74,22 +73,3 @@ def complete_parameters(
     if missing:
         raise CheckFailed(f"Set PARAMS='{' '.join(f'{name}=...' for name in missing)}'.")
     return with_defaults(parameters, load_template(template))
-
-
-def side_stack_command(
-    template: Path, name: str, parameters: Mapping[str, str], *, region: str, ask: bool
-) -> list[str]:
-    """Return the command that deploys a stack beside the service's.
-
-    Args:
-        template: of the stack.
-        name: of the stack.
-        parameters: of the template.
-        region: of the service.
-        ask: whether SAM shows the changes and asks to go ahead.
-    """
-    command = [*SAM, "deploy", "--template", str(template), "--stack-name", name]
-    command += ["--region", region, "--capabilities", "CAPABILITY_IAM"]
-    command += ["--resolve-s3", "--no-fail-on-empty-changeset"]
-    command += ["--confirm-changeset" if ask else "--no-confirm-changeset"]
-    return [*command, "--parameter-overrides", to_overrides(parameters)]

@@ -290,11 +290,11 @@ def test_the_worst_day_is_every_call_held_until_its_timeout() -> None:
         "MemoryMb": "1024", "Architecture": "x86_64",
     }  # fmt: skip
 
-    at_once, usd = checks.worst_day(parameters)
+    at_once, usd = checks.worst_day(parameters, 1000)
 
     assert at_once == 580
     assert usd == pytest.approx(580 * 86_400 * 0.0000166667)
-    capped = checks.worst_day({**parameters, "ReservedConcurrency": "10"})
+    capped = checks.worst_day({**parameters, "ReservedConcurrency": "10"}, 1000)
     assert capped == (10, pytest.approx(usd / 58))
     assert checks.worst_day({**parameters, "ThrottleRate": "5000"}, 100)[0] == 100  # the account's
 

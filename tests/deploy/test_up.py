@@ -111,6 +111,7 @@ def test_the_order_is_check_build_inspect_stamp_deploy(deployment: Deployment) -
     assert deployment.checked == [parameters]
     assert deployment.commands.words == ["build", "inspect", "deploy"]
     assert deployment.commands.overrides == ['ApiAuth="iam" MemoryMb="2048"'] * 2
+    assert "--resolve-image-repos" in deployment.commands.ran[-1]  # SAM creates the repository
     assert deployment.tools.built.read_text() == stamp(TEXT, parameters)
 
 
@@ -322,9 +323,9 @@ def test_a_repository_that_may_not_be_read_is_noted() -> None:
 # --- the command ------------------------------------------------------------------------------
 
 
-def test_sam_creates_the_repository_and_keeps_no_answers() -> None:
-    command = sam_deploy_command("s", {"A": "x y"}, region="eu-central-1", ask=True)
+def test_sam_keeps_no_answers() -> None:
+    command = sam_deploy_command("s", {"A": "x y"}, "--more", region="eu-central-1", ask=True)
 
-    assert {"--resolve-image-repos", "--resolve-s3", "--confirm-changeset"} <= set(command)
+    assert {"--more", "--resolve-s3", "--confirm-changeset"} <= set(command)
     assert command[command.index("--region") + 1] == "eu-central-1"
     assert command[-2:] == ["--parameter-overrides", 'A="x y"']
