@@ -86,14 +86,10 @@ class InputSpec:
 
     def __post_init__(self) -> None:
         _check_size("input", self)
-        if self.resize_filter not in RESIZE_FILTERS:
-            raise MetadataError(
-                f"resize_filter must be one of {RESIZE_FILTERS}. Received: {self.resize_filter!r}"
-            )
-        if self.normalisation not in NORMALISATIONS:
-            raise MetadataError(
-                f"normalisation must be one of {NORMALISATIONS}. Received: {self.normalisation!r}"
-            )
+        fits = self.resize_filter in RESIZE_FILTERS
+        _check(fits, f"resize_filter must be one of {RESIZE_FILTERS}", self.resize_filter)
+        fits = self.normalisation in NORMALISATIONS
+        _check(fits, f"normalisation must be one of {NORMALISATIONS}", self.normalisation)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,15 +112,10 @@ class MapSpec:
 
     def __post_init__(self) -> None:
         _check_size("activation map", self)
-        if self.height * self.width > MAX_MAP_CELLS:
-            raise MetadataError(
-                f"the activation map may have up to {MAX_MAP_CELLS:,} cells. "
-                f"Received: {self.height} rows of {self.width}"
-            )
-        if self.covers != MAP_COVERS:
-            raise MetadataError(
-                f"the activation map must cover {MAP_COVERS!r}. Received: {self.covers!r}"
-            )
+        rule = f"the activation map may have up to {MAX_MAP_CELLS:,} cells"
+        _check(self.height * self.width <= MAX_MAP_CELLS, rule, (self.height, self.width))
+        rule = f"the activation map must cover {MAP_COVERS!r}"
+        _check(self.covers == MAP_COVERS, rule, self.covers)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,21 +137,13 @@ class DistanceSpec:
     def __post_init__(self) -> None:
         for name in ("farthest", "share"):
             value = getattr(self, name)
-            if type(value) not in (int, float) or not 0 <= value < math.inf:
-                raise MetadataError(
-                    f"feature distance: {name} must be a number from 0 on. Received: {value!r}"
-                )
-        if self.share > 1:
-            raise MetadataError(f"feature distance: share is 1 at most. Received: {self.share!r}")
-        if type(self.images) is not int or self.images < 1:
-            raise MetadataError(
-                f"feature distance: images must be a positive integer. Received: {self.images!r}"
-            )
-        if self.measures != DISTANCE_MEASURES:
-            raise MetadataError(
-                f"the feature distance must measure {DISTANCE_MEASURES!r}. "
-                f"Received: {self.measures!r}"
-            )
+            is_number = type(value) in (int, float) and 0 <= value < math.inf
+            _check(is_number, f"feature distance: {name} must be a number from 0 on", value)
+        _check(self.share <= 1, "feature distance: share is 1 at most", self.share)
+        is_count = type(self.images) is int and self.images >= 1
+        _check(is_count, "feature distance: images must be a positive integer", self.images)
+        rule = f"the feature distance must measure {DISTANCE_MEASURES!r}"
+        _check(self.measures == DISTANCE_MEASURES, rule, self.measures)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -212,37 +195,26 @@ class ModelMetadata:
 
     def __post_init__(self) -> None:
         for name in _TEXTS:
-            _check(isinstance(getattr(self, name), str), f"{name} must be text", self, name)
+            value = getattr(self, name)
+            _check(isinstance(value, str), f"{name} must be text", value)
         for name in _OBJECTS:
-            _check(isinstance(getattr(self, name), dict), f"{name} must be an object", self, name)
+            value = getattr(self, name)
+            _check(isinstance(value, dict), f"{name} must be an object", value)
         for label in self.labels:
-            if not is_label(label):
-                raise MetadataError(
-                    "labels must be single lines without blanks around them and without control "
-                    f"characters. Received: {label!r}"
-                )
-        if len(self.labels) < 2 or len(set(self.labels)) != len(self.labels):
-            raise MetadataError(f"labels must be two or more different names: {self.labels!r}")
-        number = isinstance(self.temperature, (int, float)) and not isinstance(
-            self.temperature, bool
-        )
-        positive = number and 0 < self.temperature < math.inf
-        _check(positive, "temperature must be a number above 0", self, "temperature")
-        _check(self.output in OUTPUTS, f"output must be one of {OUTPUTS}", self, "output")
-        if self.output in SECOND_LABEL_OUTPUTS and len(self.labels) != 2:
-            raise MetadataError(
-                f"output {self.output!r} needs two labels. Received: {list(self.labels)}"
-            )
-        parts = {
-            "an activation map": self.activation_map,
-            "a feature distance": self.feature_distance,
-        }
-        for what, part in parts.items():
-            if part and self.format_version != MAP_FORMAT_VERSION:
-                raise MetadataError(
-                    f"{what} needs format version {MAP_FORMAT_VERSION}. "
-                    f"Received: {self.format_version!r}"
-                )
+            is_line = label.splitlines() == [label] == [label.strip()]
+            rule = "labels must be single lines without blanks around them"
+            _check(is_line, rule, label)
+            _check(not _CONTROL.search(label), "labels must be without control characters", label)
+        are_different = len(set(self.labels)) == len(self.labels) >= 2
+        _check(are_different, "labels must be two or more different names", list(self.labels))
+        is_number = type(self.temperature) in (int, float) and 0 < self.temperature < math.inf
+        _check(is_number, "temperature must be a number above 0", self.temperature)
+        _check(self.output in OUTPUTS, f"output must be one of {OUTPUTS}", self.output)
+        fits = self.output not in SECOND_LABEL_OUTPUTS or len(self.labels) == 2
+        _check(fits, f"output {self.output!r} needs two labels", list(self.labels))
+        for name in (MAP_OUTPUT, DISTANCE_OUTPUT):
+            fits = getattr(self, name) is None or self.format_version == MAP_FORMAT_VERSION
+            _check(fits, f"{name} needs format version {MAP_FORMAT_VERSION}", self.format_version)
         try:
             json.dumps(self.to_dict(), allow_nan=False, ensure_ascii=False).encode()
         except (ValueError, TypeError, RecursionError) as error:
@@ -276,8 +248,8 @@ class ModelMetadata:
         try:
             spec = InputSpec(**_object(fields, "input"))
             labels = fields["labels"]
-            if not (isinstance(labels, list) and all(isinstance(name, str) for name in labels)):
-                raise MetadataError(f"labels must be a list of names. Received: {labels!r}")
+            are_names = isinstance(labels, list) and all(isinstance(name, str) for name in labels)
+            _check(are_names, "labels must be a list of names", labels)
             known = {**fields, "labels": tuple(labels), "input": spec}
             if MAP_OUTPUT in fields:
                 known[MAP_OUTPUT] = MapSpec(**_object(fields, MAP_OUTPUT))
@@ -393,22 +365,21 @@ def _one_a_line(labels: tuple[str, ...]) -> str:
 
 
 def _object(fields: dict[str, Any], name: str) -> dict[str, Any]:
-    value = fields[name]
-    if not isinstance(value, dict):
-        raise MetadataError(f"{name} must be an object. Received: {value!r}")
+    value: dict[str, Any] = fields[name]
+    _check(isinstance(value, dict), f"{name} must be an object", value)
     return value
 
 
 def _check_size(what: str, spec: InputSpec | MapSpec) -> None:
     for name in ("height", "width"):
         value = getattr(spec, name)
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise MetadataError(f"{what} {name} must be a positive integer. Received: {value!r}")
+        is_count = type(value) is int and value >= 1
+        _check(is_count, f"{what} {name} must be a positive integer", value)
 
 
-def _check(holds: bool, rule: str, metadata: ModelMetadata, name: str) -> None:
+def _check(holds: bool, rule: str, received: object) -> None:
     if not holds:
-        raise MetadataError(f"{rule}. Received: {getattr(metadata, name)!r}")
+        raise MetadataError(f"{rule}. Received: {received!r}")
 
 
 def _add(archive: zipfile.ZipFile, name: str, text: str) -> None:

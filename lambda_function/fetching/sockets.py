@@ -35,14 +35,7 @@ def connect_to(address: str, port: int, timeout_s: float) -> socket.socket:
     Raises:
         OSError: refused or unreachable. A TimeoutError if nothing answered in time.
     """
-    sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
-    try:
-        sock.settimeout(timeout_s)
-        sock.connect((address, port))
-    except BaseException:
-        sock.close()
-        raise
-    return sock
+    return socket.create_connection((address, port), timeout_s)
 
 
 def connect_to_any(
