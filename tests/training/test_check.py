@@ -210,6 +210,8 @@ def test_a_class_too_small_to_split_and_an_unreadable_image_stop_training(
 ) -> None:
     cut = split_folder / "train" / "hat" / "0.png"
     cut.write_bytes(cut.read_bytes()[:80])
+    (split_folder / "test" / "hat").mkdir(parents=True)
+    shutil.copy(cut, split_folder / "test" / "hat")  # training does not read it
     shown, _ = check(split_folder, tmp_path, capsys)
     assert shown.endswith("Training would stop: 1 images cannot be read. Remove them\n")
 

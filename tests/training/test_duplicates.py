@@ -29,7 +29,7 @@ def scene(seed: int) -> Image.Image:
 
 
 def near_pairs(*paths: Path) -> list[tuple[str, str]]:
-    fingerprints, unreadable = take_fingerprints(paths, quiet=True)
+    fingerprints, unreadable = take_fingerprints(paths)
     assert not unreadable
     return [(one.name, other.name) for one, other in find_pairs(fingerprints)[1]]
 
@@ -81,7 +81,7 @@ def test_copies_are_equal_and_only_their_first_one_is_compared_further(tmp_path:
         (tmp_path / name).write_bytes((tmp_path / "a.png").read_bytes())
     paths = sorted(tmp_path.iterdir())
 
-    equal, near = find_pairs(take_fingerprints(paths, quiet=True)[0])
+    equal, near = find_pairs(take_fingerprints(paths)[0])
 
     assert [(one.name, other.name) for one, other in equal] == [
         ("a.png", "b.png"),
@@ -145,7 +145,7 @@ def test_an_even_area_has_the_same_hash_when_it_is_compressed(tmp_path: Path) ->
 def test_a_file_that_cannot_be_opened_is_named_beside_the_others(tmp_path: Path) -> None:
     scene(1).save(tmp_path / "a.png")
 
-    taken, unreadable = take_fingerprints([tmp_path / "a.png", tmp_path / "gone"], quiet=True)
+    taken, unreadable = take_fingerprints([tmp_path / "a.png", tmp_path / "gone"])
 
     assert list(taken) == [tmp_path / "a.png"]
     assert "No such file" in unreadable[tmp_path / "gone"]

@@ -22,7 +22,7 @@ from training.data.dataset import (
     is_split,
     list_images,
 )
-from training.data.duplicates import Fingerprint, find_pairs, take_fingerprints
+from training.data.duplicates import Comparison, compare_images
 from training.data.folds import load_parts
 from training.data.split import plan_split
 from training.errors import DatasetError
@@ -81,8 +81,8 @@ def run(parsed: argparse.Namespace) -> None:
     """Check the data set, print the table and write the CSV."""
     root = find_dataset(parsed.dataset)
     listings = list_splits(root)
-    fingerprints, unreadable = take_fingerprints([*_places(listings)])
-    problems = find_problems(root, listings, fingerprints, unreadable)
+    compared = compare_images([*_places(listings)])
+    problems = find_problems(root, listings, compared)
     file = parsed.out / f"{root.resolve().name}.csv"
     rows = [
         dict(zip(COLUMNS, (p.kind, p.file, p.split, p.class_name, p.detail), strict=True))
@@ -91,7 +91,7 @@ def run(parsed: argparse.Namespace) -> None:
     write_csv(file, COLUMNS, rows)
     print(to_text(listings, problems))
     print(f"wrote {file} ({len(problems)} problems)")
-    print(_next_step(root, listings, fingerprints, unreadable))
+    print(_next_step(root, compared))
 
 
 def list_splits(root: Path) -> dict[str, Listing]:
@@ -113,22 +113,15 @@ def list_splits(root: Path) -> dict[str, Listing]:
     return listings
 
 
-def find_problems(
-    root: Path,
-    listings: dict[str, Listing],
-    fingerprints: dict[Path, Fingerprint],
-    unreadable: dict[Path, str],
-) -> list[Problem]:
+def find_problems(root: Path, listings: dict[str, Listing], compared: Comparison) -> list[Problem]:
     """Return every problem of a data set, the worst kinds first.
 
     Args:
         root: of the data set.
         listings: see ``list_splits``.
-        fingerprints: of the readable images.
-        unreadable: the other images, and why each cannot be read.
+        compared: all images of the listings.
     """
     places = _places(listings)
-    equal, near = find_pairs(fingerprints)
     problems = [
         _left_out(root, entry, split) for split in listings for entry in listings[split].left_out
     ]
@@ -140,9 +133,9 @@ def find_problems(
         ]
     problems += [
         Problem("unreadable", path.relative_to(root).as_posix(), *places[path], why)
-        for path, why in unreadable.items()
+        for path, why in compared.unreadable.items()
     ]
-    for kind, pairs in (("duplicate", equal), ("near-duplicate", near)):
+    for kind, pairs in (("duplicate", compared.equal), ("near-duplicate", compared.near)):
         for one, other in pairs:
             kind_of_pair = kind + _where(places[one], places[other])
             problems.append(
@@ -217,22 +210,16 @@ def _places(listings: dict[str, Listing]) -> dict[Path, tuple[str, str]]:
     }
 
 
-def _next_step(
-    root: Path,
-    listings: dict[str, Listing],
-    fingerprints: dict[Path, Fingerprint],
-    unreadable: dict[Path, str],
-) -> str:
+def _next_step(root: Path, compared: Comparison) -> str:
     """Do what training does before its first epoch. Return what would stop it, or the command."""
     try:
         if is_split(root):
             load_parts(root)
-            if unreadable:
-                raise DatasetError(f"{len(unreadable)} images cannot be read. Remove them")
+            learned = [p for p in compared.unreadable if p.relative_to(root).parts[0] != "test"]
+            if learned:
+                raise DatasetError(f"{len(learned)} images cannot be read. Remove them")
         else:
-            first = next(iter(listings))
-            own = {path for path, (split, _) in _places(listings).items() if split == first}
-            plan_split(root, fingerprints={p: f for p, f in fingerprints.items() if p in own})
+            plan_split(root, compared=compared)
     except DatasetError as error:
         return f"Training would stop: {error}"
     return f"Next: make model DATASET={shlex.quote(str(root))}"

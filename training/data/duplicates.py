@@ -52,6 +52,32 @@ class Fingerprint:
     colours: NDArray[np.uint8]
 
 
+Pair = tuple[Path, Path]
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """What comparing images with each other showed.
+
+    Attributes:
+        readable: the images that can be read, in order.
+        unreadable: the others, and why each cannot be read.
+        equal: pairs of equal images, each copy with the first one.
+        near: pairs of nearly equal images, which are not equal.
+    """
+
+    readable: list[Path]
+    unreadable: dict[Path, str]
+    equal: list[Pair]
+    near: list[Pair]
+
+
+def compare_images(paths: Sequence[Path]) -> Comparison:
+    """Read images and find the equal and the nearly equal ones."""
+    fingerprints, unreadable = take_fingerprints(paths)
+    return Comparison(list(fingerprints), unreadable, *find_pairs(fingerprints))
+
+
 def take_fingerprint(path: Path) -> Fingerprint:
     """Read an image through the serving code and return its fingerprint.
 
@@ -67,7 +93,7 @@ def take_fingerprint(path: Path) -> Fingerprint:
 
 
 def take_fingerprints(
-    paths: Sequence[Path], *, quiet: bool = False
+    paths: Sequence[Path],
 ) -> tuple[dict[Path, Fingerprint], dict[Path, str]]:
     """Return the fingerprint of each image, and why the others cannot be read."""
 
@@ -80,24 +106,15 @@ def take_fingerprints(
     with ThreadPoolExecutor(2) as pool:  # Pillow releases the interpreter's lock while it works
         taken = tqdm(
             pool.map(take, paths), total=len(paths), desc="check", unit="image",
-            disable=quiet or None,
+            disable=None,
         )  # fmt: skip
         results = dict(zip(paths, taken, strict=True))
     fingerprints = {path: f for path, f in results.items() if isinstance(f, Fingerprint)}
     return fingerprints, {path: f for path, f in results.items() if isinstance(f, str)}
 
 
-def find_pairs(
-    fingerprints: dict[Path, Fingerprint],
-) -> tuple[list[tuple[Path, Path]], list[tuple[Path, Path]]]:
-    """Return the pairs of equal images and those of nearly equal images.
-
-    Args:
-        fingerprints: of all images.
-
-    Returns:
-        Equal pairs, each copy with the first one. Nearly equal pairs of unequal images.
-    """
+def find_pairs(fingerprints: dict[Path, Fingerprint]) -> tuple[list[Pair], list[Pair]]:
+    """Return ``equal`` and ``near`` of a ``Comparison``."""
     first: dict[str, Path] = {}
     equal = []
     for path, fingerprint in fingerprints.items():
@@ -126,7 +143,7 @@ def find_pairs(
     return equal, near
 
 
-def group_images(paths: Iterable[Path], pairs: Iterable[tuple[Path, Path]]) -> list[list[Path]]:
+def group_images(paths: Iterable[Path], pairs: Iterable[Pair]) -> list[list[Path]]:
     """Return the images in groups: two images of a pair are in one group, directly or not."""
     parents = {path: path for path in paths}
 

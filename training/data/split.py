@@ -34,7 +34,7 @@ from training.data.dataset import (
     is_split,
     list_images,
 )
-from training.data.duplicates import Fingerprint, find_pairs, group_images, take_fingerprints
+from training.data.duplicates import Comparison, Pair, compare_images, group_images
 from training.errors import ConfigError, DatasetError
 from training.files import write_json
 from training.options import add_options
@@ -124,7 +124,7 @@ def plan_split(
     test: float = TEST_SHARE,
     seed: int = 0,
     groups: dict[str, str] | None = None,
-    fingerprints: dict[Path, Fingerprint] | None = None,
+    compared: Comparison | None = None,
 ) -> SplitPlan:
     """Decide which image of a folder of class folders goes to which split.
 
@@ -134,7 +134,7 @@ def plan_split(
         test: share of the images, 0..1. With 0 there is no test split.
         seed: of the assignment.
         groups: image, as file name or path below ``root`` -> name of its group.
-        fingerprints: of the readable images. Default: they are taken here.
+        compared: these images and maybe more, if they have been compared already.
 
     Raises:
         ConfigError: a share is out of range.
@@ -155,16 +155,13 @@ def plan_split(
     folder = folder_to_split(root)
     listing = list_images(folder)
     check_classes(folder, listing)
-    paths = [path for images in listing.images.values() for path in images]
-    unreadable: dict[Path, str] = {}
-    if fingerprints is None:
-        fingerprints, unreadable = take_fingerprints(paths)
-    left_out = [*listing.left_out, *(LeftOut(path, why) for path, why in unreadable.items())]
-    equal, near = find_pairs(fingerprints)
-    pairs = [*equal, *near, *_pairs_of_groups(fingerprints, groups or {}, root)]
-    bundles = group_images(fingerprints, pairs)
     names = list(listing.images)
     label_of = {path: i for i, name in enumerate(names) for path in listing.images[name]}
+    compared = compared or compare_images(list(label_of))
+    readable = [path for path in compared.readable if path in label_of]
+    unreadable = [LeftOut(path, why) for path, why in compared.unreadable.items()]
+    similar = [p for p in (*compared.equal, *compared.near) if label_of.keys() >= set(p)]
+    bundles = group_images(readable, [*similar, *_pairs_of_groups(readable, groups or {}, root)])
     shares = {"train": 1 - validation - test, "validation": validation, "test": test}
     shares = {name: share for name, share in shares.items() if share}
     counts = np.array(
@@ -185,7 +182,7 @@ def plan_split(
         for images in classes.values():
             images.sort()
     grouped = sum(len(bundle) for bundle in bundles if len(bundle) > 1)
-    return SplitPlan(splits, left_out, grouped)
+    return SplitPlan(splits, [*listing.left_out, *unreadable], grouped)
 
 
 def assign_bundles(counts: NDArray[np.int64], shares: list[float], seed: int) -> NDArray[np.int64]:
@@ -341,9 +338,7 @@ def _normalised(image: str) -> str:
     return unicodedata.normalize("NFC", Path(image).as_posix())
 
 
-def _pairs_of_groups(
-    paths: Iterable[Path], groups: dict[str, str], root: Path
-) -> Iterator[tuple[Path, Path]]:
+def _pairs_of_groups(paths: Iterable[Path], groups: dict[str, str], root: Path) -> Iterator[Pair]:
     first: dict[str, Path] = {}
     unknown = set(groups)
     for path in paths:
