@@ -118,12 +118,12 @@ test: $(VENVS)/test/.ok ## test everything that is deployed (3 min)
 
 model: $(VENVS)/training/.ok ## train, convert, check (1 h, resumable): DATASET=folder GROUPS=file.csv RUN=name TITLE='Which screw is it?' SUBJECT=screw CONFIG=file.toml TRAIN='--size 224'
 	@set -e; run="runs/$${RUN:-rebuilt}"; output="$${OUTPUT:-$$run/model.tflite}"; \
-	$(call python,training) -m training train --name "$${RUN:-rebuilt}" $(SOURCES) $(GROUP) $${CONFIG:+--config "$$CONFIG"} $(TRAIN); \
-	$(call python,training) -m converter "$$run/model.keras" --recipe "$${RECIPE:-int8_float_head}" --activation-map --output "$$output" $(WORDS) $(DATA); \
+	$(call python,training) -m training train --name "$${RUN:-rebuilt}" $(SOURCES) $(GROUP) $${CONFIG:+--config "$$CONFIG"} --no-next $(TRAIN); \
+	$(call python,training) -m converter "$$run/model.keras" --recipe "$${RECIPE:-int8_float_head}" --activation-map --output "$$output" --no-next $(WORDS) $(DATA); \
 	$(call python,training) -m training evaluate "$$output" "$$run" --split validation --out "$$run/evaluation" $(DATA); \
 	$(call python,training) -m training card "$$run/evaluation/report.json" --out "$$run/card.md"; \
 	echo "wrote $$output, $$run/evaluation/report.html and $$run/card.md"; \
-	echo "Next: make adopt MODEL=$$output"
+	$(PYTHON) -c 'import shlex, sys; print("Next: make adopt MODEL=" + shlex.quote(sys.argv[1]))' "$$output"
 
 deploy: $(VENVS)/sam/.ok ## check, build and deploy to AWS (15 min): STACK=name PARAMS='MemoryMb=3008' YES=1
 	@SAM_CLI_TELEMETRY=0 $(call python,sam) -m deploy.up $(STACK_OPTION) $${YES:+--yes} $(PARAMETERS)

@@ -80,7 +80,7 @@ def main(arguments: list[str]) -> int:
     if source.distance:
         artifact = with_served_threshold(artifact, images.split.paths[: images.held_out])
     status = finish(output, artifact, parity.compare(artifact, reference, images))
-    if status == 0:
+    if status == 0 and not options.no_next:
         print(next_command(output))
     return status
 
@@ -173,7 +173,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--output", type=Path, help="default: the model's file, with .tflite at its end"
     )
-    add_options(parser, "dataset")
+    add_options(parser, "dataset", "no-next")
     parser.add_argument("--images", type=Path, help="folder of class folders for the gate instead")
     for word, meaning in WORDS.items():
         parser.add_argument(f"--{word}", help=meaning)

@@ -11,4 +11,9 @@ EXAMPLES = REPOSITORY / "examples"  # images of the checkout
 def example_image(folder: Path = EXAMPLES) -> Path:
     """Return the image that commands take by default: the release's, or the first that is there."""
     release = folder / "pants.jpg"
-    return release if release.is_file() else min(folder.iterdir(), default=release)
+    return release if release.is_file() else min(example_images(folder), default=release)
+
+
+def example_images(folder: Path = EXAMPLES) -> list[Path]:
+    """Return all example images, sorted. A Mac's folder may hold a hidden file beside them."""
+    return sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))

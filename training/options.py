@@ -24,6 +24,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
     # for Split.subsample
     "limit": {"type": int, "default": 0, "help": "images per split, for a quick try; 0 for all"},
+    "no-next": {"action": "store_true", "help": "do not name the next command, as in make model"},
     "runs": {"type": Path, "default": Path("runs"), "help": "folder of all runs; default: runs"},
 }
 

@@ -11,7 +11,7 @@ import keras
 from training.archive import HASH_DIGITS, RELEASES, read_release
 from training.config import TrainConfig
 from training.data.imagenet import find_weights
-from training.errors import WeightsError
+from training.errors import ConfigError, WeightsError
 from training.files import replacing, write_json
 from training.fit.backbone import (
     arrays_sha256,
@@ -23,6 +23,7 @@ from training.fit.backbone import (
     weights_sha256,
     with_probabilities,
 )
+from training.fit.run_folder import STARTED
 from training.options import add_options
 
 RUNS = Path("runs")
@@ -58,10 +59,14 @@ def restore(
         the same. The bytes of ``model.keras`` are not: Keras dates the file.
 
     Raises:
-        ConfigError: the release does not exist, or its files do not belong together.
+        ConfigError: the release does not exist, its files do not belong together, or the folder
+            holds a run of ``train``.
         WeightsError: the ImageNet weights are missing, or the run began with other ones.
     """
     facts, arrays = read_release(version, releases)
+    folder = runs / f"release-{version}"
+    if (folder / STARTED).is_file():
+        raise ConfigError(f"{folder} holds a training of this name. Rename or remove it")
     config = TrainConfig.from_dict(facts["config"])
     keras.utils.clear_session()  # an artifact holds the numbers of unnamed layers
     height, width = config.input.height, config.input.width
@@ -79,7 +84,6 @@ def restore(
         )
     assign_weights(network.whole, arrays)
     model = with_probabilities(network.whole, facts["report"]["temperature"])
-    folder = runs / f"release-{version}"
     write_json(folder / "config.json", facts["config"])
     write_json(folder / "report.json", facts["report"])
     with replacing(folder / "model.keras") as unfinished:

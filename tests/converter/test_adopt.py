@@ -197,6 +197,7 @@ def test_a_new_version_records_the_named_data_set_again(checkout, screws, newer,
 
 def test_a_new_version_keeps_examples_and_words(checkout, screws, newer):
     apply(plan(screws, None, checkout))
+    (checkout.examples / ".DS_Store").write_bytes(b"of a Mac")
     before = contents(checkout.root)
 
     apply(plan(newer, None, checkout))

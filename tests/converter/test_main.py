@@ -51,6 +51,8 @@ def test_a_passed_gate_writes_artifact_and_report_beside_the_model(
     report = json.loads(output.with_name("model.parity.json").read_text())
     assert report["passed"] is True
     assert report["figures"]["images"] == 9 + 12
+    assert run(model, *words, "--no-next") == 0
+    assert "Next:" not in capsys.readouterr().out
     files = {path.name for path in output.parent.iterdir() if path.stem.startswith("model")}
     assert files == {"model.keras", "model.parity.json", "model.tflite"}
 

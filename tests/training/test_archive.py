@@ -176,6 +176,16 @@ def test_a_taken_version_keeps_its_name_and_report(world, released):
     assert (released / "1.2.0.json").read_bytes() == before
 
 
+def test_a_training_of_the_name_of_a_release_is_not_replaced(world, released, tmp_path):
+    (tmp_path / "release-1.2.0").mkdir()
+    (tmp_path / "release-1.2.0" / "started.json").write_text("{}")
+
+    with pytest.raises(ConfigError, match=r"release-1\.2\.0 holds a training of this name"):
+        restore("1.2.0", weights=world["weights"], releases=released, runs=tmp_path)
+
+    assert len(list((tmp_path / "release-1.2.0").iterdir())) == 1
+
+
 def test_an_unknown_release_and_a_changed_file_are_refused(world, released, tmp_path):
     with pytest.raises(ConfigError, match=r"no release '9\.9\.9'. There are: 1\.2\.0"):
         restore("9.9.9", weights=world["weights"], releases=released, runs=tmp_path)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
+import pytest
 from PIL import Image
 
+from tests.support.colours import printed_error
+from training.commands import main
 from training.experiments import feature_maps
 
 
@@ -40,3 +45,26 @@ def test_three_rows_show_block_2_block_14_and_the_map_over_the_image():
     assert over[75, 5, 0] > 100  # the colour of the map lies on the left
     assert over[75, 145, 0] == 0
     assert feature_maps.caption(14, late) == "Block 14: 4 of 2,048 feature maps, 2x2"
+
+
+@pytest.mark.training
+def test_a_run_without_an_activation_map_is_refused(tmp_path, capsys):
+    import keras
+
+    keras.Sequential(
+        [
+            keras.Input((8, 8, 3)),
+            keras.layers.GlobalAveragePooling2D(name="pool"),
+            keras.layers.Dense(4, name="inner"),
+            keras.layers.Dense(2, name="logits"),
+        ]
+    ).save(tmp_path / "model.keras")
+    described = {"name": "x", "version": "1", "labels": ["a", "b"]}
+    size = {"height": 8, "width": 8}
+    (tmp_path / "config.json").write_text(json.dumps({**described, "input": size}))
+
+    assert main(["feature-maps", str(tmp_path), f"--out={tmp_path / 'out.png'}"]) == 2
+    assert "has no activation map: it has a dense layer before the last" in printed_error(capsys)
+    assert main(["feature-maps", str(tmp_path / "model.tflite")]) == 2
+    assert "no model at" in printed_error(capsys)
+    assert not (tmp_path / "out.png").exists()

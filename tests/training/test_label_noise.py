@@ -25,6 +25,13 @@ def test_fewer_than_two_folds_are_refused(folds: int) -> None:
     assert main(["label-noise", f"--folds={folds}"]) == 2
 
 
+def test_images_smaller_than_the_network_takes_are_refused(
+    drawings: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["label-noise", "--size=70", f"--dataset={drawings}"]) == 2
+    assert "size must be 71 or more. Received: 70" in capsys.readouterr().err
+
+
 def test_suspects_are_those_that_another_class_fits_better_worst_first() -> None:
     files = [f"train/{'ab'[i]}/{n}.jpg" for n, i in enumerate([0, 0, 1, 1])]
     probabilities = np.array([[0.9, 0.1], [0.4, 0.6], [0.95, 0.05], [0.5, 0.5]])

@@ -7,6 +7,7 @@ Xception itself.
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import multiprocessing
 import os
@@ -302,26 +303,29 @@ def test_folds_judge_every_image_once_by_people_never_seen(
     senders.write_text("image,sender\n" + "".join(rows))
     config = tmp_path / "head.toml"
     config.write_text(
-        f'name = "judged"\nsize = {SIZE}\nfirst_trainable_block = 15\nviews = 1\nepochs = 1\n'
+        f'name = "judged-1.5"\nsize = {SIZE}\nfirst_trainable_block = 15\nviews = 1\nepochs = 1\n'
         "batch_size = 8\nlearning_rate = 0.1\nmixup_alpha = 0.0\nwarmup_epochs = 0\n"
     )
     command = ["folds", str(config), "--folds=2", f"--groups={senders}", f"--runs={tmp_path}",
                f"--dataset={drawings}", f"--backbone-weights={weights}",
                f"--out={tmp_path / 'out'}"]  # fmt: skip
 
+    assert main([*command, "--against=absent.npz"]) == 2
+    assert "absent.npz is no result of `folds`" in printed_error(capsys)
+    assert list(tmp_path.glob("judged*")) == []  # refused before anything is trained
     assert main(command) == 0
 
-    judged = read_judged(tmp_path / "out" / "judged.npz")
+    judged = read_judged(tmp_path / "out" / "judged-1.5.npz")
     assert len(judged.labels) == len(images) == 87
     for group in set(judged.groups):
         assert len(set(judged.folds[judged.groups == group])) == 1
-    result = json.loads((tmp_path / "out" / "judged.json").read_text())
+    result = json.loads((tmp_path / "out" / "judged-1.5.json").read_text())
     assert result["kind"] == "final"
     assert result["groups"] == 20
     assert result["correct"] == int(judged.correct.sum())
     low, high = result["accuracy_interval_95_over_groups"]
     assert low - 1e-9 <= result["accuracy"] <= high + 1e-9
-    assert main([*command, f"--against={tmp_path / 'out' / 'judged.npz'}"]) == 0
+    assert main([*command, f"--against={tmp_path / 'out' / 'judged-1.5.npz'}"]) == 0
     assert "more than the other: +0.0000" in capsys.readouterr().out
     senders.write_text("image,sender\n" + "".join(rows[1:]))
     assert main([*command, "--only=0"]) == 2
@@ -566,6 +570,23 @@ def test_an_unreadable_image_amid_an_epoch_is_one_sentence_and_leaves_no_process
     assert multiprocessing.active_children() == []
 
 
+def test_a_disk_that_is_full_amid_an_epoch_is_one_sentence(
+    tmp_path: Path, drawings: Path, weights: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    def vary(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("training.data.training_batches.vary_images", vary)
+    monkeypatch.setattr("training.data.training_batches.MAX_THREADED_CORES", 1024)
+    monkeypatch.chdir(tmp_path)
+
+    options = {"first_trainable_block": 1, "augmentation": "strong", "batch_size": 2}
+    assert main(command(drawings, weights, name="x", epochs=1, **options)) == 1
+
+    assert "No space left on device. What was finished is kept" in printed_error(capsys)
+
+
 def test_an_unreadable_image_is_named_and_what_was_finished_kept(
     tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -664,8 +685,8 @@ def test_an_unsplit_folder_is_split_in_the_runs_folder_and_trained(
     assert find_dataset(folder, model=tmp_path / "runs" / "mine") == (
         tmp_path / "runs" / "mine" / "images"
     )
-    assert main(arguments) == 0
-    assert "is finished; nothing was trained" in capsys.readouterr().out
+    assert main([*arguments, "--no-next"]) == 0
+    assert capsys.readouterr().out.endswith("is finished; nothing was trained\n")
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from lambda_function import EXAMPLES, REPOSITORY
 from training.data.images import load_image
+from training.errors import ModelFileError
 from training.evaluation.loaded_model import load_model
 from training.evaluation.overlay import overlay
 from training.files import replacing
@@ -34,12 +35,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(parsed: argparse.Namespace) -> None:
-    """Run the network on one image and write the drawing."""
+    """Run the network on one image and write the drawing.
+
+    Raises:
+        ModelFileError: there is no model, or it has no activation map.
+    """
     import keras
 
-    described = load_model(parsed.run_folder)
+    file = parsed.run_folder / "model.keras"
+    described = load_model(file)
+    if described.activation_maps is None:
+        raise ModelFileError(
+            f"{file} has no activation map: it has a dense layer before the last one. Name a run "
+            "of `train` with --inner-units 0"
+        )
     tensor = load_image(parsed.image, described.input)[np.newaxis]
-    model = keras.models.load_model(parsed.run_folder / "model.keras", compile=False)
+    model = keras.models.load_model(file, compile=False)
     ends = [model.get_layer("block2_pool").output, model.get_layer("pool").input, model.output]
     early, late, scores = map(np.asarray, keras.Model(model.input, ends).predict_on_batch(tensor))
     best = int(scores[0].argmax())

@@ -81,15 +81,16 @@ def run(parsed: argparse.Namespace) -> None:
     """Train the missing folds, and write and print the figures."""
     stages = [read_toml(file) for file in parsed.config]
     name = str(stages[-1].get("name", parsed.config[-1].stem))
+    other = read_judged(parsed.against) if parsed.against else None  # before hours go by
     judged = judge(stages, parsed)
     result = describe(judged, parsed)
-    if parsed.against:
-        result["difference"] = compare(judged, read_judged(parsed.against))
-    base = parsed.out / name
-    write_judged(judged, base.with_suffix(".npz"))
-    write_json(base.with_suffix(".json"), {**result, "provenance": provenance()})
+    if other:
+        result["difference"] = compare(judged, other)
+    figures, predictions = parsed.out / f"{name}.json", parsed.out / f"{name}.npz"
+    write_judged(judged, predictions)
+    write_json(figures, {**result, "provenance": provenance()})
     print(as_text(name, result))
-    print(f"wrote {base.with_suffix('.json')} and {base.with_suffix('.npz')}")
+    print(f"wrote {figures} and {predictions}")
 
 
 def judge(stages: list[dict[str, Any]], parsed: argparse.Namespace) -> Judged:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lambda_function.metadata import InputSpec
-from training.config import check_ranges
+from training.config import check_range, check_ranges
 from training.data.dataset import Split, load_split
 from training.data.features import extract
 from training.fit.backbone import build_backbone, weights_sha256
@@ -92,8 +92,12 @@ def pooled_features(
         views: of each training image, see ``augment``.
         limit: use about so many images of each split, for a quick try. 0 for all.
         seed: of the augmentation.
+
+    Raises:
+        ConfigError: the images are too small for Xception.
     """
     started = time.monotonic()
+    check_range("size", min(spec.height, spec.width))
     training = load_split(dataset, "train").subsample(limit)
     validation = load_split(dataset, "validation", training.class_names).subsample(limit)
     base = frozen_base(spec, weights)

@@ -51,6 +51,7 @@ def fit(
     Raises:
         ConfigError: the loss became NaN or infinite, the saved state is damaged, or memory ran out.
         DatasetError: an image cannot be read.
+        OSError: a file cannot be written, as on a full disk.
     """
     model.compile(
         optimizer=build_optimizer(config, len(dataset), model),
@@ -95,7 +96,7 @@ def fit(
                 verbose=0,
             )
     except Exception as error:  # of the backend, which has its own classes
-        if isinstance(dataset.error, ConfigError | DatasetError):
+        if isinstance(dataset.error, ConfigError | DatasetError | OSError):
             raise dataset.error from error
         if "RESOURCE_EXHAUSTED" not in str(error) and not isinstance(error, MemoryError):
             raise

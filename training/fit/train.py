@@ -64,7 +64,7 @@ RUNS = Path("runs")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options: the sources, and one option per setting of a run."""
-    add_options(parser, "dataset", "groups", "backbone-weights", "limit", "runs")
+    add_options(parser, "dataset", "groups", "backbone-weights", "limit", "runs", "no-next")
     parser.add_argument("--licence", default=NOT_STATED, help="of the weights, an SPDX identifier")
     parser.add_argument("--cache", type=Path, default=CACHE, help="of activations, gigabytes")
     add_setting_options(parser)
@@ -94,8 +94,9 @@ def run(parsed: argparse.Namespace) -> None:
             licence=parsed.licence,
             dataset_name=named.resolve().name,
         )
-    model, images = (shlex.quote(str(path)) for path in (folder / run_folder.MODEL, named))
-    print(f"Next: make convert MODEL={model} DATASET={images}")
+    if not parsed.no_next:
+        model, images = (shlex.quote(str(path)) for path in (folder / run_folder.MODEL, named))
+        print(f"Next: make convert MODEL={model} DATASET={images}")
 
 
 def train(
