@@ -27,7 +27,7 @@ from PIL import Image
 from converter.errors import AdoptionError, PublishError
 from converter.publish import passed_gate
 from converter.reference import output_in_words
-from lambda_function import REPOSITORY, SHIPPED_MODEL, example_image
+from lambda_function import REPOSITORY, SHIPPED_MODEL, example_image, example_images
 from lambda_function.classifier import Classifier
 from lambda_function.errors import ServiceError
 from lambda_function.images.decode import decode_image, preprocess
@@ -227,8 +227,7 @@ def _new_version(
     classifier: Classifier, model: Path, checkout: Checkout, dataset: Path | None
 ) -> Changes:
     """Keep examples and texts, record the predictions again, and clear the card's figures."""
-    paths = sorted(path for path in checkout.examples.iterdir() if path.is_file())
-    images = {path.name: path.read_bytes() for path in paths}
+    images = {path.name: path.read_bytes() for path in example_images(checkout.examples)}
     changes: Changes = {checkout.golden / "examples.json": golden(classifier, images)}
     record = checkout.golden / "dataset.json"
     if record.is_file():
@@ -244,7 +243,7 @@ def _new_version(
         )
     card = checkout.root / "MODEL_CARD.md"
     try:
-        text = replace_marked(card.read_text(), MARKS, _figures(model))
+        text = replace_marked(card.read_text(encoding="utf-8"), MARKS, _figures(model))
     except ValueError as error:
         raise AdoptionError(f"{checkout.shown(card)} cannot be filled: {error}") from error
     return {**changes, card: text.encode()}
@@ -259,8 +258,7 @@ def _new_model(
 ) -> Changes:
     """Replace everything that speaks of the old model."""
     name, data = _example(example)
-    old = [path for path in checkout.examples.iterdir() if path.is_file()]
-    changes: Changes = dict.fromkeys(old)
+    changes: Changes = dict.fromkeys(example_images(checkout.examples))
     changes |= {
         checkout.examples / name: data,
         checkout.golden / "examples.json": golden(classifier, {name: data}),
@@ -270,13 +268,13 @@ def _new_model(
         changes[checkout.golden / "dataset.json"] = None
     page = checkout.root / "lambda_function" / "http" / "page.html"
     script = f"// examples/{name}, made small.\nconst EXAMPLE_WEBP = '{_small_copy(data)}';"
-    changes[page] = _PAGE_EXAMPLE.sub(lambda _: script, page.read_text()).encode()
+    changes[page] = _PAGE_EXAMPLE.sub(lambda _: script, page.read_text(encoding="utf-8")).encode()
     shown = checkout.shown(example_image(checkout.examples))
     for path in (checkout.root / "template.yaml", checkout.root / "docs" / "deploy.md"):
-        text = path.read_text().replace(shown, f"examples/{name}")
+        text = path.read_text(encoding="utf-8").replace(shown, f"examples/{name}")
         changes[path] = _without_costs(text).encode()
     readme = checkout.root / "README.md"
-    changes[readme] = _readme(readme.read_text(), classifier, name, data).encode()
+    changes[readme] = _readme(readme.read_text(encoding="utf-8"), classifier, name, data).encode()
     return changes
 
 

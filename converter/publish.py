@@ -24,7 +24,7 @@ from converter.errors import PublishError
 from lambda_function import SHIPPED_MODEL
 from lambda_function.classifier import Classifier
 from lambda_function.fetching.s3 import NO_CREDENTIALS
-from training.files import file_name
+from training.files import file_name, read_json
 
 LATEST = "latest.json"
 _DESTINATION = re.compile(r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:/(?P<prefix>.*))?")
@@ -131,7 +131,7 @@ def passed_gate(path: Path, digest: str) -> dict[str, Any]:
     """
     file = path.with_suffix(".parity.json")
     try:
-        report = json.loads(file.read_text())
+        report = read_json(file)
         found, passed = report["artifact_sha256"], report["passed"]
         _ = report["images"], report["figures"]
     except FileNotFoundError as error:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.errors import ConfigError
+from training.files import read_json
 
 RELEASES = Path(__file__).resolve().parent / "releases"
 HASH_DIGITS = 16  # of a hash in a message
@@ -47,7 +47,7 @@ def read_release(
     if not (description.is_file() and file.is_file()):
         known = sorted(path.stem for path in releases.glob("*.json")) or ["none"]
         raise ConfigError(f"there is no release {version!r}. There are: {', '.join(known)}")
-    facts = json.loads(description.read_text())
+    facts = read_json(description)
     state = file.read_bytes()
     received = hashlib.sha256(state).hexdigest()
     if received != facts["npz_sha256"]:

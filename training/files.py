@@ -42,6 +42,16 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
+def read_json(path: Path) -> Any:
+    """Return what a JSON file holds. It is UTF-8, whatever the system's encoding is.
+
+    Raises:
+        ValueError: it is not JSON.
+        OSError: it cannot be read.
+    """
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
     """Write a table, whole or not at all.
 
@@ -62,12 +72,13 @@ def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str
 
     Args:
         columns: their titles. A title that ends with a colon is aligned to the right.
-        rows: one sequence of cells per line.
+        rows: one sequence of cells per line. A bar in a cell, as of a class name, is escaped.
     """
     titles = [title.removesuffix(":") for title in columns]
     marks = ["---:" if title.endswith(":") else "---" for title in columns]
     lines = [titles, marks, *rows]
-    return "".join(f"| {' | '.join(str(cell) for cell in line)} |\n" for line in lines)
+    cells = ([str(cell).replace("|", r"\|") for cell in line] for line in lines)
+    return "".join(f"| {' | '.join(line)} |\n" for line in cells)
 
 
 def file_name(text: str, otherwise: str) -> str:

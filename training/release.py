@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import hashlib
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from training.config import TrainConfig
 from training.data.folds import refuse_fold
 from training.data.imagenet import find_weights
 from training.errors import ConfigError
-from training.files import replacing, sha256_of, write_json
+from training.files import read_json, replacing, sha256_of, write_json
 from training.fit.backbone import (
     arrays_sha256,
     build_backbone,
@@ -116,7 +115,7 @@ def _refuse_taken(arrays: Path, state: bytes, description: Path, facts: dict[str
         raise ConfigError(f"{arrays.name} holds another model already. Choose another version.")
     if not description.is_file():
         return
-    kept = json.loads(description.read_text())
+    kept = read_json(description)
     if kept != facts:
         parts = sorted(key for key in facts if kept.get(key) != facts[key])
         raise ConfigError(
@@ -129,9 +128,7 @@ def _read_run(run: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     for name in ("model.keras", "config.json", "report.json"):
         if not (run / name).is_file():
             raise ConfigError(f"{run} holds no finished run: {name} is missing")
-    described, report = (
-        json.loads((run / name).read_text()) for name in ("config.json", "report.json")
-    )
+    described, report = (read_json(run / name) for name in ("config.json", "report.json"))
     refuse_fold(described, run)
     return described, report
 

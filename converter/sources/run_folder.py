@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ from converter.errors import SourceError
 from converter.sources.source import Source
 from converter.sources.tflite_file import starts_as_tflite
 from lambda_function.metadata import InputSpec, MetadataError, ModelMetadata
-from training.files import sha256_of
+from training.files import read_json, sha256_of
 
 # What the metadata says in a field of its own.
 _OWN_FIELDS = frozenset(
@@ -83,7 +82,7 @@ def _load(path: Path) -> Any:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        fields = json.loads(path.read_text())
+        fields = read_json(path)
     except FileNotFoundError as error:
         raise SourceError(
             f"{path} is missing: a run folder describes its model in config.json and report.json. "

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
-from training.files import file_name, replacing, write_csv
+from tests.support.processes import run_python
+from training.files import file_name, markdown_table, replacing, write_csv, write_json
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
@@ -56,6 +58,23 @@ def test_the_temporary_name_keeps_the_ending(tmp_path: Path) -> None:
 )
 def test_any_text_gives_a_file_name(text: str, name: str) -> None:
     assert file_name(text, "model") == name
+
+
+def test_labels_are_read_right_whatever_the_encoding_of_the_system_is(tmp_path: Path) -> None:
+    write_json(tmp_path / "config.json", ["Stöckelschuh"])
+    code = "import sys, pathlib; from training.files import read_json; "
+    code += "print(ascii(read_json(pathlib.Path(sys.argv[1]))[0]))"
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+
+    done = run_python("-c", code, tmp_path / "config.json", env={**os.environ, **ascii_only})
+
+    assert done.stdout == "'St\\xf6ckelschuh'\n", done.stderr
+
+
+def test_a_bar_in_a_class_name_makes_no_column_of_a_table() -> None:
+    table = markdown_table(["class", "images:"], [["nut|bolt", 3]])
+
+    assert table == "| class | images |\n| --- | ---: |\n| nut\\|bolt | 3 |\n"
 
 
 def test_a_table_is_written_with_its_columns_in_order(tmp_path: Path) -> None:

@@ -11,7 +11,6 @@ serving code's preprocessing, delete ``.cache/features``.
 from __future__ import annotations
 
 import errno
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ from training.config import fingerprint
 from training.data.dataset import Split
 from training.data.images import batches
 from training.devices import predict
-from training.files import write_json
+from training.files import read_json, write_json
 
 CACHE = Path(".cache") / "features"
 CHUNK = 64  # images between two notes of progress. A kill loses at most these
@@ -67,7 +66,7 @@ def extract(
     data, progress = folder / "activations.npy", folder / "progress.json"
     shape = (len(split), *frozen.output.shape[1:])
     both = data.exists() and progress.exists()
-    done = json.loads(progress.read_text())["done"] if both else 0
+    done = read_json(progress)["done"] if both else 0
     mode = "r+" if done else "w+"
     if done < len(split):
         activations = _open_activations(data, mode, shape)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import csv
 import dataclasses
-import json
 import os
 import shlex
 import shutil
@@ -36,7 +35,7 @@ from training.data.dataset import (
 )
 from training.data.duplicates import Comparison, Pair, compare_images, group_images
 from training.errors import ConfigError, DatasetError
-from training.files import write_json
+from training.files import read_json, write_json
 from training.options import add_options
 
 VALIDATION_SHARE, TEST_SHARE = 0.2, 0.0
@@ -238,7 +237,7 @@ def split_for_run(root: Path, folder: Path, groups: dict[str, str] | None = None
     ]  # fmt: skip
     source = fingerprint([*files, groups] if groups else files)
     if images.is_dir():
-        recorded = json.loads(record.read_text()) if record.is_file() else {}
+        recorded = read_json(record) if record.is_file() else {}
         if recorded.get("source") != source:
             raise ConfigError(
                 f"{images} was split from other images than those of {root}, or by other groups. "

@@ -7,7 +7,6 @@ Keras. A ``.keras`` file is read with the ``config.json`` beside it.
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +21,7 @@ from lambda_function.metadata import InputSpec
 from training.data.dataset import Split
 from training.data.images import batches
 from training.errors import ModelFileError
-from training.files import sha256_of
+from training.files import read_json, sha256_of
 
 SUM_TOLERANCE = 0.02  # of a row of probabilities; the softmax of integer models is that exact
 
@@ -201,7 +200,7 @@ def _read_beside(file: Path, name: str) -> dict[str, Any]:
     if not beside.is_file():
         raise ModelFileError(f"{file} says nothing about its labels and size: no {name} beside it")
     try:
-        fields: dict[str, Any] = json.loads(beside.read_text())
+        fields: dict[str, Any] = read_json(beside)
     except ValueError as error:
         raise ModelFileError(f"{beside} is not JSON: {error}") from error
     return fields

@@ -7,13 +7,12 @@ yet: its card says "not measured". ``--into MODEL_CARD.md`` puts the tables betw
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
 from training.errors import ModelFileError
 from training.evaluation.loaded_model import load_model
-from training.files import markdown_table, replace_marked, write_text
+from training.files import markdown_table, read_json, replace_marked, write_text
 
 MARKS = ("<!-- figures:begin -->", "<!-- figures:end -->")
 NOT_MEASURED = "not measured"
@@ -133,8 +132,8 @@ def _read(file: Path) -> dict[str, Any]:
     if not file.is_file():
         raise ModelFileError(f"no report at {file}: `evaluate` writes it")
     try:
-        report = json.loads(file.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        report = read_json(file)
+    except ValueError as error:
         raise ModelFileError(f"{file} is not JSON: {error}") from error
     if not (isinstance(report, dict) and report.get("models") and "provenance" in report):
         raise ModelFileError(
@@ -148,6 +147,6 @@ def _fill(page: Path, text: str) -> str:
     if not page.is_file():
         raise ModelFileError(f"no file at {page} to put the figures into")
     try:
-        return replace_marked(page.read_text(), MARKS, text.strip("\n"))
+        return replace_marked(page.read_text(encoding="utf-8"), MARKS, text.strip("\n"))
     except ValueError as error:
         raise ModelFileError(f"{page} has no place for the figures: {error}") from error

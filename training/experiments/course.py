@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import os
 import signal
 import subprocess
@@ -49,7 +48,7 @@ from training.experiments.head_run import write_head_run
 from training.experiments.heads import HeadConfig, PooledFeatures, pooled_features, train_head
 from training.experiments.plots import image_grid, learning_curves
 from training.experiments.searches import report, run_trials
-from training.files import replace_marked, write_json, write_text
+from training.files import read_json, replace_marked, write_json, write_text
 from training.options import add_options
 from training.provenance import command, provenance
 
@@ -86,7 +85,7 @@ def run(parsed: argparse.Namespace) -> None:
         text = table(parsed.results or RESULTS)
         print(text)
         if parsed.write:
-            write_text(README, replace_marked(README.read_text(), MARKS, text))
+            write_text(README, replace_marked(README.read_text(encoding="utf-8"), MARKS, text))
         return
     chosen = choose_steps(parsed.step)
     if chosen != ("look",) or not parsed.image:
@@ -452,5 +451,5 @@ def _earlier_result(folder: Path) -> dict[str, Any]:
     if not result.is_file():
         raise ConfigError(f"{folder} is finished; remove it to see this step again")
     print(f"{folder} is finished, so nothing was killed; remove it to see this step again")
-    earlier: dict[str, Any] = json.loads(result.read_text())  # with its own date and commit
+    earlier: dict[str, Any] = read_json(result)  # with its own date and commit
     return earlier

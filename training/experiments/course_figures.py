@@ -8,12 +8,11 @@ test accuracy of the final model at 299 px.
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
 from lambda_function import REPOSITORY
-from training.files import markdown_table
+from training.files import markdown_table, read_json
 
 RESULTS = REPOSITORY / "benchmarks" / "results" / "course"
 README = REPOSITORY / "README.md"
@@ -84,7 +83,7 @@ def table(results: Path) -> str:
     rows = []
     for number, (name, title, course) in enumerate(STEPS, 1):
         file = results / f"{name}.json"
-        result = json.loads(file.read_text()) if file.is_file() else {}
+        result = read_json(file) if file.is_file() else {}
         ours = _cell(result.get("ours", "not measured yet")) + on_test.get(name, "")
         command = f"`python -m training steps {name}`"
         rows.append([f"{number}. {title}", command, _cell(result.get("course") or course), ours])
@@ -101,7 +100,7 @@ def _figures_on_test(file: Path) -> dict[str, str]:
     """Return what to add to a step's cell: the course's recipe, and this project's release."""
     if not file.is_file():
         return {}
-    measured = json.loads(file.read_text())["handlers"]
+    measured = read_json(file)["handlers"]
     cells = {}
     if course := measured.get("course"):
         cells["larger"] = f", {course['accuracy']:.4f} (test)"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import time
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from training.evaluation.metrics import wilson_interval
 from training.experiments.course_figures import Search
 from training.experiments.heads import HeadConfig, PooledFeatures, train_head
 from training.experiments.plots import learning_curves
-from training.files import markdown_table, write_json, write_text
+from training.files import markdown_table, read_json, write_json, write_text
 
 SHOWN_SETTINGS = ("learning_rate", "inner_units", "dropout", "batch_size")
 
@@ -52,7 +51,7 @@ def run_trials(
                 _, history = train_head(features, config, on_epoch_end=bar.update)
                 seconds = round(time.monotonic() - started, 2)
                 write_json(file, {"config": settings, "history": history, "seconds": seconds})
-            rows.append(json.loads(file.read_text()))
+            rows.append(read_json(file))
     return rows
 
 

@@ -12,7 +12,6 @@ runs/<name>/started.json    everything that decides the result, written before t
 from __future__ import annotations
 
 import dataclasses
-import json
 import unicodedata
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from training.config import TrainConfig, fingerprint
 from training.data.dataset import Split
 from training.data.folds import Fold, refuse_fold
 from training.errors import ConfigError
-from training.files import replacing, sha256_of, write_json
+from training.files import read_json, replacing, sha256_of, write_json
 from training.fit.checkpoints import STATE
 
 STARTED = "started.json"
@@ -108,7 +107,7 @@ def check_settings(folder: Path, wanted: dict[str, Any]) -> None:
                 f"{folder} holds a model that `train` did not make: {STARTED} is missing. {remedy}"
             )
         return
-    recorded = json.loads(file.read_text())
+    recorded = read_json(file)
     compared = (recorded.keys() | wanted.keys()) - (BEGUN_WITH if is_finished(folder) else set())
     pairs = {key: (recorded.get(key), wanted.get(key)) for key in sorted(compared)}
     differences = [
@@ -134,7 +133,7 @@ def read_config(folder: Path) -> tuple[TrainConfig, dict[str, Any]]:
     file = folder / "config.json"
     if not file.is_file():
         raise ConfigError(f"{folder} holds no training run: {file.name} is missing")
-    fields = json.loads(file.read_text())
+    fields = read_json(file)
     return TrainConfig.from_dict(fields), fields
 
 
