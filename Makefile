@@ -136,12 +136,13 @@ emulate: $(VENVS)/test/.ok ## run the handler under Lambda's emulator: PORT=8080
 BUILD_ARGUMENT = $(if $($(1)),--build-arg $(1)="$$$(1)")
 image: ## build the container image (5 min): MODEL=... ARCH=arm64 BASE_IMAGE=... BOTO3=locked HEIC=0
 	@# Lambda refuses an index of image and attestation. Another model needs a folder of its own.
-	@set -e; context=.; if [ -n "$$MODEL" ]; then \
+	@$(PYTHON) $(CHECK_PYTHON)
+	@set -e; name="$$($(PYTHON) -m deploy.image.names $${MODEL:+"$$MODEL"})"; context=.; if [ -n "$$MODEL" ]; then \
 	  [ -f "$$MODEL" ] || { echo "There is no model $$MODEL. MODEL= names a .tflite file" >&2; exit 1; }; \
 	  context=$$(mktemp -d); trap 'rm -r "$$context"' EXIT; \
 	  cp -r Dockerfile .dockerignore lambda_function requirements deploy "$$context"; \
 	  cp "$$MODEL" "$$context/lambda_function/model.tflite"; fi; \
-	BUILDX_NO_DEFAULT_ATTESTATIONS=1 docker build --platform linux/$(if $(filter arm64,$(ARCH)),arm64,amd64) $(foreach name,BASE_IMAGE REQUIREMENTS BOTO3 HEIC,$(call BUILD_ARGUMENT,$(name))) --tag "$$($(PYTHON) -m deploy.image.names $${MODEL:+"$$MODEL"})" "$$context"
+	BUILDX_NO_DEFAULT_ATTESTATIONS=1 docker build --platform linux/$(if $(filter arm64,$(ARCH)),arm64,amd64) $(foreach name,BASE_IMAGE REQUIREMENTS BOTO3 HEIC,$(call BUILD_ARGUMENT,$(name))) --tag "$$name" "$$context"
 
 ##@ Train
 

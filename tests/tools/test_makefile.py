@@ -121,6 +121,21 @@ def test_what_the_makefile_does_not_know_or_lacks_is_refused(
     assert said in ended.stderr
 
 
+@pytest.mark.parametrize("failing", ["-c", "-m"])  # the check of the version, the image's name
+def test_an_image_is_not_built_without_a_name(tmp_path: Path, failing: str) -> None:
+    for name, line in (
+        ("docker", "echo built"),
+        ("old", f'[ "$1" != {failing} ] || {{ echo too old >&2; exit 1; }}'),
+    ):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{line}\n")
+        (tmp_path / name).chmod(0o755)
+
+    ended = make("image", f"PYTHON={tmp_path}/old", PATH=f"{tmp_path}:{os.environ['PATH']}")
+
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert "too old" in ended.stderr
+
+
 @pytest.mark.parametrize("target", sorted(makefile.targets()))
 def test_a_target_accepts_the_variables_of_its_recipe_and_no_others(
     environments: Path, target: str
