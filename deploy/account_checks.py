@@ -214,22 +214,25 @@ def check_concurrency(quota: Quota | str, parameters: Mapping[str, str]) -> Find
     return Finding("ok", f"{quota.total} requests at once, {quota.free} of them not reserved")
 
 
-def propose_ceiling(quota: Quota | str, defaults: Mapping[str, str]) -> dict[str, str]:
+def propose_ceiling(
+    quota: Quota | str, defaults: Mapping[str, str], reserved: str = ""
+) -> dict[str, str]:
     """Return the parameters that keep a new stack's bill below a ceiling.
 
     Args:
         quota: what ``read_quota`` returned.
         defaults: all parameters of the template.
+        reserved: ReservedConcurrency, if the user names it.
 
     Returns:
         Only what differs from the defaults. Nothing where the quota is not known.
     """
     if isinstance(quota, str):
         return {}
-    reserved = min(CEILING, quota.reservable)
-    at_once = reserved or quota.total
+    ceiling = int(reserved) if reserved.isdecimal() else min(CEILING, quota.reservable)
+    at_once = ceiling or quota.total
     proposed = {
-        "ReservedConcurrency": reserved,
+        "ReservedConcurrency": ceiling,
         "ThrottleRate": min(int(defaults["ThrottleRate"]), int(at_once / USUAL_REQUEST_S) or 1),
         "ThrottleBurst": min(int(defaults["ThrottleBurst"]), at_once or 1),
     }

@@ -106,12 +106,10 @@ def choose_parameters(
     parameters = effective_parameters(target, account.deployed, template["Parameters"])
     if not account.is_reachable or account.deployed is not None:
         return parameters, {}
-    defaults = with_defaults({}, template)
-    chosen = {
-        name: value
-        for name, value in account_checks.propose_ceiling(account.quota, defaults).items()
-        if name not in parameters
-    }
+    proposed = account_checks.propose_ceiling(
+        account.quota, with_defaults({}, template), parameters.get("ReservedConcurrency", "")
+    )
+    chosen = {name: value for name, value in proposed.items() if name not in parameters}
     return {**parameters, **chosen}, chosen
 
 

@@ -167,6 +167,22 @@ def test_a_ceiling_that_was_named_or_is_deployed_stays() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("reserved", "throttle"),
+    [
+        ("5", {"ThrottleRate": "12", "ThrottleBurst": "5"}),  # 5 at once, of 0.4 s each
+        ("500", {}),  # so the template's 20 a second and 40 at once fit
+        ("0", {}),
+        ("many", {"ThrottleBurst": "20"}),  # its own check stops it
+    ],
+)
+def test_the_throttle_follows_a_ceiling_that_was_named(
+    reserved: str, throttle: dict[str, str]
+) -> None:
+    expected = {"ReservedConcurrency": reserved, **throttle}
+    assert chosen(FakeSession(), ReservedConcurrency=reserved) == expected
+
+
 def test_an_account_that_can_reserve_nothing_gets_no_ceiling() -> None:
     assert chosen(accounts()["new, quota 10"]) == {"ThrottleBurst": "10"}
 
