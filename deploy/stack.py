@@ -30,6 +30,7 @@ from lambda_function.fetching.s3 import NO_CREDENTIALS
 TEMPLATE = REPOSITORY / "template.yaml"
 CONFIG = REPOSITORY / "samconfig.toml"
 STACK_FILES = REPOSITORY / "deploy" / "stacks"
+OURS = "# Written by `make deploy`"
 NO_REGION = "No region is chosen. Set AWS_REGION, or run `aws configure`."
 # A change set was made for the stack and never executed: nothing exists yet.
 NEVER_CREATED = "REVIEW_IN_PROGRESS"
@@ -124,9 +125,14 @@ def read_target(
 
 
 def remember(target: Target, region: str, config: Path = CONFIG) -> None:
-    """Write name and region of a deployed stack to samconfig.toml."""
+    """Write name and region of the stack of a deployment to samconfig.toml.
+
+    Somebody's own samconfig.toml stays as it is. It may hold more, and SAM reads it too.
+    """
+    if config.exists() and not config.read_text().startswith(OURS):
+        return
     config.write_text(
-        "# Written by `make deploy`: the stack that was deployed from here.\n"
+        f"{OURS}: the stack that was deployed from here.\n"
         "version = 0.1\n[default.deploy.parameters]\n"
         f'stack_name = "{target.stack}"\nregion = "{region}"\n'
     )

@@ -131,6 +131,10 @@ def deploy(target: Target, session: Any, tools: Tools = Tools()) -> int:
         region=session.region_name,
         ask=tools.ask is not None,
     )
+    try:  # before, because a deployment that fails leaves a stack in this region too
+        remember(target, session.region_name, tools.config)
+    except OSError as error:
+        show([Finding("note", f"the stack's name is not remembered: {error}")])
     status = tools.run(command, cwd=REPOSITORY).returncode
     return status or _finish(target, session, tools, is_new=is_new)
 
@@ -148,17 +152,12 @@ def _build(parameters: Mapping[str, str], architecture: str, tools: Tools) -> bo
 
 
 def _finish(target: Target, session: Any, tools: Tools, *, is_new: bool) -> int:
-    """Remember the stack, limit the kept images, and test a first deployment."""
+    """Limit the kept images, and test a first deployment."""
     deployed = describe(session, target.stack)
     if deployed is None:
         print("The change set was not executed. Nothing was deployed.")
         return 1
-    findings = [Finding("ok", "deployed"), keep_images(session, deployed)]
-    try:
-        remember(target, session.region_name, tools.config)
-    except OSError as error:
-        findings.append(Finding("note", f"the stack's name is not remembered: {error}"))
-    show(findings)
+    show([Finding("ok", "deployed"), keep_images(session, deployed)])
     if not is_new:
         print("Try it: make smoke")
         return 0

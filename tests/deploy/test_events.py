@@ -168,7 +168,10 @@ def test_an_events_stack_that_is_stuck_stops() -> None:
             "would be left out",
         ),
         ({**BUCKETS, "ResultPrefix": "x"}, "must end with a slash"),
-        ({**BUCKETS, "ImagePrefix": "写真/"}, "must be of characters that a role's policy can hold"),
+        (
+            {**BUCKETS, "ImagePrefix": "写真/"},
+            "must be of characters that a role's policy can hold",
+        ),
         ({**BUCKETS, "Typo": "1"}, "no parameter Typo"),
     ],
 )

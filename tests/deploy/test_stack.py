@@ -69,6 +69,17 @@ def test_the_last_deployment_from_here_is_remembered(tmp_path: Path) -> None:
     assert target.given == {"MemoryMb": "3008"}
 
 
+def test_somebody_s_own_samconfig_is_not_overwritten(tmp_path: Path) -> None:
+    config = tmp_path / "samconfig.toml"
+    own = '[default.deploy.parameters]\nstack_name = "mine"\ntags = "team=shop"\n'
+    config.write_text(own)
+
+    remember(Target("clothes"), "eu-west-1", config)
+
+    assert config.read_text() == own
+    assert target_of(config=config, folder=tmp_path).stack == "mine"
+
+
 @pytest.mark.parametrize(
     ("name", "region"),
     [("clothes-bulk", "eu-west-1"), ("clothes-events", "eu-west-1"), ("clothes-2", None)],

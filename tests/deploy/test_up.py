@@ -165,11 +165,12 @@ def test_a_deployment_whose_name_cannot_be_written_succeeds(
     assert "not remembered" in capsys.readouterr().out
 
 
-def test_a_failed_deployment_is_not_remembered(deployment: Deployment) -> None:
+def test_a_failed_deployment_is_remembered_too(deployment: Deployment) -> None:
+    """Its stack must be removed, and `make destroy` finds it in its region only."""
     tools = dataclasses.replace(deployment.tools, run=FakeCommands(fail="deploy"))
 
-    assert deploy(Target("clothes"), deployed_account(), tools) == 1
-    assert not tools.config.exists()
+    assert deploy(Target("clothes"), new_account(), tools) == 1
+    assert 'stack_name = "clothes"\nregion = "eu-central-1"' in tools.config.read_text()
 
 
 def test_a_change_set_that_the_user_declined_is_no_deployment(deployment: Deployment) -> None:
