@@ -154,22 +154,6 @@ def test_names_of_this_machine_are_refused(name: str) -> None:
         fetch_image(f"http://{name}/", LIMITS, connect=Nowhere(), sleep=_no_pause)
 
 
-@pytest.mark.parametrize(
-    ("host", "looked_up"),
-    [
-        ("xn--80ak6aa92e.example", "xn--80ak6aa92e.example"),
-        ("аррӏе.example", "xn--80ak6aa92e.example"),  # apple in Cyrillic letters
-        ("gооgle.example", "xn--ggle-55da.example"),  # two Cyrillic letters among Latin ones
-        ("ⓢⓗⓞⓟ.example", "shop.example"),
-    ],
-)
-def test_names_that_look_alike_are_looked_up_as_themselves(host: str, looked_up: str) -> None:
-    names = Names({})
-    with pytest.raises(AddressNotAllowedError):
-        fetch_image(f"http://{host}/", LIMITS, resolve=names, connect=Nowhere(), sleep=_no_pause)
-    assert names.asked == [looked_up]
-
-
 def test_a_name_that_changes_its_address_between_redirects_is_refused() -> None:
     names = Names({"rebind.example": [[PUBLIC], ["127.0.0.1"]]})
     with LoopbackServer({"/": redirect("/again")}) as server:

@@ -49,7 +49,19 @@ BASE = Target("https", "example.com", 443, "/a/b.jpg?x=1")
         ("  http://example.com/a b ", Target("http", "example.com", 80, "/a%20b")),
         ("http://example.com/é", Target("http", "example.com", 80, "/%C3%A9")),
         ("http://example.com/%2e%2E/%00", Target("http", "example.com", 80, "/%2e%2E/%00")),
-        ("http://example.com/?a[]={b}|c", Target("http", "example.com", 80, "/?a[]={b}|c")),
+        (
+            "http://example.com/a{b}|c\"d^e`f<g>h[i]~!$&'()*+,;=:@-._%7b",
+            Target(
+                "http",
+                "example.com",
+                80,
+                "/a%7Bb%7D%7Cc%22d%5Ee%60f%3Cg%3Eh[i]~!$&'()*+,;=:@-._%7b",
+            ),
+        ),
+        (
+            'http://example.com/?a[]={b}|c^d`"<e>',
+            Target("http", "example.com", 80, "/?a[]={b}|c^d`%22%3Ce%3E"),
+        ),
     ],
 )
 def test_a_url_has_these_parts(url: str, expected: Target) -> None:
@@ -71,7 +83,9 @@ def test_every_spelling_of_an_address_becomes_the_same(host: str, expected: str)
         ("xn--bcher-kva.example", "xn--bcher-kva.example"),
         ("例え.テスト", "xn--r8jz45g.xn--zckzah"),  # IANA's test domain
         ("аpple.example", "xn--pple-43d.example"),  # a Cyrillic first letter: another host
+        ("gооgle.example", "xn--ggle-55da.example"),  # two Cyrillic letters among Latin ones
         ("ＧＯＯＧＬＥ.example", "google.example"),
+        ("ⓢⓗⓞⓟ.example", "shop.example"),
     ],
 )
 def test_international_names_become_punycode(host: str, expected: str) -> None:
@@ -314,7 +328,7 @@ def test_an_s3_address_is_split_without_unescaping(uri: str, expected: tuple[str
 @pytest.mark.parametrize(
     "uri",
     [
-        *("", "s3:/b/k", "s3://b", "s3://b/", "s3:///k", "s4://b/k", "s3://b/\ud800"),
+        *("", "s3:/b/k", "s3://b", "s3://b/", "s3:///k", "s4://b/k", "xs3://b/k", "s3://b/\ud800"),
         *(f"s3://b/{513 * 'é'}", f"s3://{8200 * 'b'}/k"),
     ],
 )
