@@ -5,8 +5,8 @@
 #   HEIC          1: reads HEIC through libheif and libde265 (LGPL). 0: leaves them out
 #   BOTO3         base: the base image's own, used for s3:// only. locked: requirements/s3.txt
 #
-# Builds with and without BuildKit. Lambda refuses multi-platform indexes and attestations, so
-# `make image` and `sam build` set one platform and BUILDX_NO_DEFAULT_ATTESTATIONS=1.
+# Builds with and without BuildKit. Lambda refuses multi-platform indexes and attestations, so `make
+# image` sets one platform and BUILDX_NO_DEFAULT_ATTESTATIONS=1. `sam build` asks Docker for neither.
 ARG BASE_IMAGE=public.ecr.aws/lambda/python:3.13
 
 FROM ${BASE_IMAGE} AS build

@@ -3,7 +3,7 @@
     python -m benchmarks pareto runs/a224/*.tflite runs/b299/*.tflite --write
 
 Takes artifacts of ``python -m converter``, one folder for each trained model, and writes
-benchmarks/results/pareto.{json,md,svg,png}. Accuracy is on the validation split, from image bytes
+benchmarks/results/pareto.{json,md,svg}. Accuracy is on the validation split, from image bytes
 through the serving path. Time is one prediction of a loaded model, median, in each lane
 (``benchmarks.masking``). The front and the plot use the lane of Lambda. Needs Matplotlib, so the
 environment `training` or `benchmarks`. That of tflite-runtime is set up when it is missing.
@@ -49,7 +49,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("artifacts", type=Path, nargs="+", help=".tflite files of the converter")
     add_options(parser, "dataset")
     parser.add_argument("--output", type=Path, default=RESULTS, help="folder of the results")
-    parser.add_argument("--write", action="store_true", help="pareto.json, .md, .svg and .png")
+    parser.add_argument("--write", action="store_true", help="pareto.json, .md and .svg")
     options = parser.parse_args(arguments)
     measured_lanes = lanes()
     record = origin(measured_lanes)

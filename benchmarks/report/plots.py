@@ -33,7 +33,7 @@ def point_styles(rows: Iterable[dict[str, Any]]) -> dict[tuple[str, str], tuple[
 
 
 def draw_pareto(result: dict[str, Any], folder: Path) -> None:
-    """Plot accuracy against time, with intervals and the Pareto front, as SVG and PNG."""
+    """Plot accuracy against time, with intervals and the Pareto front, as SVG."""
     figure, axes = pyplot.subplots(figsize=(10, 5), layout="constrained")
     rows = result["rows"]
     places = [(row, place) for row in rows if (place := place_of(row))]
@@ -72,7 +72,5 @@ def draw_pareto(result: dict[str, Any], folder: Path) -> None:
     axes.set_title(title, fontsize=9, loc="left")
     axes.grid(alpha=0.25)
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8, frameon=False)
-    for suffix in ("svg", "png"):
-        metadata = {"Date": None} if suffix == "svg" else {"Software": None}
-        figure.savefig(folder / f"pareto.{suffix}", metadata=metadata, dpi=120)
+    figure.savefig(folder / "pareto.svg", metadata={"Date": None})
     pyplot.close(figure)

@@ -102,7 +102,6 @@ def test_models_of_several_sizes_share_one_plot_the_same_to_the_byte(tmp_path):
     assert svg == (second / "pareto.svg").read_text()
     for run, size in RUNS:  # Matplotlib writes the legend's texts as comments
         assert f"<!-- {run}, {size} px, int8, 22 MB -->" in svg
-    assert (first / "pareto.png").stat().st_size > 10_000
 
 
 def test_a_process_measures_a_real_model(monkeypatch):
