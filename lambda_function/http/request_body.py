@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 MAX_IMAGES = 32  # of one request
 MAX_EXPLAINED = 4  # images of a request with explain
+MAX_SCORES = 50_000  # of one response, at 100 bytes with their labels. Lambda sends 6 MB
 SOURCES = ("url", "urls", "image")
 KEYS = (*SOURCES, "top_k", "explain")
 FORM_KEYS = ("image", "url", "top_k", "explain")  # a form has no lists
@@ -111,6 +112,11 @@ def read_fields(fields: Mapping[str, Any], metadata: ModelMetadata) -> Predictio
         raise BadRequestError(
             f"At most {MAX_EXPLAINED} images of one request are explained. Received: "
             f"{len(sources)}. Send fewer, or leave out explain."
+        )
+    if len(sources) * top_k > MAX_SCORES:
+        raise BadRequestError(
+            f"{len(sources)} images with {top_k:,} scores each do not fit into one response. Give "
+            f"top_k, at most {MAX_SCORES // len(sources):,} here, or send fewer images."
         )
     return PredictionRequest(sources, top_k, is_batch, explain)
 

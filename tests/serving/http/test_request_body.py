@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 import tracemalloc
@@ -12,6 +13,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lambda_function.classifier import Classifier
+from lambda_function.errors import BadRequestError
+from lambda_function.http.request_body import read_fields
 from lambda_function.service import Service
 from lambda_function.settings import Settings
 from tests.conftest import FORMATS, Api, encode_image, http_event
@@ -267,6 +270,17 @@ def test_a_long_request_is_refused_within_bounded_memory(api: Api, body: bytes, 
     tracemalloc.stop()
     assert response["statusCode"] in (400, 415)
     assert peak_bytes < 4 * len(json.dumps(event)) + 1_000_000
+
+
+def test_scores_that_do_not_fit_into_a_response_are_refused(tiny: Classifier) -> None:
+    """Lambda sends 6 MB. 32 images of a model with 5,000 classes would have 10 MB."""
+    labels = tuple(f"a species of animal {number}" for number in range(5000))
+    metadata = dataclasses.replace(tiny.metadata, labels=labels)
+    urls = {"urls": ["https://x"] * 32}
+    assert read_fields(urls | {"top_k": 1562}, metadata).top_k == 1562
+    with pytest.raises(BadRequestError, match="Give top_k, at most 1,562 here, or send fewer"):
+        read_fields(urls, metadata)
+    assert read_fields({"url": "https://x"}, metadata).top_k == 5000
 
 
 @pytest.mark.parametrize("query", ["url=" + "%C3%A9" * 20_000, "x" * 6_000_000])
