@@ -24,6 +24,7 @@ from benchmarks.masking import (
     masked_lane,
 )
 from benchmarks.masking.patch import patch_library, patched_environment
+from lambda_function import processor
 from lambda_function.processor import instruction_sets
 from tests.support.processes import run_python
 
@@ -136,10 +137,19 @@ def test_the_compiled_library_is_kept() -> None:
     assert ctypes.CDLL(str(library)).see_cpuid
 
 
-def test_instruction_sets_are_read_from_the_first_core(tmp_path: Path) -> None:
-    cpu_info = tmp_path / "cpuinfo"
-    cpu_info.write_text("processor : 0\nflags : fpu avx512f avx2\n\nflags : sve\n")
-    assert instruction_sets(cpu_info) == ["avx2", "avx512f"]
-    cpu_info.write_text("processor : 0\nFeatures : fp asimd asimddp\n")  # arm64
-    assert instruction_sets(cpu_info) == ["asimddp"]
-    assert instruction_sets(tmp_path / "missing") == []
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("processor : 0\nflags : fpu avx512f avx2\n\nflags : sve\n", ["avx2", "avx512f"]),
+        ("processor : 0\nFeatures : fp asimd asimddp\n", ["asimddp"]),  # arm64
+        (None, []),  # not Linux
+    ],
+)
+def test_instruction_sets_are_read_from_the_first_core(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str | None, expected: list[str]
+) -> None:
+    monkeypatch.setattr(processor, "CPU_INFO", tmp_path / "cpuinfo")
+    if content:
+        processor.CPU_INFO.write_text(content)
+
+    assert instruction_sets() == expected
