@@ -152,6 +152,10 @@ def test_the_deployer_may_do_what_cloudformation_reads_back() -> None:
     assert {"events:DescribeRule", "events:ListTargetsByRule"} <= actions(OPTIONS)
 
 
+def test_the_first_domain_of_an_account_can_be_made() -> None:
+    assert "iam:CreateServiceLinkedRole" in actions(OPTIONS)
+
+
 @pytest.mark.parametrize("name", ["iam-policy.json", "iam-policy-options.json"])
 def test_each_policy_fits_a_managed_policy(name: str) -> None:
     text = (REPOSITORY / "deploy" / name).read_text()
@@ -231,7 +235,14 @@ def test_no_action_and_no_resource_is_open_without_a_reason() -> None:
 
 def test_roles_are_limited_to_ours_and_to_the_services_that_take_them() -> None:
     for statement in POLICY:
-        if any(action.startswith("iam:") for action in as_list(statement["Action"])):
+        if statement["Action"] == "iam:CreateServiceLinkedRole":
+            # The first domain of an account makes it (serverless-domain-manager issue 112).
+            (service,) = statement["Condition"]["StringEquals"].values()
+            assert (
+                service == "ops.apigateway.amazonaws.com"
+                and f"/{service}/" in statement["Resource"]
+            )
+        elif any(action.startswith("iam:") for action in as_list(statement["Action"])):
             assert statement["Resource"] == "arn:aws:iam::*:role/clothing*"
     passing = [s for s in POLICY if s["Action"] == "iam:PassRole"]
     roles = [
