@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,12 @@ from lambda_function.metadata import InputSpec
 from tests.support.colours import COLOURS, TINY, write_colours
 from training.data.dataset import load_folder
 from training.errors import ModelFileError
-from training.evaluation.loaded_model import LoadedModel, load_model, predict_split
+from training.evaluation.loaded_model import (
+    LoadedModel,
+    load_model,
+    predict_split,
+    refuse_fold_on,
+)
 
 
 def test_columns_have_the_order_of_the_classes_not_of_the_model(tmp_path: Path) -> None:
@@ -42,6 +48,15 @@ def test_output_that_is_not_probabilities_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(ModelFileError, match=r"not probabilities: they sum to 12\.0"):
         predict_split(logits, load_folder(write_colours(tmp_path)))
+
+
+def test_a_model_of_a_fold_is_not_scored_on_images_that_it_has_learned_from() -> None:
+    model = dataclasses.replace(load_model(TINY), is_of_fold=True)
+
+    refuse_fold_on("test", model)
+    refuse_fold_on("validation", load_model(TINY))
+    with pytest.raises(ModelFileError, match=r"has learned from validation .* on --split test"):
+        refuse_fold_on("validation", model)
 
 
 @pytest.mark.parametrize(

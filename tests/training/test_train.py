@@ -52,7 +52,9 @@ from training.fit.run_folder import (  # noqa: E402
     check_settings,
     describe_sources,
     read_config,
+    record_learned,
     record_settings,
+    refuse_seen,
 )
 from training.fit.teacher import load_teacher  # noqa: E402
 from training.fit.train import train  # noqa: E402
@@ -244,6 +246,36 @@ def test_a_teacher_teaches_what_it_sees_and_never_whom_it_judges(
     (tmp_path / "other" / "model.keras").write_bytes(b"")
     with pytest.raises(ConfigError, match=r"has other classes: x\. This run has: disc, square"):
         load_teacher(dataclasses.replace(taught, teacher="other"), CLASSES, tmp_path, None)
+
+
+def test_a_run_is_not_judged_by_images_that_it_starts_from(
+    finished: Path, drawings: Path, weights: Path, tmp_path: Path
+) -> None:
+    # A team adds images and splits them anew: an image of train is one of validation now.
+    shutil.copytree(drawings, tmp_path / "more")
+    moved = tmp_path / "more" / "validation" / CLASSES[0] / "moved.png"
+    (tmp_path / "more" / "train" / CLASSES[0] / "3.png").rename(moved)
+
+    for used in ({"start_from": "head"}, {"teacher": "head"}):
+        config = dataclasses.replace(HEAD, name="grown", **used)
+        with pytest.raises(ConfigError, match=r"head has learned from 1 of the .*moved\.png\. Its"):
+            train(config, dataset=tmp_path / "more", weights=weights, runs=finished.parent)
+
+    assert not (finished.parent / "grown").exists()
+
+
+def test_what_a_run_has_learned_through_other_runs_is_told_too(tmp_path: Path) -> None:
+    files = [tmp_path / name for name in "ab"]
+    for file in files:
+        file.write_text(file.name)
+    record_learned(tmp_path / "first", [], files[:1])
+    record_learned(tmp_path / "second", ["first"], files[1:])
+
+    for file in files:
+        with pytest.raises(ConfigError, match=f"second has learned from 1 .* as {file}"):
+            refuse_seen(tmp_path, ["second"], [], [file])
+    refuse_seen(tmp_path, ["second"], files, files)  # twice in the data set: not by the run
+    refuse_seen(tmp_path, ["restored"], [], files)
 
 
 def test_unlabelled_images_are_a_part_of_every_epoch_and_of_what_identifies_a_run(

@@ -24,6 +24,7 @@ from training.evaluation.loaded_model import (
     LoadedModel,
     load_model,
     predict_split,
+    refuse_fold_on,
 )
 from training.evaluation.model_card import card
 from training.files import write_json, write_text
@@ -214,6 +215,8 @@ def run(parsed: argparse.Namespace) -> None:
     paths = [parsed.model, *([parsed.second] if parsed.second else [])]
     models = [load_model(path) for path in paths]  # all, before minutes go into the first
     split, root, images_name, is_test = _find_images(parsed)
+    for model in models:
+        refuse_fold_on(images_name, model)
     groups = _find_groups(split, root, parsed.groups)
     evaluations = [evaluate(model, split, groups) for model in models]
     result: dict[str, Any] = {

@@ -45,6 +45,7 @@ class LoadedModel:
             probabilities.
         activation_maps: the same images -> float, (N, rows, columns, classes). None if the model
             has no activation map.
+        is_of_fold: whether it is of a cross-validation, so it has learned from validation images.
     """
 
     name: str
@@ -57,6 +58,7 @@ class LoadedModel:
     temperature: float
     predict_proba: PredictProba
     activation_maps: PredictProba | None = None
+    is_of_fold: bool = False
 
     def describe(self) -> dict[str, Any]:
         """Return what a report says about the model, as plain JSON types."""
@@ -80,6 +82,23 @@ def load_model(path: Path) -> LoadedModel:
     if file.suffix == ".keras":
         return _load_keras(file)
     raise ModelFileError(f"a model is a .tflite or a .keras file. Received: {file}")
+
+
+def refuse_fold_on(split: str, model: LoadedModel) -> None:
+    """Keep a model of a fold from validation images, which it has learned from.
+
+    Args:
+        split: of the data set that is about to be scored.
+        model: to score.
+
+    Raises:
+        ModelFileError: the figures would flatter.
+    """
+    if model.is_of_fold and split == "validation":
+        raise ModelFileError(
+            f"the run {model.name} is of a cross-validation and has learned from validation "
+            "images. `python -m training folds` judges it, or score it on --split test"
+        )
 
 
 def predict_split(model: LoadedModel, split: Split, *, quiet: bool = False) -> NDArray[np.float64]:
@@ -161,6 +180,7 @@ def _load_keras(file: Path) -> LoadedModel:
             temperature=_read_beside(file, report.name)["temperature"] if report.is_file() else 1.0,
             predict_proba=predict_proba,
             activation_maps=activation_maps,
+            is_of_fold=bool(config.get("fold")),
         )
     except (KeyError, TypeError) as error:
         raise ModelFileError(f"{file} is no run of this project: {error!r} beside it") from error

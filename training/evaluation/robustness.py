@@ -29,6 +29,7 @@ from training.evaluation.loaded_model import (
     LoadedModel,
     load_model,
     predict_split,
+    refuse_fold_on,
 )
 from training.evaluation.metrics import mcnemar_exact, wilson_interval
 from training.files import markdown_table, write_json, write_text
@@ -153,6 +154,7 @@ def run(parsed: argparse.Namespace) -> None:
     if parsed.split == "test":
         _check_recorded(parsed.model)
     model = load_model(parsed.model)
+    refuse_fold_on(parsed.split, model)
     root = find_dataset(parsed.dataset, model=None if parsed.split == "test" else parsed.model)
     split = load_split(root, parsed.split).subsample(parsed.limit)
     rows = measure(model, split)

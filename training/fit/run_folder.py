@@ -5,6 +5,7 @@ runs/<name>/started.json    everything that decides the result, written before t
             config.json     the configuration, and what the model says about itself
             history.csv     loss and accuracy of every epoch
             report.json     figures on validation, temperature, versions, hardware
+            learned.json    hashes of the images that the model has learned from
             checkpoints/    the epoch that counts so far, named by epoch and accuracy
             state.npz       the state after the last epoch, to resume from. Removed at the end
 """
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import unicodedata
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from training.files import read_json, replacing, sha256_of, write_json
 from training.fit.checkpoints import STATE
 
 STARTED = "started.json"
+LEARNED = "learned.json"
 MODEL = "model.keras"
 BEGUN_WITH = {"weights", "start_sha256", "teacher_sha256"}
 _DIFFERENCES_TOLD = 4
@@ -157,6 +160,56 @@ def read_finished_run(
     config, described = read_config(folder)
     refuse_fold(described, folder, fold)
     return folder, config, described
+
+
+def record_learned(folder: Path, names: list[str], images: Sequence[Path]) -> None:
+    """Write which images a run has learned from, itself or through other runs.
+
+    Args:
+        folder: of the run.
+        names: of the runs whose weights or predictions it uses. They lie beside it.
+        images: that it has learned from.
+    """
+    others = [_read_learned(folder.with_name(name)) for name in names]
+    write_json(folder / LEARNED, sorted(_hashes(images).keys() | set().union(*others)))
+
+
+def refuse_seen(
+    runs: Path, names: list[str], images: Sequence[Path], judging: Sequence[Path]
+) -> None:
+    """Keep a run from weights or predictions that have learned from the images that judge it.
+
+    Images that the run learns from and is judged by are a matter of ``data-check``.
+
+    Args:
+        runs: folder of all runs.
+        names: of the runs whose weights or predictions are used.
+        images: that the run learns from.
+        judging: that judge it.
+
+    Raises:
+        ConfigError: a run has learned from them.
+    """
+    if not names:
+        return
+    own, judges = _hashes(images), _hashes(judging)
+    for name in names:
+        seen = judges.keys() & _read_learned(find_folder(runs, name)) - own.keys()
+        if seen:
+            raise ConfigError(
+                f"{runs / name} has learned from {len(seen)} of the images that judge this run, "
+                f"such as {judges[min(seen)]}. Its figures would flatter. Split the images once, "
+                "with make split, and train both runs on the result"
+            )
+
+
+def _hashes(images: Sequence[Path]) -> dict[str, Path]:
+    return {sha256_of(path)[:16]: path for path in images}
+
+
+def _read_learned(folder: Path) -> set[str]:
+    file = folder / LEARNED  # a restored model and a step of the course have none
+    return set(read_json(file)) if file.is_file() else set()
 
 
 def write_run(

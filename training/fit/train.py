@@ -158,11 +158,14 @@ def train(
         print(f"{folder} is finished; nothing was trained")
         return folder
     class_names = training.whole.class_names
+    learned = [*training.split.paths, *unlabelled]
+    used = _names_of_runs(f"{config.start_from},{config.teacher}")
 
     keras.utils.set_random_seed(config.seed)
     network = prepare_network(config, len(class_names), weights, runs, fold=fold)
     print(describe_time(network.whole, config, images), flush=True)
     teacher = load_teacher(config, class_names, runs, fold)
+    run_folder.refuse_seen(runs, used, learned, validation.split.paths)
     batches, held_out = _batches(network, teacher, config, training, validation, cache, unlabelled)
     with contextlib.closing(batches):
         run_folder.record_settings(folder, settings)  # after everything that bad input can stop
@@ -176,6 +179,7 @@ def train(
     report["problems"] = find_problems(report, validation.split, folder / HISTORY)
     report["train_images"], report["unlabelled_images"] = len(training.rows), len(unlabelled)
     report["seconds"] = round(time.monotonic() - started)
+    run_folder.record_learned(folder, used, learned)
     run_folder.write_run(
         folder, config, class_names, model, report,
         dataset=dataset_name or dataset.resolve().name, licence=licence, fold=fold,
@@ -246,9 +250,13 @@ def _check_batches(images: int) -> None:
         )
 
 
+def _names_of_runs(names: str) -> list[str]:
+    return [name.strip() for name in names.split(",") if name.strip()]
+
+
 def _sha256_of_runs(names: str, runs: Path) -> str | None:
     """Identify the weights of other runs, which may be trained anew meanwhile."""
-    files = [runs / name.strip() / run_folder.MODEL for name in names.split(",") if name]
+    files = [runs / name / run_folder.MODEL for name in _names_of_runs(names)]
     if not files or not all(file.is_file() for file in files):
         return None
     return fingerprint([sha256_of(file) for file in files])
