@@ -25,7 +25,6 @@ from keras_image_helper import create_preprocessor
 from PIL import Image
 
 from lambda_function.errors import ServiceError, TooLargeError, UnsupportedImageError
-from lambda_function.images.formats import FORMATS
 from lambda_function.images.profiles import CHANNELS, clean_profile
 from lambda_function.images.strip import read_orientation, strip_image
 from lambda_function.images.stripped import MAX_PIXELS, check_size, damaged
@@ -38,8 +37,6 @@ if TYPE_CHECKING:
 
     from lambda_function.images.stripped import StrippedImage
     from lambda_function.metadata import InputSpec
-
-__all__ = ["FORMATS", "MAX_PIXELS", "decode_image", "preprocess"]
 
 # Large images are reduced early and cheaply while each side stays this many times the target's, so
 # that the filter still has enough to average. At 2 the tensors differ from those without early

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
-from lambda_function.images.decode import MAX_PIXELS
+from lambda_function.images.stripped import MAX_PIXELS
 from training.data.augment import encoded
 from training.data.dataset import Split, find_dataset, load_split
 from training.data.images import read_image
