@@ -60,29 +60,39 @@ def test_the_real_handler_passes_every_check(
     assert re.search(r"  version local of the function: \d+ responses\n", said)
 
 
-def test_a_gateway_that_answers_for_itself_is_noticed(
-    serve: Any, handler: Any, capsys: pytest.CaptureFixture[str]
+def for_status(status: int, **changed: Any) -> Any:
+    return lambda response: response | changed if response["statusCode"] == status else response
+
+
+PLAIN = {"content-type": "application/json"}
+
+
+@pytest.mark.parametrize(
+    ("change", "failures", "said"),
+    [
+        # a gateway that answers for itself
+        (for_status(404, body='{"message": "Not Found"}', headers=PLAIN), 1, "FAIL  404"),
+        (for_status(405, headers=PLAIN), 1, "expected 405 as application/problem+json"),
+        (
+            lambda response: response | {"body": response["body"].replace(": 0.", ": 1.")},
+            4,
+            "these are no probabilities",
+        ),
+    ],
+    ids=["404", "content type", "scores"],
+)
+def test_a_response_that_is_not_the_function_s_is_noticed(
+    serve: Any,
+    handler: Any,
+    change: Any,
+    failures: int,
+    said: str,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    def gateway(event: Any, context: Any) -> dict[str, Any]:
-        response: dict[str, Any] = handler(event, context)
-        if response["statusCode"] == 404:
-            body = json.dumps({"message": "Not Found"})
-            return response | {"body": body, "headers": {"content-type": "application/json"}}
-        return response
+    url = serve(lambda event, context: change(handler(event, context)))
 
-    assert smoke(Endpoint(serve(gateway))) == 1
-    assert "FAIL  404" in capsys.readouterr().out
-
-
-def test_scores_that_are_no_probabilities_are_noticed(
-    serve: Any, handler: Any, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def wrong(event: Any, context: Any) -> dict[str, Any]:
-        response: dict[str, Any] = handler(event, context)
-        return response | {"body": response["body"].replace('"score": 0.', '"score": 1.')}
-
-    assert smoke(Endpoint(serve(wrong))) == 4
-    assert "probabilities" in capsys.readouterr().out
+    assert smoke(Endpoint(url)) == failures
+    assert said in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -164,19 +174,6 @@ def test_a_token_that_no_header_can_carry_is_not_printed(
 def test_an_address_without_a_scheme_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert smoking.main(["example.com"]) == 1
     assert "must start with https://" in capsys.readouterr().out
-
-
-def test_errors_of_another_content_type_are_noticed(
-    serve: Any, handler: Any, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def plain(event: Any, context: Any) -> dict[str, Any]:
-        response: dict[str, Any] = handler(event, context)
-        if response["statusCode"] == 405:
-            return response | {"headers": {"content-type": "application/json"}}
-        return response
-
-    assert smoke(Endpoint(serve(plain))) == 1
-    assert "expected 405 as application/problem+json" in capsys.readouterr().out
 
 
 # --- a stack ----------------------------------------------------------------------------------
