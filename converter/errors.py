@@ -4,7 +4,7 @@
 
     ConverterError          never raised itself, the command line prints it and exits with 2
     ├── SourceError         the model is missing, or cannot be converted
-    ├── ConversionError     the converter made a file that must not be served
+    ├── ConversionError     an option is wrong, or the file that was made must not be served
     ├── InspectionError     the file is not a TFLite model
     ├── AdoptionError       the model cannot become the shipped one
     └── PublishError        the upload failed, or would overwrite something else
@@ -24,7 +24,7 @@ class SourceError(ConverterError):
 
 
 class ConversionError(ConverterError):
-    """The converter made a file that must not be served."""
+    """An option of the conversion is wrong, or the file that was made must not be served."""
 
 
 class InspectionError(ConverterError):

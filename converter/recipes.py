@@ -23,7 +23,7 @@ from collections.abc import Callable
 from typing import Any
 
 from converter.calibration import CalibrationRanges, quiet
-from converter.errors import ConverterError
+from converter.errors import ConversionError
 from lambda_function.metadata import DISTANCE_OUTPUT
 
 Quantise = Callable[[bytes, CalibrationRanges | None], bytes]
@@ -47,10 +47,6 @@ class Recipe:
     def meaning(self) -> str:
         """What the recipe does, for people: the docstring of ``apply``."""
         return inspect.getdoc(self.apply) or ""
-
-
-class UnknownRecipeError(ConverterError):
-    """There is no recipe of this name."""
 
 
 def float32(model: bytes, ranges: CalibrationRanges | None) -> bytes:  # noqa: ARG001 (one signature for all)
@@ -119,10 +115,10 @@ def find_recipe(name: str) -> Recipe:
     """Return the recipe of that name.
 
     Raises:
-        UnknownRecipeError: there is none. The message lists the recipes.
+        ConversionError: there is none. The message lists the recipes.
     """
     if name not in RECIPES:
-        raise UnknownRecipeError(f"recipe must be one of {', '.join(RECIPES)}. Received: {name!r}")
+        raise ConversionError(f"recipe must be one of {', '.join(RECIPES)}. Received: {name!r}")
     return RECIPES[name]
 
 

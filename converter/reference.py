@@ -216,8 +216,8 @@ def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
 
 
 def _key(source: Source, paths: Sequence[Path], *, with_head: bool) -> str:
-    digest = hashlib.sha256(source.sha256.encode())
     metadata = source.metadata
+    digest = hashlib.sha256(metadata.source_sha256.encode())
     digest.update(repr((source.spec, metadata.output, metadata.activation_map, with_head)).encode())
     digest.update(Path(__file__).read_bytes())
     for path in paths:

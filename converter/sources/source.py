@@ -40,11 +40,6 @@ class Source:
         """How an image becomes the model's input."""
         return self.metadata.input
 
-    @property
-    def sha256(self) -> str:
-        """SHA-256 of the file, hexadecimal."""
-        return self.metadata.source_sha256
-
     @functools.cached_property
     def weights_sha256(self) -> str:
         """SHA-256 of the model's weights, hexadecimal. A ``.keras`` file itself holds a date."""

@@ -7,7 +7,7 @@ import pytest
 
 from converter.calibration import choose_images
 from converter.errors import ConversionError
-from converter.recipes import RECIPES, UnknownRecipeError, find_recipe
+from converter.recipes import RECIPES, find_recipe
 from converter.sources.pooled_head import find_pooled_head
 from converter.sources.run_folder import open_source
 from converter.sources.tflite_file import read_graph
@@ -22,7 +22,7 @@ TINY = TESTS / "data" / "tiny.tflite"
 
 
 def test_unknown_recipe_is_refused_with_the_list():
-    with pytest.raises(UnknownRecipeError, match=r"one of float32, .*Received: 'int4'"):
+    with pytest.raises(ConversionError, match=r"one of float32, .*Received: 'int4'"):
         find_recipe("int4")
 
 

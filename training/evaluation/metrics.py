@@ -210,7 +210,8 @@ def fit_temperature(logits: NDArray[np.floating[Any]], labels: Labels) -> float:
 
     def loss(log_temperature: float) -> float:
         prior = 0.5 * (log_temperature / TEMPERATURE_PRIOR) ** 2
-        return _nll_at(logits, labels, log_temperature) + prior / len(labels)
+        probabilities = softmax(logits / math.exp(log_temperature))
+        return negative_log_likelihood(probabilities, labels) + prior / len(labels)
 
     golden = (math.sqrt(5) - 1) / 2
     low, high = (math.log(edge) for edge in TEMPERATURE_RANGE)
@@ -247,7 +248,3 @@ def _confidence_bins(
     confidence = probabilities.max(axis=1)
     hits = probabilities.argmax(axis=1) == labels
     return confidence, hits, np.minimum((confidence * BINS).astype(int), BINS - 1)
-
-
-def _nll_at(logits: NDArray[np.floating[Any]], labels: Labels, log_temperature: float) -> float:
-    return negative_log_likelihood(softmax(logits / math.exp(log_temperature)), labels)

@@ -30,17 +30,12 @@ def describe_time(whole: keras.Model, config: TrainConfig, images: int) -> str:
         images: number of training images.
     """
     forward_s, first = forward_time_s(whole, config), config.first_trainable_block
-    own_s = (
-        cached_time_s(forward_s, images, config, first)
-        if config.is_cached
-        else uncached_time_s(forward_s, images, config, first)
+    own_time_s = cached_time_s if config.is_cached else uncached_time_s
+    other, other_time_s = (
+        (HEAD_BLOCK, cached_time_s) if first == WHOLE_BLOCK else (WHOLE_BLOCK, uncached_time_s)
     )
-    if first == WHOLE_BLOCK:
-        other = HEAD_BLOCK
-        other_s = cached_time_s(forward_s, images, config, other)
-    else:
-        other = WHOLE_BLOCK
-        other_s = uncached_time_s(forward_s, images, config, other)
+    own_s = own_time_s(forward_s, images, config, first)
+    other_s = other_time_s(forward_s, images, config, other)
     return (
         f"training {_part(first)} will take about {_duration(own_s)} here. Training "
         f"{_part(other)} would take about {_duration(other_s)} (--first-trainable-block {other})"

@@ -71,6 +71,9 @@ def fit(
     history = keras.callbacks.CSVLogger(str(folder / HISTORY), append=True)
     state, progress = CaptureState(), EpochProgress(dataset, config, done)
     averaging = [keras.callbacks.SwapEMAWeights(swap_on_epoch=True)] if config.ema_momentum else []
+    starter = keras.callbacks.LambdaCallback(
+        on_epoch_begin=lambda epoch, _: dataset.start_epoch(epoch)
+    )
     interrupts = _InterruptBetweenBatches()
     try:
         with interrupts:
@@ -84,7 +87,7 @@ def fit(
                 # and the state is written after everything else of its epoch.
                 callbacks=[
                     interrupts,
-                    _EpochStarter(dataset),
+                    starter,
                     _StopAtNaN(config),
                     state,
                     *averaging,
@@ -138,27 +141,11 @@ class _InterruptBetweenBatches(keras.callbacks.Callback):
             raise KeyboardInterrupt
         self._asked = True
 
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:  # noqa: ARG002 (Keras's name)
-        self._raise()
-
-    def on_test_batch_end(self, batch: int, logs: Any = None) -> None:  # noqa: ARG002 (Keras's name)
-        self._raise()
-
-    def on_train_end(self, logs: Any = None) -> None:  # noqa: ARG002 (Keras's name)
-        self._raise()
-
-    def _raise(self) -> None:
+    def _raise(self, *_: object, **__: object) -> None:
         if self._asked:
             raise KeyboardInterrupt
 
-
-class _EpochStarter(keras.callbacks.Callback):
-    def __init__(self, dataset: TrainingBatches) -> None:
-        super().__init__()
-        self._dataset = dataset
-
-    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:  # noqa: ARG002 (Keras's name)
-        self._dataset.start_epoch(epoch)
+    on_train_batch_end = on_test_batch_end = on_train_end = _raise
 
 
 class _StopAtNaN(keras.callbacks.Callback):
