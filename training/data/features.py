@@ -68,6 +68,8 @@ def extract(
     both = data.exists() and progress.exists()
     done = read_json(progress)["done"] if both else 0
     mode = "r+" if done else "w+"
+    if not done:
+        progress.unlink(missing_ok=True)  # of activations that are gone
     if done < len(split):
         activations = _open_activations(data, mode, shape)
         with tqdm(
