@@ -201,10 +201,8 @@ class ModelMetadata:
             value = getattr(self, name)
             _check(isinstance(value, dict), f"{name} must be an object", value)
         for label in self.labels:
-            is_line = label.splitlines() == [label] == [label.strip()]
-            rule = "labels must be single lines without blanks around them"
-            _check(is_line, rule, label)
-            _check(not _CONTROL.search(label), "labels must be without control characters", label)
+            rule = "single lines without control characters and without blanks around them"
+            _check(is_label(label), f"labels must be {rule}", label)
         are_different = len(set(self.labels)) == len(self.labels) >= 2
         _check(are_different, "labels must be two or more different names", list(self.labels))
         is_number = type(self.temperature) in (int, float) and 0 < self.temperature < math.inf
