@@ -22,6 +22,7 @@ from benchmarks.masking import MACHINE, Lane
 from tools.image_server import ImageServer, Resource
 from training.data.dataset import find_dataset, load_split
 from training.evaluation.metrics import wilson_interval
+from training.files import read_json
 from training.options import add_options
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def main(arguments: list[str]) -> None:
             f"({low:.4f}-{high:.4f}, 95 %)"
         )
     if options.write:
-        earlier = json.loads((RESULTS / "accuracy.json").read_text())["handlers"]
+        earlier = read_json(RESULTS / "accuracy.json")["handlers"]
         handlers = {**earlier, **scored}
         write_result("accuracy", {**record, "split": options.split, "handlers": handlers})
 

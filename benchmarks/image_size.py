@@ -29,7 +29,7 @@ from benchmarks.baselines import RUNTIME_CLIENT
 from benchmarks.harness import RESULTS, command_line, origin, write_result
 from lambda_function import REPOSITORY
 from tools.container_engine import STANDIN, default_base_image, run_in_engine
-from training.files import markdown_table, replace_marked, write_text
+from training.files import markdown_table, read_json, replace_marked, write_text
 
 DOCUMENT = REPOSITORY / "docs" / "deploy-reference.md"
 BEGIN = "<!-- image size: written by `python -m benchmarks image-size --write` -->"
@@ -165,7 +165,7 @@ def write_course_context(folder: Path, model_bytes: int) -> None:
 
 def course_model_bytes() -> int:
     """Return the size of the course's model, as ``compare`` measured it."""
-    lanes = json.loads((RESULTS / "compare.json").read_text())["handlers"]
+    lanes = read_json(RESULTS / "compare.json")["handlers"]
     figures = next(iter(lanes.values()))["course"]
     return int(figures["artifact_mb"] * 1e6)
 

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import json
 import statistics
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,7 +30,7 @@ from training.data.images import batches
 from training.errors import DatasetError, TrainingError
 from training.evaluation.loaded_model import load_model
 from training.evaluation.metrics import wilson_interval
-from training.files import write_json
+from training.files import read_json, write_json
 from training.options import add_options
 
 if TYPE_CHECKING:
@@ -138,7 +137,7 @@ def measure(sample: Sample, trials: Trials, seeds: int, *, search: bool) -> dict
 
 def with_row(file: Path, row: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the rows of a result with one more or another one, in the order of ``SAMPLES``."""
-    old = json.loads(file.read_text())["rows"] if file.is_file() else []
+    old = read_json(file)["rows"] if file.is_file() else []
     rows = {one["title"]: one for one in [*old, row]}
     return [rows[sample.title] for sample in SAMPLES.values() if sample.title in rows]
 
@@ -183,7 +182,7 @@ class Trials:
         name = "-".join(map(str, setting.values())) or "default"
         result = place / f"{name}.json"
         if result.is_file():
-            return float(json.loads(result.read_text())["accuracy"])
+            return float(read_json(result)["accuracy"])
         chosen, judging = choose_images(self._sample, self._pool, seed)
         images = place / "own images"
         link_images(self._pool.subset(chosen), self._sample, images)

@@ -10,7 +10,6 @@ A test compares both pages with the result files.
 
 from __future__ import annotations
 
-import json
 import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +26,7 @@ from benchmarks.report.tables import (
     note,
 )
 from lambda_function import REPOSITORY
-from training.files import markdown_table, replace_marked, write_text
+from training.files import markdown_table, read_json, replace_marked, write_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -222,7 +221,7 @@ FURTHER: dict[str, Callable[[dict[str, Any]], str]] = {
 
 
 def _read(path: Path) -> dict[str, Any]:
-    result: dict[str, Any] = json.loads(path.read_text())
+    result: dict[str, Any] = read_json(path)
     return result
 
 
