@@ -51,6 +51,7 @@ from training.fit.calibration import find_problems, print_report  # noqa: E402
 from training.fit.run_folder import (  # noqa: E402
     check_settings,
     describe_sources,
+    hash_images,
     read_config,
     record_learned,
     record_settings,
@@ -268,14 +269,15 @@ def test_what_a_run_has_learned_through_other_runs_is_told_too(tmp_path: Path) -
     files = [tmp_path / name for name in "ab"]
     for file in files:
         file.write_text(file.name)
-    record_learned(tmp_path / "first", [], files[:1])
-    record_learned(tmp_path / "second", ["first"], files[1:])
+    record_learned(tmp_path / "first", [], hash_images(files[:1]))
+    record_learned(tmp_path / "second", ["first"], hash_images(files[1:]))
 
     for file in files:
         with pytest.raises(ConfigError, match=f"second has learned from 1 .* as {file}"):
-            refuse_seen(tmp_path, ["second"], [], [file])
-    refuse_seen(tmp_path, ["second"], files, files)  # twice in the data set: not by the run
-    refuse_seen(tmp_path, ["restored"], [], files)
+            refuse_seen(tmp_path, ["second"], {}, [file])
+    # Twice in the data set: not by the run.
+    refuse_seen(tmp_path, ["second"], hash_images(files), files)
+    refuse_seen(tmp_path, ["restored"], {}, files)
 
 
 def test_unlabelled_images_are_a_part_of_every_epoch_and_of_what_identifies_a_run(

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -162,20 +162,25 @@ def read_finished_run(
     return folder, config, described
 
 
-def record_learned(folder: Path, names: list[str], images: Sequence[Path]) -> None:
+def hash_images(images: Sequence[Path]) -> dict[str, Path]:
+    """Return the images by a hash of their files."""
+    return {sha256_of(path)[:16]: path for path in images}
+
+
+def record_learned(folder: Path, names: list[str], learned: Mapping[str, Path]) -> None:
     """Write which images a run has learned from, itself or through other runs.
 
     Args:
         folder: of the run.
         names: of the runs whose weights or predictions it uses. They lie beside it.
-        images: that it has learned from.
+        learned: images that it has learned from, see ``hash_images``.
     """
     others = [_read_learned(folder.with_name(name)) for name in names]
-    write_json(folder / LEARNED, sorted(_hashes(images).keys() | set().union(*others)))
+    write_json(folder / LEARNED, sorted(learned.keys() | set().union(*others)))
 
 
 def refuse_seen(
-    runs: Path, names: list[str], images: Sequence[Path], judging: Sequence[Path]
+    runs: Path, names: list[str], learned: Mapping[str, Path], judging: Sequence[Path]
 ) -> None:
     """Keep a run from weights or predictions that have learned from the images that judge it.
 
@@ -184,7 +189,7 @@ def refuse_seen(
     Args:
         runs: folder of all runs.
         names: of the runs whose weights or predictions are used.
-        images: that the run learns from.
+        learned: images that the run learns from, see ``hash_images``.
         judging: that judge it.
 
     Raises:
@@ -192,19 +197,15 @@ def refuse_seen(
     """
     if not names:
         return
-    own, judges = _hashes(images), _hashes(judging)
+    judges = hash_images(judging)
     for name in names:
-        seen = judges.keys() & _read_learned(find_folder(runs, name)) - own.keys()
+        seen = judges.keys() & _read_learned(find_folder(runs, name)) - learned.keys()
         if seen:
             raise ConfigError(
                 f"{runs / name} has learned from {len(seen)} of the images that judge this run, "
                 f"such as {judges[min(seen)]}. Its figures would flatter. Split the images once, "
                 "with make split, and train both runs on the result"
             )
-
-
-def _hashes(images: Sequence[Path]) -> dict[str, Path]:
-    return {sha256_of(path)[:16]: path for path in images}
 
 
 def _read_learned(folder: Path) -> set[str]:

@@ -158,7 +158,7 @@ def train(
         print(f"{folder} is finished; nothing was trained")
         return folder
     class_names = training.whole.class_names
-    learned = [*training.split.paths, *unlabelled]
+    learned = run_folder.hash_images([*training.split.paths, *unlabelled])
     used = _names_of_runs(f"{config.start_from},{config.teacher}")
 
     keras.utils.set_random_seed(config.seed)
