@@ -23,20 +23,25 @@ ORIGIN = {
 }  # fmt: skip
 
 
+def _page(split: Split, probabilities: list[list[float]], name: str = "") -> str:
+    """Return the page of one model's predictions."""
+    evaluation = Evaluation(MODEL, split, np.array(probabilities))
+    result = {
+        "images": {"name": name, "count": len(split), "classes": list(split.class_names)},
+        "models": [evaluation.to_dict()],
+        "comparison": None,
+        "provenance": ORIGIN,
+    }
+    return render(result, dict(zip(split.names, split.paths, strict=True)))
+
+
 def test_names_of_models_classes_files_and_folders_are_escaped(tmp_path: Path) -> None:
     path = tmp_path / "<b>" / "0.png"
     path.parent.mkdir()
     Image.new("RGB", (9, 9)).save(path)
     split = Split((path, tmp_path / "c&d" / "1.png"), np.array([0, 1]), ("<b>", "c&d"))
-    evaluation = Evaluation(MODEL, split, np.array([[0.2, 0.8], [0.1, 0.9]]))
-    result = {
-        "images": {"name": "<i>", "count": 2, "classes": ["<b>", "c&d"]},
-        "models": [evaluation.to_dict()],
-        "comparison": None,
-        "provenance": ORIGIN,
-    }
 
-    page = render(result, dict(zip(split.names, split.paths, strict=True)))
+    page = _page(split, [[0.2, 0.8], [0.1, 0.9]], name="<i>")
 
     assert not [raw for raw in ("<script", "<b>/", "<i>", "<u>", "c&d<") if raw in page]
     assert "c&amp;d" in page
@@ -49,16 +54,8 @@ def test_images_of_one_name_in_two_sub_folders_are_shown_each_beside_its_own_mis
     for label, colour in (("hat", "red"), ("skirt", "blue")):
         (tmp_path / label / "day").mkdir(parents=True)
         Image.new("RGB", (9, 9), colour).save(tmp_path / label / "day" / "1.png")
-    split = load_folder(tmp_path)
-    evaluation = Evaluation(MODEL, split, np.array([[0.2, 0.8], [0.9, 0.1]]))
-    result = {
-        "images": {"name": "", "count": 2, "classes": ["hat", "skirt"]},
-        "models": [evaluation.to_dict()],
-        "comparison": None,
-        "provenance": ORIGIN,
-    }
 
-    page = render(result, dict(zip(split.names, split.paths, strict=True)))
+    page = _page(load_folder(tmp_path), [[0.2, 0.8], [0.9, 0.1]])
 
     shown = [
         Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB").getpixel((4, 4))
